@@ -1,0 +1,39 @@
+# Two commands matter: `make demo` and `make test`. Each sets itself up in .venv on a bare Debian machine with Python 3.11.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= demo-out
+
+.PHONY: demo test test-fast test-large lint types format benchmark clean
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (found $(PYTHON))"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python venv is missing: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,heic,train]'
+	@touch $@
+
+demo: $(STAMP)  ## Restore a real photo with a real reference; writes a picture and a report into demo-out/
+	$(BIN)/rasr demo --out $(OUT)
+
+test: $(STAMP) lint types  ## Everything CI runs: style, types, tests (about ten minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+test-large: $(STAMP)  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
+	$(BIN)/python -m pytest -m large --timeout 3600
+
+clean:
+	rm -rf $(VENV) demo-out build dist .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

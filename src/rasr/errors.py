@@ -1,0 +1,110 @@
+"""Every error a user may see.
+
+One tree: catching :class:`RasrError` catches all of them. The message says what happened, to which file, and what to
+do about it; the command line prints it as one line and exits with :attr:`RasrError.exit_code`. Anything else that
+leaves the package is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "EncoderMismatch",
+    "ExtraMissing",
+    "GalleryBusy",
+    "GalleryCorrupt",
+    "GalleryError",
+    "GalleryNotFound",
+    "OutOfMemory",
+    "OutputError",
+    "OutputExists",
+    "PictureError",
+    "PictureTooLarge",
+    "RasrError",
+    "UnsupportedFormat",
+    "UsageError",
+    "WeightsCorrupt",
+    "WeightsError",
+    "WeightsMissing",
+]
+
+
+class RasrError(Exception):
+    """Base of every error meant to be shown to a user; the message is one complete sentence or two."""
+
+    exit_code = 1
+
+
+class UsageError(RasrError):
+    """The arguments contradict each other or name something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration file has an unknown key, a wrong type or an impossible value."""
+
+
+class PictureError(RasrError):
+    """A picture cannot be read: missing, empty, truncated, corrupt or not a picture."""
+
+
+class UnsupportedFormat(PictureError):
+    """The file's content is not one of the accepted picture formats."""
+
+
+class PictureTooLarge(PictureError):
+    """The header announces more pixels, frames or bytes than the limit allows; nothing was decoded."""
+
+
+class OutputError(RasrError):
+    """A result cannot be written: folder missing or read-only, disk full, or the format cannot hold this size."""
+
+
+class OutputExists(OutputError):
+    """The output file exists and overwriting was not asked for."""
+
+
+class GalleryError(RasrError):
+    """Something is wrong with a gallery."""
+
+
+class GalleryNotFound(GalleryError):
+    """There is no gallery, and no folder of pictures, at the given path."""
+
+
+class GalleryCorrupt(GalleryError):
+    """A gallery file fails its checksum or cannot be parsed; searching it could return wrong neighbours."""
+
+
+class GalleryBusy(GalleryError):
+    """Another process has held the gallery's write lock for longer than the time-out."""
+
+
+class EncoderMismatch(GalleryError):
+    """The gallery was built with another encoder, version or preprocessing than the one asked for."""
+
+
+class WeightsError(RasrError):
+    """Model weights cannot be used."""
+
+
+class WeightsMissing(WeightsError):
+    """The weights are not on this machine, and downloading is off or failed."""
+
+
+class WeightsCorrupt(WeightsError):
+    """The weights file is truncated, has the wrong architecture or hash, or is of a kind that could run code."""
+
+
+class ExtraMissing(RasrError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional package. Install it with: pip install 'rasr[{extra}]'")
+        self.feature = feature
+        self.extra = extra
+
+
+class OutOfMemory(RasrError):
+    """The smallest tile that makes sense still does not fit into memory."""

@@ -1,0 +1,1 @@
+"""Galleries: the user's own good photos, searchable by likeness (the paper's RIRR)."""

@@ -1,0 +1,133 @@
+"""What a generator is to the rest of RASR: equation (1)'s G, I_HR = G(I_LR, R(I_LR, D)).
+
+The restore room cuts a picture into tiles, calls a generator on each and blends the answers; it knows nothing of
+networks. A generator knows nothing of files, tiles or galleries. Everything that crosses the line is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.images import FloatImage
+
+__all__ = [
+    "Batch",
+    "Conditioning",
+    "GenerationSettings",
+    "Generator",
+    "GeneratorInfo",
+    "Guide",
+    "TileHints",
+    "Unconditioned",
+]
+
+Batch = NDArray[np.float32]
+"""Tiles of one size: (N, H, W, 3), RGB, float32 in [0, 1], sRGB-encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileHints:
+    """How a generator likes its tiles, in pixels of its own input."""
+
+    default: int
+    """Side of a square tile that fits an ordinary machine."""
+    minimum: int
+    """Smallest side worth running; below it, running out of memory is final."""
+    multiple: int = 1
+    """Tile sides are rounded up to a multiple of this (latent stride times UNet stride)."""
+    overlap: int = 16
+    """Pixels that neighbouring tiles share, at least the reach of what the network sees."""
+    bytes_per_pixel: int = 0
+    """Rough peak working memory for one input pixel of a tile, for ``--tile auto``; 0 when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorInfo:
+    """What a generator says about itself; printed by ``doctor`` and stored with every result."""
+
+    name: str
+    uses_reference: bool
+    """False for single-image restorers: references are then found and shown, and the result says they were not used."""
+    grid: Literal["input", "output"]
+    """``input``: takes tiles of the low-quality picture and returns them ``scale`` times larger.
+    ``output``: takes tiles of the low-quality picture already resampled to the output size and returns that size."""
+    scale: int
+    """Enlargement of one call: 4 for Real-ESRGAN x4, 1 for every generator on the output grid."""
+    tile: TileHints
+    trained: bool = True
+    """False for seeded, untrained weights: the name then carries the word 'untrained' wherever it is shown."""
+    weights: str = ""
+    """Where the weights come from, with version or hash; empty when there are none (bicubic)."""
+    licence: str = ""
+    """Licence of the weights (SPDX where one exists)."""
+    device: str = "cpu"
+    """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A reference picture handed to a generator."""
+
+    pixels: FloatImage
+    score: float
+    """Cosine similarity to the query in [-1, 1]; 1.0 for a reference the user picked by hand."""
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """Choices that reach into the network. Same settings, weights, device and input give the same bytes."""
+
+    strength: float = 1.0
+    """0..1, scales what the reference adds; 0 gives exactly the no-reference result."""
+    seed: int = 0
+    prompt: str | None = None
+    """Text for backbones that read text; None means the preset's own default."""
+
+
+class Conditioning(Protocol):
+    """Whatever a generator computed once for a whole picture (encoded references, semantic context). Opaque."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unconditioned:
+    """The conditioning of generators that need none."""
+
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A restorer of tiles. Implementations are cheap to build; weights are loaded on the first :meth:`prepare`."""
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What this generator is."""
+        ...
+
+    @property
+    def cleaner(self) -> Generator | None:
+        """A generator to run first over the whole picture (DiffBIR's two-stage idea); its output becomes ``base``."""
+        ...
+
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+        """Compute once what all tiles of one picture share.
+
+        ``lq`` is the whole low-quality picture at its own size; ``guides`` are ordered best first and may be empty.
+        Raises WeightsMissing or WeightsCorrupt when the weights cannot be loaded.
+        """
+        ...
+
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
+        """Restore tiles of one size: (N, H, W, 3) → (N, H·scale, W·scale, 3), float32 in [0, 1].
+
+        ``base`` holds the cleaner's output for the same tiles (same shape as ``tiles``) or None without a cleaner.
+        Raises MemoryError (or torch's out-of-memory error) when the tile does not fit: the caller halves it.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Restoration: a picture, its references and a generator become a result."""
