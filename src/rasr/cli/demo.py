@@ -1,0 +1,89 @@
+"""``rasr demo``: the whole of RASR on real photos, with nothing to download or set up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rasr.cli.console import examples, print_json, say
+
+__all__ = ["command"]
+
+QUERY = "motorcycle_left.png"
+"""The left view of scikit-image's stereo pair (Middlebury 2014) is degraded; the right view waits in the gallery."""
+
+GALLERY = (
+    "motorcycle_right.png",
+    "astronaut.png",
+    "brick.png",
+    "chelsea.png",
+    "coffee.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+SCALE = 4
+
+
+@click.command(epilog=examples("rasr demo", "rasr demo --out /tmp/rasr-demo --preset bicubic"))
+@click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--preset", default=None, help="Generator to use (default: the one 'rasr restore' uses).")
+@click.option("--seed", default=0, show_default=True, help="Seed of the degradation and of the generator.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
+    """Restore a real photo with a real reference, with nothing to set up.
+
+    Takes photographs that come with scikit-image, makes the left view of a motorcycle small, blurry and noisy, puts the
+    right view and ten other photos into a gallery, finds the best match, restores, and writes the picture and a report.
+    """
+    from rasr.degrade import degrade
+    from rasr.gallery import Gallery
+    from rasr.generator import DEFAULT_PRESET
+    from rasr.images import Picture, read_picture, write_picture
+    from rasr.restore import Restorer, TargetSize, write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    photos = _copy_photos(out / "gallery-photos")
+    hr = read_picture(_samples() / QUERY)
+    lq, _ = degrade(hr.pixels, preset="light", scale=SCALE, seed=seed, name=QUERY)
+    query = write_picture(Picture(lq), out / "degraded.png", overwrite=True)
+    say(f"Degraded {QUERY} to {lq.shape[1]}x{lq.shape[0]} px: {query}")
+
+    gallery = Gallery(out / "gallery")
+    added = gallery.add([photos])
+    say(f"Gallery of {gallery.info().photos} photos ({added.images_per_second:.0f} images/s): {out / 'gallery'}")
+
+    restorer = Restorer(preset=preset or DEFAULT_PRESET, gallery=gallery)
+    result = restorer(query, size=TargetSize(scale=SCALE), seed=seed)
+    restored = result.save(out / "restored.png", overwrite=True)
+    report = write_report([result], out / "report.html")
+    for reference in result.references:
+        say(f"Reference {reference.rank}: {reference.path.name}, score {reference.score:.3f}. {reference.why}")
+    for note in result.notes:
+        say(note)
+    if as_json:
+        print_json(result.to_json() | {"output": str(restored), "report": str(report)})
+    else:
+        click.echo(restored)
+        click.echo(report)
+
+
+def _samples() -> Path:
+    import skimage
+
+    return Path(skimage.__file__).parent / "data"
+
+
+def _copy_photos(folder: Path) -> Path:
+    """Copy the gallery's photos next to the results, where a person can look at them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in GALLERY:
+        target = folder / name
+        data = (_samples() / name).read_bytes()
+        if not target.is_file() or target.read_bytes() != data:
+            target.write_bytes(data)
+    return folder

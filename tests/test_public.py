@@ -1,0 +1,83 @@
+"""The public surface: what `import rasr` gives, how fast, and what it does not drag in."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import rasr
+from rasr import errors
+
+ROOMS = [
+    "rasr",
+    "rasr.errors",
+    "rasr.home",
+    "rasr.device",
+    "rasr.images",
+    "rasr.gallery",
+    "rasr.generator",
+    "rasr.restore",
+]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_all_names_exactly_what_the_room_offers(room: str) -> None:
+    module = importlib.import_module(room)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    assert len(set(module.__all__)) == len(module.__all__)
+    offered = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "").startswith("rasr")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+    }
+    assert offered <= set(module.__all__), "public names missing from __all__"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Galery'"):
+        _ = rasr.Galery
+
+
+def test_importing_rasr_is_light() -> None:
+    """No torch, no numpy: counted in modules, since seconds belong to the benchmarks."""
+    script = (
+        "import sys; before = set(sys.modules); import rasr; new = set(sys.modules) - before;"
+        "assert not {m.split('.')[0] for m in new} & {'torch', 'numpy', 'PIL', 'lancedb', 'pyarrow', 'click'}, sorted(new);"
+        "assert len(new) < 40, sorted(new)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("room", ["rasr.images", "rasr.gallery", "rasr.generator", "rasr.restore", "rasr.cli.main"])
+def test_rooms_import_without_torch_or_network(room: str) -> None:
+    script = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network touched at import')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
+        f"import {room}\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_error_is_a_rasr_error_with_a_documented_meaning() -> None:
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        assert issubclass(error, errors.RasrError)
+        assert error.__doc__
+        assert error.exit_code in {1, 2}
+
+
+def test_a_missing_extra_names_the_command_that_installs_it() -> None:
+    error = errors.ExtraMissing("Reading HEIC", "heic")
+    assert "pip install 'rasr[heic]'" in str(error)
