@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from subprocess import CompletedProcess
 
 import click
@@ -14,14 +14,14 @@ Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def verb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], object]], None]]:
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Replace the verb 'doctor' by a function."""
 
     def install(body: Callable[[], object]) -> None:
-        command = click.command()(lambda: body())
+        command = click.command(name="doctor")(body)
         monkeypatch.setattr(cli.Verbs, "get_command", lambda self, ctx, name: command if name == "doctor" else None)
 
-    yield install
+    return install
 
 
 def exit_code(*argv: str) -> int:
