@@ -1,0 +1,24 @@
+"""Encoders for retrieval: the table of names, and how one is made."""
+
+from __future__ import annotations
+
+from rasr.errors import UsageError
+from rasr.gallery.encoders.protocol import Embeddings, Encoder
+
+__all__ = ["DEFAULT_ENCODER", "ENCODERS", "Embeddings", "Encoder", "load_encoder"]
+
+DEFAULT_ENCODER = "effnet-lite0"
+ENCODERS = ("effnet-lite0",)
+
+
+def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu", offline: bool | None = None) -> Encoder:  # noqa: ARG001
+    """The encoder called ``name``.
+
+    Nothing is read or downloaded until its first ``embed``. ``device`` is a name for :func:`rasr.device.choose_device`.
+    ``offline`` None follows ``RASR_OFFLINE`` and ``HF_HUB_OFFLINE``. Raises UsageError for an unknown name.
+    """
+    if name == "effnet-lite0":
+        from rasr.gallery.encoders.effnet import EffNetLite0
+
+        return EffNetLite0(device=device)
+    raise UsageError(f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODERS)}.")

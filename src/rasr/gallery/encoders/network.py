@@ -1,0 +1,71 @@
+"""The part every torch encoder shares: load once, on first use, and run batches of arrays through it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.device import choose_device
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LazyNetwork"]
+
+
+class LazyNetwork:
+    """A feature network that is built by its first call.
+
+    ``build`` makes the module, on the CPU; ``features`` runs it, (N, 3, S, S) → (N, D). Both work in fp32 on every
+    device: embeddings are stored for years and compared across machines, and half precision would move them.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], torch.nn.Module],
+        features: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+        *,
+        size: int,
+        dimension: int,
+        device: str,
+    ) -> None:
+        self._build = build
+        self._features = features
+        self._size = size
+        self._dimension = dimension
+        self._device_name = device
+        self._lock = threading.Lock()
+        self._loaded: tuple[torch.nn.Module, torch.device] | None = None
+
+    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run (N, 3, S, S) float32 and L2-normalise the answers: (N, D) float32."""
+        import torch
+
+        expected = (3, self._size, self._size)
+        if batch.shape[1:] != expected:
+            raise ValueError(f"an encoder takes (N, 3, {self._size}, {self._size}), not {batch.shape}")
+        if len(batch) == 0:
+            return np.zeros((0, self._dimension), np.float32)
+        network, device = self._load()
+        with torch.inference_mode():
+            inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)
+            features = self._features(network, inputs.contiguous(memory_format=torch.channels_last))
+            unit = torch.nn.functional.normalize(features, dim=1)
+        answer: NDArray[np.float32] = unit.cpu().numpy()
+        return answer
+
+    def _load(self) -> tuple[torch.nn.Module, torch.device]:
+        import torch
+
+        with self._lock:
+            if self._loaded is None:
+                device = choose_device(self._device_name, "fp32").device
+                network = self._build().float().eval().requires_grad_(requires_grad=False).to(device)
+                # Convolutions on the CPU are about 15 % faster with channels last; the numbers agree to 1e-6.
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+                self._loaded = network, device
+            return self._loaded
