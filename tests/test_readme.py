@@ -1,0 +1,70 @@
+"""The README is true: its commands run, its tree names every file, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import skimage
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SAMPLES = Path(skimage.__file__).parent / "data"
+
+
+def console_commands() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("rasr ")]
+
+
+def test_the_readme_shows_commands() -> None:
+    verbs = {shlex.split(line)[1] for line in console_commands()}
+    assert {"gallery", "search", "restore"} <= verbs
+
+
+def test_the_commands_of_the_readme_run_in_order(run_rasr: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for category, name in [("cats", "chelsea.png"), ("space", "rocket.jpg"), ("bikes", "motorcycle_right.png")]:
+        (photos / category).mkdir(parents=True)
+        shutil.copy(SAMPLES / name, photos / category / name)
+    (tmp_path / "holiday").mkdir()
+    with Image.open(SAMPLES / "motorcycle_left.png") as image:
+        small = image.resize((92, 62))
+        small.save(tmp_path / "blurry.jpg", quality=60)
+        small.resize((46, 31)).save(tmp_path / "holiday" / "one.jpg", quality=60)
+    for line in console_commands():
+        done = run_rasr(*shlex.split(line)[1:], cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(SAMPLES / "motorcycle_right.png", tmp_path / "photos" / "right.png")
+    with Image.open(SAMPLES / "motorcycle_left.png") as image:
+        image.resize((92, 62)).save(tmp_path / "blurry.jpg", quality=60)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    with Image.open(tmp_path / "restored.png") as restored:
+        assert restored.size == (368, 248)
+
+
+def test_the_tree_names_every_file_of_the_package() -> None:
+    listed = set(re.findall(r"^\s*([\w.]+\.py)\s{2,}\S", README, flags=re.MULTILINE))
+    present = {path.name for path in (ROOT / "src" / "rasr").rglob("*.py")} - {"__init__.py"}
+    assert present - listed == set(), "files without a phrase in the README's tree"
+    assert listed - present - {"__init__.py"} == set(), "files in the README's tree that do not exist"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
