@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigError",
+    "DatasetBusy",
+    "DatasetError",
     "EncoderMismatch",
     "ExtraMissing",
     "GalleryBusy",
@@ -21,6 +23,7 @@ __all__ = [
     "PictureError",
     "PictureTooLarge",
     "RasrError",
+    "SourceError",
     "UnsupportedFormat",
     "UsageError",
     "WeightsCorrupt",
@@ -108,3 +111,15 @@ class ExtraMissing(RasrError):
 
 class OutOfMemory(RasrError):
     """The smallest tile that makes sense still does not fit into memory."""
+
+
+class DatasetError(RasrError):
+    """A dataset folder cannot be built, read or checked."""
+
+
+class DatasetBusy(DatasetError):
+    """Another process is building in the same folder."""
+
+
+class SourceError(DatasetError):
+    """A source of photos cannot be used: key missing or refused, address wrong, or it answers nonsense."""
