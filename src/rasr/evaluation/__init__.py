@@ -1,0 +1,1 @@
+"""Evaluation: methods, reference policies, metrics and the tables that compare them."""

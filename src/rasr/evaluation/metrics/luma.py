@@ -15,12 +15,12 @@ _YIQ = np.array([0.299, 0.587, 0.114])
 
 def bt601_limited(pixels: FloatImage) -> NDArray[np.float64]:
     """Y of limited-range BT.601 YCbCr (MATLAB's ``rgb2ycbcr``), (H, W) float64 in [16/255, 235/255], not rounded."""
-    return pixels.astype(np.float64) @ _LIMITED + 16.0 / 255.0
+    return np.asarray(pixels.astype(np.float64) @ _LIMITED + 16.0 / 255.0)
 
 
 def bt601_limited_8bit(pixels: FloatImage) -> NDArray[np.float64]:
     """The same luma on the 0..255 scale, rounded to whole numbers, as MATLAB returns it for 8-bit pictures."""
-    return np.rint(bt601_limited(pixels) * 255.0)
+    return np.asarray(np.rint(bt601_limited(pixels) * 255.0))
 
 
 def yiq_8bit(pixels: FloatImage) -> NDArray[np.float64]:
@@ -30,4 +30,4 @@ def yiq_8bit(pixels: FloatImage) -> NDArray[np.float64]:
     worth up to 0.5 % of NIQE on pictures with large flat areas; left to floating point it depends on the machine.
     Downwards is fixed here because it comes closest to the published values (0.09 % at most, on twelve pictures).
     """
-    return np.rint(pixels.astype(np.float64) @ _YIQ * 255.0 - 1e-4)
+    return np.asarray(np.rint(pixels.astype(np.float64) @ _YIQ * 255.0 - 1e-4))

@@ -120,7 +120,9 @@ class MetricWeights:
                 return dict(load_file(path))
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise WeightsCorrupt(f"{path} cannot be read as weights ({error}). Delete it and fetch it again.") from error
+            raise WeightsCorrupt(
+                f"{path} cannot be read as weights ({error}). Delete it and fetch it again."
+            ) from error
         if not isinstance(state, dict):
             raise WeightsCorrupt(f"{path} holds a {type(state).__name__} instead of named tensors.")
         for wrapper in ("params", "params_ema", "state_dict"):
@@ -158,7 +160,9 @@ def _fetch(wanted: WeightFile, folder: Path) -> Path:
     import torch
 
     if offline():
-        raise WeightsMissing(f"{wanted.filename} is not on this machine and the network is switched off (RASR_OFFLINE).")
+        raise WeightsMissing(
+            f"{wanted.filename} is not on this machine and the network is switched off (RASR_OFFLINE)."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / wanted.filename
     part = path.with_suffix(".part")
@@ -166,7 +170,9 @@ def _fetch(wanted: WeightFile, folder: Path) -> Path:
         torch.hub.download_url_to_file(wanted.url, str(part), progress=True)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise WeightsMissing(f"{wanted.url} could not be fetched ({error}). Put the file into {folder} by hand.") from error
+        raise WeightsMissing(
+            f"{wanted.url} could not be fetched ({error}). Put the file into {folder} by hand."
+        ) from error
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(wanted.sha256):

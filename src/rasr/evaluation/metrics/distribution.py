@@ -1,0 +1,146 @@
+"""FID and KID: how far apart two sets of pictures are, as InceptionV3 sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.evaluation.metrics.metric import Features, MeasuringProtocol, MetricInfo
+from rasr.evaluation.metrics.weights import MetricWeights
+from rasr.images import FloatImage, resize
+
+if TYPE_CHECKING:
+    from rasr.evaluation.metrics.inception import Inception
+
+__all__ = ["FID", "KID", "RELIABLE_SET", "frechet_distance", "kernel_distance", "small_set_warning"]
+
+RELIABLE_SET = 2048
+"""Below as many pictures as there are feature dimensions, the covariances FID compares are singular."""
+
+Matrix = NDArray[np.float64]
+
+
+def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Fréchet distance of the Gaussians fitted to two sets of features, (N, D) and (M, D), in float64.
+
+    |μa − μb|² + tr(Σa) + tr(Σb) − 2·tr((Σa Σb)^½), with unbiased covariances. The last trace is computed without
+    a matrix root: with Σa = AᵀA and Σb = BᵀB the eigenvalues of ΣaΣb are the squared singular values of A·Bᵀ, so it is
+    their sum. That is exact for singular covariances too, where the usual root needs an added ε. Heusel et al. 2017.
+    """
+    _check(a, b)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    root_a = _triangular((a - mean_a) / np.sqrt(len(a) - 1))
+    root_b = _triangular((b - mean_b) / np.sqrt(len(b) - 1))
+    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    distance = np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * cross
+    return float(max(distance, 0.0))
+
+
+def kernel_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Unbiased squared MMD with the kernel (x·y/D + 1)³ over all pairs (Bińkowski et al. 2018), in float64.
+
+    The published code averages the same estimate over random subsets; using every pair has the same expectation and
+    no randomness. May be slightly negative for equal distributions.
+    """
+    _check(a, b)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    n, m, dimension = len(a), len(b), a.shape[1]
+    aa, bb, ab = ((x @ y.T / dimension + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
+    within_a = (aa.sum() - np.trace(aa)) / (n * (n - 1))
+    within_b = (bb.sum() - np.trace(bb)) / (m * (m - 1))
+    return float(within_a + within_b - 2 * ab.mean())
+
+
+def small_set_warning(count: int) -> str:
+    """One sentence for tables with FID or KID over ``count`` pictures; empty when there are enough."""
+    if count >= RELIABLE_SET:
+        return ""
+    return (
+        f"FID over {count} pictures (fewer than its {RELIABLE_SET} feature dimensions) is strongly biased upwards: "
+        "compare it only with tables of the same pictures and the same number of them. KID is unbiased."
+    )
+
+
+def _triangular(root: Matrix) -> Matrix:
+    """A matrix R with RᵀR = AᵀA and at most as many rows as columns."""
+    return np.asarray(np.linalg.qr(root, mode="r")) if len(root) > root.shape[1] else root
+
+
+def _check(a: NDArray[np.floating], b: NDArray[np.floating]) -> None:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"features must be (N, D) and (M, D), not {a.shape} and {b.shape}")
+    if min(len(a), len(b)) < 2:
+        raise ValueError("a distribution needs at least two pictures on each side")
+
+
+class _InceptionDistance:
+    def __init__(self, weights: MetricWeights, device: str) -> None:
+        self._device = device
+        self._network = _network(weights, device)
+
+    def features(self, picture: FloatImage) -> Features:
+        """Pool-3 features of the whole picture, resized without keeping its aspect, as clean-fid does: (2048,)."""
+        import torch
+
+        small = np.clip(resize(picture, (299, 299), filter="bicubic") * 255.0, 0.0, 255.0)
+        x = torch.from_numpy(((small - 128.0) / 128.0).astype(np.float32)).permute(2, 0, 1)[None].to(self._device)
+        with torch.inference_mode():
+            return np.asarray(self._network(x)[0].cpu().numpy(), dtype=np.float32)
+
+
+_PLACE = "pytorch-fid's port of the 2015 weights, resizing of clean-fid (Parmar et al., CVPR 2022)"
+
+
+class FID(_InceptionDistance):
+    """Fréchet Inception distance of the restored set to the ground truth set."""
+
+    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:  # noqa: ARG002
+        super().__init__(weights, device)
+        self.info = MetricInfo(
+            "FID",
+            "lower",
+            "distribution",
+            0.0,
+            float("inf"),
+            2,
+            "whole pictures to 299×299 by antialiased bicubic, float64, never cropped",
+            f"Heusel et al., NeurIPS 2017; {_PLACE}",
+            ("inception",),
+        )
+
+    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+        """FID of two sets of features."""
+        return frechet_distance(restored, truth)
+
+
+class KID(_InceptionDistance):
+    """Kernel Inception distance: unbiased, so small sets can be compared."""
+
+    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:  # noqa: ARG002
+        super().__init__(weights, device)
+        self.info = MetricInfo(
+            "KID",
+            "lower",
+            "distribution",
+            float("-inf"),
+            float("inf"),
+            5,
+            "as FID; cubic kernel over all pairs, unbiased",
+            f"Bińkowski et al., ICLR 2018; {_PLACE}",
+            ("inception",),
+        )
+
+    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+        """KID of two sets of features."""
+        return kernel_distance(restored, truth)
+
+
+def _network(weights: MetricWeights, device: str) -> Inception:
+    from rasr.evaluation.metrics.inception import Inception
+
+    network = Inception()
+    weights.fill(network, "inception")
+    return network.to(device)
