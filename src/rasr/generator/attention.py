@@ -1,0 +1,250 @@
+"""The attention variant of the reference branch: the decoder looks up what it needs in the reference.
+
+An additive residual is tied to position, while a reference shows the same kind of thing somewhere else in the frame.
+Here each of the deepest decoder blocks is followed by an attention from the LQ's positions to the reference's. Both
+sides come from the same frozen encoder half, so that similar places have similar features before anything is trained.
+
+Deep levels are searched everywhere. A level of many positions (128 × 128 for a 512² picture on a stride of 4) is
+searched in a small window around each position's best match one level deeper, as in C2-Matching and TTSR: the search
+stays linear in the number of positions where the texture is.
+
+The gate is AdaRefSR's: a few learned tokens summarise the reference, and each position's mean similarity to the
+summaries, through a sigmoid, scales what it takes. We add the position's best similarity to the reference, which tells
+a true match from a merely related picture. The output projection starts at zero: untrained, the branch changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rasr.errors import ConfigError
+from rasr.generator.config import ReferenceConfig
+from rasr.generator.encoder_half import tied_controlnet
+
+__all__ = ["AttentionBranch", "ReferenceAttention", "Remembered"]
+
+CHUNK = 2**24
+"""Similarities held at once while nothing is trained (64 MB in fp32); bounds the memory of a search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What one attention keeps of a reference."""
+
+    keys: torch.Tensor
+    """(M, d, h, w), of unit length."""
+    values: torch.Tensor
+    """(M, width, h, w)."""
+    summaries: torch.Tensor
+    """(M, T, d), of unit length."""
+
+
+class AttentionBranch(nn.Module):
+    """The tied encoder half that reads the reference, and one attention for each guided decoder block."""
+
+    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:  # noqa: ANN401
+        super().__init__()
+        depth = len(unet.up_blocks)
+        if config.blocks >= depth:
+            raise ConfigError(f"control = 'attention' can guide at most {depth - 1} of {depth} decoder blocks.")
+        self.config = config
+        self.copies = unet.config.in_channels // latent_channels
+        self.levels = tuple(depth - 2 - index for index in range(config.blocks))
+        """The encoder level on whose grid decoder block i's output lies; deepest first."""
+        self.control = tied_controlnet(unet, latent_channels, lora_rank=config.lora_rank, lora_alpha=config.lora_alpha)
+        self.control.down_blocks = self.control.down_blocks[: self.levels[0] + 1]
+        self.control.controlnet_down_blocks = nn.ModuleList()
+        for unused in ("mid_block", "controlnet_mid_block", "controlnet_cond_embedding"):
+            setattr(self.control, unused, None)
+        device, dtype = next((p.device, p.dtype) for p in unet.parameters())
+        widths = unet.config.block_out_channels
+        self.attentions = nn.ModuleList(
+            ReferenceAttention(
+                features=widths[level],
+                latent=latent_channels if level == 0 else 0,
+                hidden=unet.up_blocks[index].resnets[-1].out_channels,
+                local=level in config.local_levels,
+                config=config,
+            )
+            for index, level in enumerate(self.levels)
+        ).to(device, dtype)
+
+    def _attention(self, index: int) -> ReferenceAttention:
+        return cast("ReferenceAttention", self.attentions[index])
+
+    def encode(self, latents: torch.Tensor, timestep: int, null_context: torch.Tensor) -> tuple[Remembered, ...]:
+        """Keys, values and summaries of references on every guided level. ``latents`` (M, c, h, w)."""
+        features = _encoder_features(
+            self.control, latents.repeat(1, self.copies, 1, 1), timestep, null_context.expand(len(latents), -1, -1)
+        )
+        return tuple(
+            self._attention(index).remember(features[level], latents if level == 0 else None)
+            for index, level in enumerate(self.levels)
+        )
+
+    @contextmanager
+    def guiding(
+        self,
+        unet: Any,  # noqa: ANN401
+        sample: torch.Tensor,  # noqa: ARG002 - the LQ's features are taken from the backbone's own run
+        timestep: int,  # noqa: ARG002
+        null_context: torch.Tensor,  # noqa: ARG002
+        bank: Sequence[tuple[Remembered, ...]],
+        weights: torch.Tensor,
+    ) -> Iterator[dict[str, Any]]:
+        """While open, the UNet's guided decoder blocks look into the ``bank`` of K references.
+
+        ``weights`` (N, K) are already times strength. The hooks are removed on leaving, so that the backbone's own
+        forward stays what it was.
+        """
+        queries: dict[int, torch.Tensor] = {}
+        matches: dict[int, torch.Tensor] = {}
+
+        def keep(level: int) -> Any:  # noqa: ANN401
+            def hook(_block: nn.Module, _args: Any, output: Any) -> None:  # noqa: ANN401
+                queries[level] = output[1][-2]  # the last layer's output, before the downsampler's
+
+            return hook
+
+        def look_up(index: int, level: int) -> Any:  # noqa: ANN401
+            def hook(_block: nn.Module, _args: object, hidden: torch.Tensor) -> torch.Tensor:
+                attention = self._attention(index)
+                query = attention.ask(queries[level])
+                result = hidden
+                for k, remembered in enumerate(bank):
+                    added, match = attention(hidden, query, remembered[index], matches.get(k))
+                    matches[k] = match
+                    result = result + weights[:, k].view(-1, 1, 1, 1) * added
+                return result
+
+            return hook
+
+        handles = [unet.down_blocks[level].register_forward_hook(keep(level)) for level in self.levels]
+        handles += [
+            unet.up_blocks[index].register_forward_hook(look_up(index, level))
+            for index, level in enumerate(self.levels)
+        ]
+        try:
+            yield {}
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class ReferenceAttention(nn.Module):
+    """One gated attention from the LQ's positions to a reference's, on one grid."""
+
+    def __init__(self, *, features: int, latent: int, hidden: int, local: bool, config: ReferenceConfig) -> None:
+        super().__init__()
+        self.local, self.window = local, config.window
+        self.norm = nn.GroupNorm(1, features, affine=False)
+        self.query = nn.Conv2d(features, config.dimension, 1, bias=False)
+        self.key = nn.Conv2d(features, config.dimension, 1, bias=False)
+        self.key.load_state_dict(self.query.state_dict())  # alike places look alike from the start
+        self.value = nn.Conv2d(features + latent, config.width, 1)
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
+        """Logarithm of what cosines are multiplied with before the softmax."""
+        self.summarise = nn.Parameter(torch.randn(config.summaries, config.dimension))
+        self.gate = nn.Parameter(torch.tensor([1.0, 4.0, -2.0]))
+        """Weights of mean similarity to the summaries and of the best similarity, and the bias."""
+        if local:
+            self.offsets = nn.Parameter(torch.zeros(4, config.window**2))
+            """Preference of each of a cell's four positions for the positions of the window."""
+        self.squeeze = nn.Conv2d(hidden, config.width, 1)
+        self.fuse = nn.Conv2d(2 * config.width, config.width, 3, padding=1)
+        self.project = nn.Conv2d(config.width, hidden, 1)
+        for parameter in self.project.parameters():
+            nn.init.zeros_(parameter)
+
+    def remember(self, features: torch.Tensor, latents: torch.Tensor | None) -> Remembered:
+        """What is kept of references from their encoder ``features`` (M, C, h, w) and, on the finest grid, latents."""
+        keys = F.normalize(self.key(self.norm(features)), dim=1)
+        content = features if latents is None else torch.cat((features, latents), 1)
+        flat = keys.flatten(2)
+        summaries = (F.normalize(self.summarise, dim=-1) @ flat * self.sharpness.exp()).softmax(-1) @ flat.mT
+        return Remembered(keys, self.value(content), F.normalize(summaries, dim=-1))
+
+    def ask(self, features: torch.Tensor) -> torch.Tensor:
+        """Queries (N, d, h, w) of unit length from the LQ's features on the same level."""
+        return F.normalize(self.query(self.norm(features)), dim=1)
+
+    def forward(
+        self, hidden: torch.Tensor, query: torch.Tensor, reference: Remembered, coarse: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What to add to ``hidden`` (N, C, h, w), and each position's match (N, h·w), an index into the reference."""
+        if self.local:
+            if coarse is None:
+                raise ValueError("a local search needs the match of the level below")
+            taken, best = self._search_near(query, reference, coarse)
+            match = coarse
+        else:
+            taken, best, match = self._search_all(query, reference)
+        likeness = torch.einsum("ndhw,ntd->nhw", query, reference.summaries.expand(len(query), -1, -1))
+        likeness = likeness / reference.summaries.shape[1]
+        gate = torch.sigmoid(self.gate[0] * likeness.unsqueeze(1) + self.gate[1] * best + self.gate[2])
+        fused = F.silu(self.fuse(torch.cat((self.squeeze(hidden), taken), 1)))
+        return gate * self.project(fused), match
+
+    def _search_all(
+        self, query: torch.Tensor, reference: Remembered
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Every position against the whole reference."""
+        count, _, height, width = query.shape
+        keys, values = reference.keys.flatten(2), reference.values.flatten(2).mT
+        positions = query.flatten(2).mT
+        step = positions.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // (count * keys.shape[2]))
+        taken, best, match = [], [], []
+        for part in torch.split(positions, step, 1):
+            similarity = part @ keys
+            top = similarity.max(-1)
+            best.append(top.values)
+            match.append(top.indices)
+            taken.append((similarity * self.sharpness.exp()).softmax(-1) @ values)
+        grid = (count, -1, height, width)
+        return torch.cat(taken, 1).mT.reshape(grid), torch.cat(best, 1).reshape(grid), torch.cat(match, 1)
+
+    def _search_near(
+        self, query: torch.Tensor, reference: Remembered, coarse: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each 2 × 2 cell of positions against a window around the match of its position on the coarser grid."""
+        count, depth, height, width = query.shape
+        cells, side = height * width // 4, self.window
+        positions = F.pixel_unshuffle(query, 2).reshape(count, depth, 4, cells).permute(0, 3, 2, 1)
+
+        def windows(of: torch.Tensor) -> torch.Tensor:
+            margin = (side - 2) // 2
+            every = F.unfold(F.pad(of, (margin,) * 4, mode="replicate"), side, stride=2)
+            every = every.expand(count, -1, -1)
+            chosen = every.gather(2, coarse.unsqueeze(1).expand(-1, every.shape[1], -1))
+            return chosen.reshape(count, of.shape[1], side * side, cells)
+
+        similarity = positions @ windows(reference.keys).permute(0, 3, 1, 2)
+        attention = (similarity * self.sharpness.exp() + self.offsets).softmax(-1)
+        taken = (attention @ windows(reference.values).permute(0, 3, 2, 1)).permute(0, 3, 2, 1)
+        best = similarity.amax(-1).permute(0, 2, 1)
+        grid = (count, -1, height // 2, width // 2)
+        return F.pixel_shuffle(taken.reshape(grid), 2), F.pixel_shuffle(best.reshape(grid), 2)
+
+
+def _encoder_features(
+    control: Any,  # noqa: ANN401
+    sample: torch.Tensor,
+    timestep: int,
+    context: torch.Tensor,
+) -> list[torch.Tensor]:
+    """Each down block's last features before its downsampler; level i is 2^i coarser than the latent."""
+    steps = torch.full((len(sample),), timestep, device=sample.device)
+    embedding = control.time_embedding(control.time_proj(steps).to(sample.dtype))
+    hidden, features = control.conv_in(sample), []
+    for block in control.down_blocks:
+        reads = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
+        hidden, outputs = block(hidden, embedding, **reads)
+        features.append(outputs[-2])
+    return features

@@ -1,0 +1,107 @@
+"""Codecs: E takes a picture in [-1, 1] to its latent, D takes it back. One interface over diffusers' autoencoders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from rasr.generator.config import CodecConfig
+
+__all__ = ["AutoencoderCodec", "Codec", "PatchCodec", "build_codec"]
+
+TILE_ABOVE = 768 * 768
+"""Pictures of more pixels pass through the autoencoder in diffusers' own overlapping tiles."""
+
+
+class Codec(nn.Module):
+    """What the generator asks of an autoencoder."""
+
+    stride: int
+    """Pixels per latent position."""
+    channels: int
+    """Channels of a latent."""
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) in [-1, 1] → (N, channels, H/stride, W/stride), scaled as the UNet expects."""
+        raise NotImplementedError
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The way back; not clamped."""
+        raise NotImplementedError
+
+    def decode_change(self, after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """D(after) − D(before), (N, 3, H, W)."""
+        return self.decode(after) - self.decode(before)
+
+
+class PatchCodec(Codec):
+    """Lossless: a square of pixels becomes one position. No weights, no ceiling on quality, next to no cost."""
+
+    def __init__(self, patch: int) -> None:
+        super().__init__()
+        self.stride = patch
+        self.channels = 3 * patch * patch
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pixel-unshuffle."""
+        return F.pixel_unshuffle(pictures, self.stride)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixel-shuffle."""
+        return F.pixel_shuffle(latents, self.stride)
+
+    def decode_change(self, after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """D is linear, so one decoding is enough."""
+        return self.decode(after - before)
+
+
+class AutoencoderCodec(Codec):
+    """AutoencoderKL (Stable Diffusion), AutoencoderTiny (TAESD) or AutoencoderDC of diffusers.
+
+    AutoencoderKL gives the posterior's mode, so that the same picture always gives the same latent; OSEDiff samples.
+    """
+
+    def __init__(self, model: Any, *, tiled: bool = True) -> None:  # noqa: ANN401 - diffusers is untyped
+        super().__init__()
+        self.model = model
+        config = model.config
+        self.channels = int(config.latent_channels)
+        blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        self.stride = 2 ** (len(blocks) - 1)
+        # TAESD's latents already are on the UNet's scale; its scaling_factor is 1.
+        self.scaling = float(config.scaling_factor)
+        self.tiled = tiled
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The posterior's mode, scaled."""
+        self._tile(pictures.shape[-2] * pictures.shape[-1])
+        encoded = self.model.encode(pictures)
+        latents: torch.Tensor
+        if hasattr(encoded, "latent_dist"):
+            latents = encoded.latent_dist.mode()
+        else:
+            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+        return latents * self.scaling
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Unscaled, then decoded."""
+        self._tile(latents.shape[-2] * latents.shape[-1] * self.stride**2)
+        decoded: torch.Tensor = self.model.decode(latents / self.scaling).sample
+        return decoded
+
+    def _tile(self, pixels: int) -> None:
+        self.model.use_tiling = self.tiled and pixels > TILE_ABOVE and not self.training
+
+
+def build_codec(config: CodecConfig) -> Codec:
+    """A codec with fresh weights from torch's current random state, for models built here."""
+    if config.kind == "patch":
+        return PatchCodec(config.patch)
+    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
+
+    family = {"kl": AutoencoderKL, "tiny": AutoencoderTiny, "dc": AutoencoderDC}[config.kind]
+    return AutoencoderCodec(family(**config.options))

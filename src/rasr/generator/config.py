@@ -1,0 +1,133 @@
+"""What a diffusion preset is made of: one TOML file in ``presets/``, checked against these classes when read."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rasr.errors import ConfigError
+
+__all__ = ["CodecConfig", "ContextConfig", "ModelConfig", "ReferenceConfig", "TileConfig", "read_model_config"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CodecConfig(_Table):
+    """The pair E, D between pictures and latents."""
+
+    kind: Literal["kl", "tiny", "dc", "patch"]
+    """AutoencoderKL, AutoencoderTiny, AutoencoderDC, or the lossless patch codec."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the diffusers class for a codec built here; empty when its own config.json comes with weights."""
+    patch: int = 4
+    """Side of the square of pixels that becomes one latent position (``patch`` only)."""
+
+
+class ContextConfig(_Table):
+    """What the cross-attention layers read."""
+
+    kind: Literal["text", "embedding"]
+    """``text``: CLIP's last hidden states of a prompt. ``embedding``: one vector, the LQ picture's in the gallery."""
+    prompt: str = ""
+    """Default prompt (``text``)."""
+    encoder: str = ""
+    """Name of the gallery encoder whose embedding is read (``embedding``)."""
+    dimension: int = 0
+    """Length of that embedding."""
+
+
+class ReferenceConfig(_Table):
+    """The reference branch. Stored in every adapter, since the adapter's tensors only mean something with it."""
+
+    control: Literal["controlnet", "attention"] = "controlnet"
+    """``controlnet``: additive residuals, as in the paper. ``attention``: the decoder attends to the reference."""
+    blocks: int = Field(default=3, ge=1, le=4)
+    """How many decoder blocks, counted from the deepest, see the reference. The paper: the first three."""
+    lora_rank: int = Field(default=4, ge=0)
+    """Rank of the LoRA in the branch's down blocks; 0 for none."""
+    lora_alpha: float = 8.0
+    """LoRA scaling is alpha / rank. 8 is peft's default and what OSEDiff's published weights were trained with."""
+    mid: bool = True
+    """``controlnet``: also add to the middle block's output, which is what the first decoder block starts from."""
+    reading: Literal["condition", "sample"] = "condition"
+    """``controlnet``: LQ latent as sample and reference latent as condition (eq. 3), or the reference as sample."""
+    text: Literal["everywhere", "last"] = "everywhere"
+    """Where the prompt is read: as the backbone was trained, or in the last decoder block only (paper, §III-B)."""
+    temperature: float = Field(default=0.1, gt=0)
+    """τ of softmax(score / τ), the weights of several references."""
+    dimension: int = 64
+    """``attention``: length of queries and keys."""
+    summaries: int = 4
+    """``attention``: learned tokens that summarise the reference for the gate."""
+    window: int = 4
+    """``attention``: side of the window searched around a coarse match, in positions of the finer grid; even."""
+    width: int = 256
+    """``attention``: channels taken from the reference; at least those of a latent, or it could not be copied."""
+    local_levels: tuple[int, ...] = ()
+    """``attention``: encoder levels (0 the finest) searched only around the match on the next coarser level."""
+
+
+class TileConfig(_Table):
+    """See :class:`rasr.generator.protocol.TileHints`; the multiple follows from the network's strides."""
+
+    default: int = 512
+    minimum: int = 256
+    overlap: int = 64
+    bytes_per_pixel: int = 0
+
+
+class ModelConfig(_Table):
+    """A one-step diffusion backbone and how it is used; eq. 3 of the paper with its silences filled in."""
+
+    name: str
+    summary: str
+    licence: str
+    """Licence of the trained weights, with its source."""
+    rule: Literal["eps", "residual"]
+    """How z' follows from the UNet's answer: see :mod:`rasr.generator.onestep`."""
+    timestep: int
+    alpha_bar: float = 1.0
+    """ā at that timestep (``eps`` only)."""
+    base: tuple[str, ...] = ()
+    """Hub ids, tried in order, that hold unet/, vae/, text_encoder/, tokenizer/; empty when we build the model."""
+    checkpoint: Literal["", "osediff", "pisasr"] = ""
+    """Which published LoRA checkpoint is folded into the base."""
+    residual_form: bool = False
+    """y = x + D(z') − D(z) instead of D(z'): what the codec would lose is kept."""
+    sees_lq: bool = False
+    """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
+    minimum_side: int = 0
+    """Smaller inputs are enlarged to this, restored and brought back; 0 only pads them."""
+    reference_side: int = 512
+    """References are brought to about this side squared, never enlarged."""
+    seed: int = 0
+    """Seed of the untrained weights (models built here)."""
+    unet: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of UNet2DConditionModel; empty when config.json comes with the weights."""
+    codec: CodecConfig
+    context: ContextConfig
+    reference: ReferenceConfig = ReferenceConfig()
+    tile: TileConfig = TileConfig()
+
+
+def read_model_config(source: str | Path) -> ModelConfig:
+    """A preset by name (``mini``, ``sd21-osediff``, ...) or the TOML file of one's own. Raises ConfigError."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        path = Path(str(files("rasr.generator"))) / "presets" / f"{source}.toml"
+    try:
+        return ModelConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"There is no preset file {path}: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(f"{path}: {where}: {first['msg']}.") from error

@@ -1,0 +1,192 @@
+"""RefDSR: the reference-guided one-step diffusion generator as a torch module, for inference and training alike.
+
+    z  = E(x)                                x: the LQ picture at the output size, or what a cleaner made of it
+    r  = E(reference)
+    z' = rule(z, UNet(z, t, context; branch(r)))
+    y  = D(z'),  or in the residual form  x + D(z') − D(z)
+
+Pictures are (N, 3, H, W), RGB, in [-1, 1], with H and W multiples of :attr:`RefDSR.multiple`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from rasr.errors import UsageError
+from rasr.generator.attention import AttentionBranch
+from rasr.generator.codec import Codec
+from rasr.generator.config import ModelConfig, ReferenceConfig
+from rasr.generator.control import ControlBranch
+from rasr.generator.encoder_half import own_parameters
+from rasr.generator.onestep import one_step
+
+__all__ = ["Bank", "RefDSR", "Stage"]
+
+Stage = Literal["autoencoder", "backbone", "reference"]
+Bank = Sequence[Any]
+"""One entry a reference: what the branch keeps of it."""
+
+
+class RefDSR(nn.Module):
+    """Backbone, codec and reference branch. Build it with :func:`rasr.generator.build.build_model`."""
+
+    null_context: torch.Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        unet: Any,  # noqa: ANN401 - diffusers is untyped
+        codec: Codec,
+        null_context: torch.Tensor,
+        context_projection: nn.Module | None = None,
+    ) -> None:
+        """``null_context`` (1, T, D) stands for no text; ``context_projection`` reads an embedding."""
+        super().__init__()
+        self.config = config
+        self.unet = unet
+        self.codec = codec
+        self.context_projection = context_projection
+        self.register_buffer("null_context", null_context, persistent=False)
+        self.branch: ControlBranch | AttentionBranch | None = None
+
+    @property
+    def multiple(self) -> int:
+        """Sides must be multiples of this: the codec's stride times the UNet's."""
+        return int(self.codec.stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | AttentionBranch:
+        """Add a fresh reference branch, by default the preset's; untrained, it changes nothing. Replaces an old one."""
+        config = config or self.config.reference
+        kind = AttentionBranch if config.control == "attention" else ControlBranch
+        self.branch = branch = kind(self.unet, self.codec.channels, config)
+        return branch
+
+    def forward(
+        self,
+        lq: torch.Tensor,
+        base: torch.Tensor | None = None,
+        references: torch.Tensor | None = None,
+        reference_weights: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
+        strength: float = 1.0,
+    ) -> torch.Tensor:
+        """Restore a batch; the interface of training.
+
+        ``lq`` (N, 3, H, W) is the low-quality picture resampled to the output size, ``base`` a cleaner's output of the
+        same shape. ``references`` (N, 3, h, w) or (N, K, 3, h, w); for ``control = "controlnet"`` h, w must be H, W.
+        ``reference_weights`` (N, K) or (N,), by default 1/K; a row of zeros is a null reference. ``context`` is
+        (N, D) embeddings or (N, T, D) text states, None for none. Returns (N, 3, H, W), not clamped.
+        """
+        bank: Bank | None = None
+        if references is not None and strength != 0:
+            if references.ndim == 4:
+                references = references.unsqueeze(1)
+            if reference_weights is None:
+                reference_weights = references.new_full(references.shape[:2], 1 / references.shape[1])
+            bank = [self.encode_reference(references[:, k]) for k in range(references.shape[1])]
+            reference_weights = reference_weights.reshape(references.shape[:2])
+        return self.restore(lq, base, bank, reference_weights, context, strength)
+
+    def encode_reference(self, pictures: torch.Tensor) -> Any:  # noqa: ANN401 - each branch keeps its own thing
+        """What the branch keeps of references (M, 3, h, w): one entry of a bank, for M = N pictures or 1 for all."""
+        if self.branch is None:
+            raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
+        with torch.no_grad():  # the codec is frozen whenever a branch is trained
+            latents = self.codec.encode(pictures)
+        return self.branch.encode(latents, self.config.timestep, self.read_context(None))
+
+    def restore(
+        self,
+        lq: torch.Tensor,
+        base: torch.Tensor | None = None,
+        bank: Bank | None = None,
+        weights: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
+        strength: float = 1.0,
+    ) -> torch.Tensor:
+        """As :meth:`forward`, with references already encoded. ``weights`` (N, K) or (1, K)."""
+        start = lq if base is None else base
+        latent = self.codec.encode(start)
+        sample = latent
+        if self.config.sees_lq:
+            sample = torch.cat((latent, latent if base is None else self.codec.encode(lq)), 1)
+        if weights is not None:
+            weights = weights.expand(len(lq), -1) * strength
+        prediction = self.predict(sample, context, bank if strength != 0 else None, weights)
+        restored = one_step(self.config.rule, latent, prediction, self.config.alpha_bar)
+        if self.config.residual_form:
+            return start + self.codec.decode_change(restored, latent)
+        return self.codec.decode(restored)
+
+    def predict(
+        self,
+        sample: torch.Tensor,
+        context: torch.Tensor | None = None,
+        bank: Bank | None = None,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The UNet's answer. Without a bank the branch is not even entered: this is the backbone, bit for bit."""
+        timestep, states = self.config.timestep, self.read_context(context).expand(len(sample), -1, -1)
+        guiding: AbstractContextManager[dict[str, Any]] = nullcontext({})
+        text = self.config.reference.text
+        if bank and self.branch is not None and weights is not None:
+            text = self.branch.config.text
+            null = self.read_context(None)
+            guiding = self.branch.guiding(self.unet, sample, timestep, null, bank, weights)
+        with guiding as extra, self._text_in_last_block(states) if text == "last" else nullcontext(states) as early:
+            prediction: torch.Tensor = self.unet(sample, timestep, early, return_dict=False, **extra)[0]
+        return prediction
+
+    def read_context(self, context: torch.Tensor | None) -> torch.Tensor:
+        """What cross-attention reads, (N or 1, T, D): text states as they are, an embedding (N, D) projected."""
+        states = self.null_context if context is None else context
+        if states.ndim == 2:
+            states = states.unsqueeze(1)
+        return states if self.context_projection is None else self.context_projection(states)
+
+    @contextmanager
+    def _text_in_last_block(self, states: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Give the last decoder block ``states``; what is yielded, the null context, is for all others."""
+
+        def swap(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
+            return args, kwargs | {"encoder_hidden_states": states}
+
+        handle = self.unet.up_blocks[-1].register_forward_pre_hook(swap, with_kwargs=True)
+        try:
+            yield self.read_context(None).expand(len(states), -1, -1)
+        finally:
+            handle.remove()
+
+    def trainable_parameters(self, stage: Stage) -> list[nn.Parameter]:
+        """Unfreeze what ``stage`` trains, freeze everything else, and return it.
+
+        ``autoencoder``: the codec; ``backbone``: the UNet and the context projection; ``reference``: what the branch
+        adds (zero convolutions, condition embedding and LoRA, or the attentions).
+        """
+        self.requires_grad_(False)
+        chosen: list[nn.Parameter]
+        if stage == "autoencoder":
+            chosen = list(self.codec.parameters())
+        elif stage == "backbone":
+            projection = self.context_projection
+            chosen = [*self.unet.parameters(), *(projection.parameters() if projection is not None else ())]
+        else:
+            chosen = list(self.reference_parameters().values())
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        return chosen
+
+    def reference_parameters(self) -> dict[str, nn.Parameter]:
+        """Name → the branch's own parameters, which are what an adapter file holds. Empty without a branch."""
+        return {} if self.branch is None else own_parameters(self.branch, self.unet)
+
+    def gradient_checkpointing(self, enabled: bool = True) -> None:
+        """Recompute activations in the backward pass: less memory for a third more time."""
+        for model in (self.unet, self.branch.control if self.branch is not None else None):
+            if model is not None:
+                (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
