@@ -30,6 +30,8 @@ class Origin:
     """Raw EXIF block with the orientation tag reset to 1, or None."""
     xmp: bytes | None = None
     """Raw XMP packet, or None."""
+    iptc: bytes | None = None
+    """Raw IPTC-IIM records (captions and credits of press and museum photos), or None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,9 @@ class Picture:
     path: Path | None = None
     notes: tuple[str, ...] = ()
     """Things done while reading that a user should hear of, one sentence each ("first of 12 frames", ...)."""
+    beyond: NDArray[np.float16] | None = None
+    """Colours outside of sRGB: what clipping to [0, 1] cut off, (H, W, 3) at the file's own size, or None. Writing
+    resizes it to the result and adds it before converting back to the file's own profile."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.float32:

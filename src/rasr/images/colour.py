@@ -1,0 +1,149 @@
+"""ICC profiles to the working space (sRGB) and back, by Little CMS through imagecodecs.
+
+Relative colorimetric with black point compensation, the photo editors' default: unlike the perceptual intent it is
+invertible inside the gamut, so a colour that goes to sRGB and back is the colour that came. What an 8-bit file holds is
+converted through 16-bit tables (right to a third of an 8-bit level); 16-bit files and everything that is saved go
+through lcms in float. Colours outside sRGB (Display P3, Adobe RGB) are not lost: what the working range [0, 1] cuts off
+is kept beside the pixels and added again before converting back.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Space", "adobe_rgb", "from_srgb", "srgb_profile", "to_srgb", "usable_profile"]
+
+Space = Literal["gray", "rgb", "cmyk"]
+
+_HEADER_SPACES = {"gray": b"GRAY", "rgb": b"RGB ", "cmyk": b"CMYK"}
+
+_STRIP = 1 << 20  # pixels converted at a time: bounds the float scratch at a few tens of MB
+
+
+def usable_profile(icc: bytes, space: Space) -> str | None:
+    """None when the profile describes pixels of this space and lcms accepts it, else why it is ignored."""
+    if icc[16:20] != _HEADER_SPACES[space]:
+        return f"is for {icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} pixels, the picture is {space}"
+    try:
+        probe = np.zeros((1, 1, {"gray": 1, "rgb": 3, "cmyk": 4}[space]), np.uint8)
+        _lcms(probe, icc, srgb_profile(), space, "rgb", np.float32)
+    except (RuntimeError, ValueError) as error:
+        return f"is damaged ({error})"
+    return None
+
+
+def to_srgb(
+    samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes | None
+) -> tuple[NDArray[np.float32], NDArray[np.float16] | None]:
+    """Integer samples (H, W, C) to pixels (H, W, 3) float32 in [0, 1], sRGB-encoded.
+
+    Also returns what lies beyond [0, 1] (float16, extended sRGB minus pixels), or None when nothing does. The profile
+    must be usable (:func:`usable_profile`); without one, gray and RGB samples are taken as sRGB.
+    """
+    height, width = samples.shape[:2]
+    if icc is None or (space == "rgb" and is_srgb(icc)):
+        scale = np.float32(1 / np.iinfo(samples.dtype).max)
+        pixels = np.empty((height, width, 3), np.float32)
+        np.multiply(samples, scale, out=pixels)  # one gray channel broadcasts to three
+        return pixels, None
+    if space == "gray":  # one channel: a table of all values is exact and fast
+        levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=samples.dtype)[:, None]
+        table = _lcms(levels, icc, srgb_profile(), "gray", "rgb", np.float32).reshape(-1, 3)
+        return np.clip(table.mean(axis=1, keepdims=True), 0, 1).repeat(3, axis=1)[samples[:, :, 0]], None
+    pixels = np.empty((height, width, 3), np.float32)
+    beyond: NDArray[np.float16] | None = None
+    for rows in _strips(height, width):
+        extended = _extended(samples[rows], space, icc)
+        np.clip(extended, 0, 1, out=pixels[rows])
+        extended -= pixels[rows]
+        if extended.any():
+            if beyond is None:
+                beyond = np.zeros((height, width, 3), np.float16)
+            beyond[rows] = extended
+    return pixels, beyond
+
+
+def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> NDArray[np.float32]:
+    """Extended sRGB (H, W, 3) to the profile's own encoding, (H, W, 3) or (H, W, 1), not clipped.
+
+    Gray is taken from RGB with the BT.709 weights; for a gray picture, whose channels are equal, any weights would do.
+    """
+    if space == "gray":
+        gray = strip @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+        if icc is None:
+            return gray[:, :, None]
+        return _gray_table(icc)[np.rint(np.clip(gray, 0, 1) * 65535).astype(np.uint16)][:, :, None]
+    if icc is None or is_srgb(icc):
+        return strip
+    return _lcms(strip, srgb_profile(), icc, "rgb", "rgb", np.float32)
+
+
+@lru_cache(maxsize=16)
+def is_srgb(icc: bytes) -> bool:
+    """Whether an RGB profile does what sRGB does, to half an 8-bit level everywhere on a 9×9×9 grid."""
+    axis = np.linspace(0, 1, 9, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(1, -1, 3)
+    return bool(np.abs(_lcms(grid, icc, srgb_profile(), "rgb", "rgb", np.float32) - grid).max() < 0.5 / 255)
+
+
+@lru_cache(maxsize=1)
+def srgb_profile() -> bytes:
+    """An sRGB profile (IEC 61966-2-1), made by lcms."""
+    import imagecodecs
+
+    return bytes(imagecodecs.cms_profile("srgb"))
+
+
+@lru_cache(maxsize=1)
+def adobe_rgb() -> bytes:
+    """An Adobe RGB (1998) profile, made by lcms from the primaries, white point and gamma of its specification."""
+    import imagecodecs
+
+    primaries = [0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1]
+    return bytes(imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.3290, 1], primaries=primaries, gamma=563 / 256))
+
+
+@lru_cache(maxsize=4)
+def _gray_table(icc: bytes) -> NDArray[np.float32]:
+    levels = np.linspace(0, 1, 65536, dtype=np.float32)[:, None, None].repeat(3, axis=2)
+    return _lcms(levels, srgb_profile(), icc, "rgb", "gray", np.float32).reshape(-1)
+
+
+def _extended(samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes) -> NDArray[np.float32]:
+    """Samples to extended sRGB in float32."""
+    if samples.dtype == np.uint16:
+        return _lcms(samples, icc, srgb_profile(), space, "rgb", np.float32)
+    tabled = _lcms(samples, icc, srgb_profile(), space, "rgb", np.uint16)
+    extended = tabled * np.float32(1 / 65535)
+    if space == "rgb":  # what the 16-bit range cut off, and only that, again in float (seventy times slower)
+        cut = ((tabled == 0) | (tabled == 65535)).any(axis=2)
+        if cut.any():
+            extended[cut] = _lcms(samples[cut][None], icc, srgb_profile(), space, "rgb", np.float32)[0]
+    return extended
+
+
+def _lcms(
+    data: NDArray[np.generic], icc: bytes, out: bytes, space: Space, out_space: Space, dtype: type[np.generic]
+) -> NDArray[np.float32]:
+    import imagecodecs
+
+    result: NDArray[np.float32] = imagecodecs.cms_transform(
+        np.ascontiguousarray(data),
+        icc,
+        out,
+        colorspace={"gray": "gray", "rgb": "rgb", "cmyk": "cmyk"}[space],
+        outcolorspace=out_space,
+        outdtype=dtype,
+        intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        flags=imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION,
+    )
+    return result
+
+
+def _strips(height: int, width: int) -> list[slice]:
+    rows = max(1, _STRIP // max(1, width))
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
