@@ -1,0 +1,196 @@
+"""``rasr gallery``: create, extend, check and list galleries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rasr.cli.console import examples, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from rasr.gallery import AddReport, Photo
+
+__all__ = ["command", "counting"]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+gallery_argument = click.argument("gallery", type=click.Path(path_type=Path))
+
+
+@click.group()
+def command() -> None:
+    """Create, extend, check and list galleries of good photos."""
+
+
+@command.command(
+    epilog=examples(
+        "rasr gallery add zoo ~/photos/zoo                 one category per sub-folder",
+        "rasr gallery add zoo ~/new --category mammal/zebra --tag 2026",
+        "rasr gallery add zoo-dino ~/photos/zoo --encoder dinov2-base",
+    )
+)
+@gallery_argument
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--encoder", help="Encoder of a new gallery; an existing one keeps its own.")
+@click.option("--category", help="Category of all these photos, instead of their folder's name.")
+@click.option("--tag", "tags", multiple=True, help="Tag for all these photos; may be repeated.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where the encoder runs: auto, cpu, cuda, cuda:N, mps."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one per core]")
+@json_option
+def add(
+    gallery: Path,
+    paths: tuple[Path, ...],
+    encoder: str | None,
+    category: str | None,
+    tags: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    as_json: bool,
+) -> int:
+    """Add photos to GALLERY, which is created when it is missing.
+
+    PATH is a photo, or a folder, which is searched with its sub-folders; a photo's category is its sub-folder. Photos
+    stay where they are. Repeating the command after an interruption, or when photos were added, changed or moved,
+    does only what is left to do.
+    """
+    from rasr.gallery import Gallery
+
+    target = Gallery(gallery, encoder=encoder, device=device)
+    with counting("Adding") as progress:
+        report = target.add(paths, category=category, tags=tags, workers=workers, progress=progress)
+    if as_json:
+        print_json({"gallery": str(target.path), **report.as_json()})
+    _tell(report)
+    return 1 if report.failed else 0
+
+
+@command.command(epilog=examples("rasr gallery info zoo", "rasr gallery info zoo --json"))
+@gallery_argument
+@json_option
+def info(gallery: Path, as_json: bool) -> None:
+    """Show what GALLERY holds and how it was made."""
+    from rasr.gallery import Gallery
+
+    facts = Gallery(gallery).info()
+    if as_json:
+        print_json(facts.as_json())
+        return
+    search = f"index over {facts.indexed} photos" if facts.indexed else "exact"
+    rows = [
+        ("gallery", facts.path),
+        ("photos", f"{facts.photos}, of which {facts.near_duplicates} near-duplicates"),
+        ("categories", ", ".join(f"{name or '(none)'} {count}" for name, count in facts.categories.items()) or "none"),
+        ("tags", ", ".join(f"{name} {count}" for name, count in facts.tags.items()) or "none"),
+        ("encoder", f"{facts.encoder} {facts.encoder_version}, {facts.dimension} dimensions"),
+        ("search", search),
+        ("on disk", f"{facts.bytes_on_disk / 2**20:.1f} MiB, version {facts.version}"),
+        ("created", facts.created),
+        ("updated", facts.updated),
+    ]
+    for name, value in rows:
+        click.echo(f"{name:<12}{value}")
+
+
+@command.command(
+    name="list", epilog=examples("rasr gallery list zoo", "rasr gallery list zoo --category mammal --json")
+)
+@gallery_argument
+@click.option("--category", help="Only this category and those below it.")
+@json_option
+def list_(gallery: Path, category: str | None, as_json: bool) -> None:
+    """List the photos in GALLERY: category and path, tab-separated."""
+    from rasr.gallery import Gallery
+
+    _print_photos(Gallery(gallery).list(category=category), as_json=as_json)
+
+
+@command.command(epilog=examples("rasr gallery verify zoo", "rasr gallery verify zoo --deep --json"))
+@gallery_argument
+@click.option("--deep", is_flag=True, help="Also read every photo and compare it with what was added.")
+@json_option
+def verify(gallery: Path, deep: bool, as_json: bool) -> int:
+    """Check GALLERY's files, entries and photos; exit 1 when anything is wrong."""
+    from rasr.gallery import Gallery
+
+    with counting("Verifying") as progress:
+        report = Gallery(gallery).verify(deep=deep, progress=progress)
+    if as_json:
+        print_json(report.as_json())
+    for problem in report.problems:
+        say(f"{problem.kind}: {problem.path}: {problem.what}")
+    if report.leftovers:
+        say(f"{len(report.leftovers)} file(s) of an interrupted or superseded write; the next 'add' removes them.")
+    if not report.ok:
+        say(f"{len(report.problems)} problem(s) in {gallery}.")
+        return 1
+    say(f"{gallery}: {report.photos} photos and {report.files} files ({report.bytes / 2**20:.1f} MiB) are in order.")
+    return 0
+
+
+@command.command(
+    epilog=examples(
+        "rasr gallery remove zoo ~/photos/zoo/blurred.jpg",
+        "rasr gallery remove zoo '*_copy.jpg'",
+        "rasr gallery remove zoo --category mammal/zebra",
+        "rasr gallery remove zoo --missing                 photos whose files are gone",
+    )
+)
+@gallery_argument
+@click.argument("patterns", nargs=-1, metavar="[PATH|GLOB|HASH]...")
+@click.option("--category", help="Only this category and those below it.")
+@click.option("--missing", is_flag=True, help="Only photos whose file is gone.")
+@json_option
+def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missing: bool, as_json: bool) -> None:
+    """Remove photos from GALLERY; their files are not touched.
+
+    A folder stands for everything below it. What is removed is listed on stdout.
+    """
+    from rasr.gallery import Gallery
+
+    removed = Gallery(gallery).remove(patterns, category=category, missing=missing)
+    _print_photos(removed, as_json=as_json)
+    say(f"Removed {len(removed)} photo(s) from {gallery}.")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar fed by (done, total) calls; shows images per second."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tell(report: AddReport) -> None:
+    for path, reason in report.failed:
+        say(f"skipped {path}: {reason.removeprefix(f'{path}: ')}")
+    for path, of in report.duplicates:
+        say(f"left out {path}: the same file as {of}")
+    for path, of in report.near_duplicates:
+        say(f"near-duplicate {path}: shows the same picture as {of}")
+    for path, of in report.moved:
+        say(f"moved {path}: was {of}")
+    counts = {
+        "added": report.added,
+        "updated": len(report.updated),
+        "moved": len(report.moved),
+        "unchanged": report.unchanged,
+        "duplicates left out": len(report.duplicates),
+        "near-duplicates flagged": len(report.near_duplicates),
+        "skipped": len(report.failed),
+    }
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "added")
+    rate = f" ({report.images_per_second:.1f} images/s)" if report.embedded else ""
+    say(f"{told} in {report.seconds:.1f} s{rate}.")
+
+
+def _print_photos(photos: list[Photo], *, as_json: bool) -> None:
+    if as_json:
+        print_json([photo.as_json() for photo in photos])
+        return
+    for photo in photos:
+        click.echo(f"{photo.category}\t{photo.path}")

@@ -1,0 +1,107 @@
+"""``rasr search``: the photos in a gallery that look most like a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from rasr.cli.console import examples, print_json, say
+from rasr.cli.gallery import counting, json_option
+
+if TYPE_CHECKING:
+    from rasr.images import Picture
+
+__all__ = ["command"]
+
+
+@click.command(
+    epilog=examples(
+        "rasr search zoo blurred.jpg                       five best matches: score, category, path",
+        "rasr search ~/photos/zoo blurred.jpg -k 1 --json  a plain folder works too; it is indexed once",
+        "rasr search zoo blurred.jpg --category mammal --exclude-near-duplicates",
+    )
+)
+@click.argument("gallery", type=click.Path(path_type=Path), metavar="GALLERY|FOLDER")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of photos.")
+@click.option("--category", multiple=True, help="Only this category and those below it; may be repeated.")
+@click.option("--tag", "tags", multiple=True, help="Only photos with this tag; may be repeated.")
+@click.option("--min-score", type=click.FloatRange(-1, 1), help="Leave out photos less similar than this.")
+@click.option("--exclude-near-duplicates", is_flag=True, help="Leave out photos that show the very same picture.")
+@click.option(
+    "--query-restore",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Clean the query with Real-ESRGAN before it is embedded.",
+)
+@click.option("--encoder", help="Encoder for a plain folder; a gallery has its own.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where the encoder runs: auto, cpu, cuda, cuda:N, mps."
+)
+@json_option
+def command(
+    gallery: Path,
+    image: Path,
+    k: int,
+    category: tuple[str, ...],
+    tags: tuple[str, ...],
+    min_score: float | None,
+    exclude_near_duplicates: bool,
+    query_restore: Literal["auto", "on", "off"],
+    encoder: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Find the photos in GALLERY, or in a plain FOLDER of photos, that look most like IMAGE.
+
+    Prints score, category and path, tab-separated, best first.
+    """
+    from rasr.gallery import open_gallery_or_folder
+    from rasr.images import read_picture
+
+    picture = read_picture(image)
+    with counting("Indexing") as progress:
+        opened = open_gallery_or_folder(gallery, encoder=encoder, device=device, progress=progress)
+    for path, reason in opened.refreshed.failed if opened.refreshed else ():
+        say(f"skipped {path}: {reason}")
+    if query_restore != "off":
+        picture = _restored(picture, query_restore, opened.encoder.input_size)
+    references = opened.search(
+        picture,
+        k,
+        category=category or None,
+        tags=tags or None,
+        min_score=min_score,
+        exclude_near_duplicates=exclude_near_duplicates,
+    )
+    if as_json:
+        found = [
+            {
+                "path": str(one.path),
+                "score": round(one.score, 6),
+                "rank": one.rank,
+                "category": one.category,
+                "tags": list(one.tags),
+                "accepted": one.accepted,
+                "why": one.why,
+            }
+            for one in references
+        ]
+        print_json({"query": str(image), "references": found})
+        return
+    for one in references:
+        click.echo(f"{one.score:.4f}\t{one.category}\t{one.path}" + (f"\t{one.why}" if one.why else ""))
+    if not references:
+        say("No photo fits.")
+
+
+def _restored(picture: Picture, mode: Literal["auto", "on"], input_size: int) -> Picture:
+    from rasr.generator import load_generator
+    from rasr.restore.query import restore_query
+
+    if mode == "auto" and min(picture.width, picture.height) >= input_size:
+        return picture
+    return restore_query(picture, mode, load_generator("realesrgan"), input_size=input_size)

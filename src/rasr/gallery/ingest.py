@@ -1,0 +1,137 @@
+"""Adding photos: decoding runs ahead on threads while the encoder works, and what is done is committed as it goes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.errors import RasrError
+from rasr.gallery.catalogue import Catalogue, Facts, Prepared
+from rasr.gallery.duplicates import content_hash, perceptual_hash
+from rasr.gallery.encoders import Encoder
+from rasr.gallery.photo import Photo
+from rasr.gallery.pointer import EncoderId, now
+from rasr.gallery.report import AddReport
+from rasr.gallery.sources import Source
+from rasr.gallery.store import Store
+from rasr.images import read_picture
+
+__all__ = ["Progress", "ingest"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of files done and the number of files in all."""
+
+BATCH = 32
+"""Photos embedded at once."""
+COMMIT_PHOTOS = 256
+COMMIT_SECONDS = 3.0
+"""A batch that completes this long after the last commit is committed: what a killed run may lose."""
+
+
+def ingest(
+    store: Store,
+    encoder: Encoder,
+    sources: Sequence[Source],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> AddReport:
+    """Bring the gallery up to date with ``sources``; see :class:`AddReport`.
+
+    Committed every few seconds: a run that is killed continues where it was when it is repeated. The write lock is
+    held for commits only, so several processes may add at once.
+    """
+    report = AddReport()
+    started = time.monotonic()
+    identity = EncoderId(encoder.name, encoder.version, encoder.dimension, encoder.fingerprint)
+    catalogue = Catalogue(store, identity, report)
+    total, last_commit, waiting = len(sources), time.monotonic(), []
+    done = 0
+    for prepared in _prepare(sources, encoder, catalogue, workers or os.cpu_count() or 2):
+        waiting.append(prepared)
+        if sum(item.tensor is not None for item in waiting) < BATCH:
+            continue
+        _embed(waiting, encoder, report)
+        catalogue.stage(waiting)
+        done += len(waiting)
+        waiting = []
+        if catalogue.staged >= COMMIT_PHOTOS or time.monotonic() - last_commit > COMMIT_SECONDS:
+            catalogue.commit()
+            last_commit = time.monotonic()
+        if progress is not None:
+            progress(done, total)
+    _embed(waiting, encoder, report)
+    catalogue.stage(waiting)
+    while missing := catalogue.commit():
+        # Known when it was read, removed by the time of the commit: such a file must be embedded after all.
+        again = [_load(source, encoder, catalogue, always=True) for source in missing]
+        _embed(again, encoder, report)
+        catalogue.stage(again)
+    if progress is not None:
+        progress(total, total)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _prepare(sources: Iterable[Source], encoder: Encoder, catalogue: Catalogue, workers: int) -> Iterator[Prepared]:
+    """Files in order, decoded by threads that stay at most two batches ahead."""
+    pending: deque[Future[Prepared] | Prepared] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="rasr-decode") as pool:
+        try:
+            for source in sources:
+                known = catalogue.unchanged(source)
+                pending.append(known if known else pool.submit(_load, source, encoder, catalogue))
+                while len(pending) > 2 * BATCH:
+                    yield _result(pending.popleft())
+            while pending:
+                yield _result(pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(item: Future[Prepared] | Prepared) -> Prepared:
+    return item.result() if isinstance(item, Future) else item
+
+
+def _load(source: Source, encoder: Encoder, catalogue: Catalogue, *, always: bool = False) -> Prepared:
+    """Read one file: hash it and, unless a photo with this content is known, decode it and prepare it for embedding."""
+    try:
+        os.fsencode(source.path).decode()
+        status = source.path.stat()
+        content = source.path.read_bytes()
+        photo = Photo(
+            id=content_hash(content), path=source.path, size=len(content), mtime_ns=status.st_mtime_ns,
+            width=0, height=0, phash=0, category=source.category, tags=source.tags, added=now(),
+        )  # fmt: skip
+        if not always and catalogue.knows(photo.id):
+            return Prepared(source, photo)
+        picture = read_picture(content)
+    except UnicodeError:
+        return Prepared(source, error="the file name is not valid UTF-8; rename the file")
+    except OSError as error:
+        return Prepared(source, error=error.strerror or str(error))
+    except RasrError as error:
+        return Prepared(source, error=str(error))
+    facts = Facts(picture.width, picture.height, perceptual_hash(picture.pixels))
+    return Prepared(source, photo, tensor=encoder.preprocess(picture.pixels), facts=facts)
+
+
+def _embed(items: Sequence[Prepared], encoder: Encoder, report: AddReport) -> None:
+    fresh = [item for item in items if item.tensor is not None]
+    if not fresh:
+        return
+    vectors: NDArray[np.float32] = encoder.embed(np.stack([item.tensor for item in fresh if item.tensor is not None]))
+    unit = np.abs(np.linalg.norm(vectors, axis=1) - 1.0) < 1e-3
+    for item, vector, valid in zip(fresh, vectors, unit, strict=True):
+        item.tensor = None
+        if valid:
+            item.vector = vector
+        else:
+            item.error = f"the encoder {encoder.name} gave no valid embedding for it"
+    report.embedded += len(fresh)
