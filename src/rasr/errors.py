@@ -8,6 +8,7 @@ leaves the package is a bug and keeps its traceback.
 from __future__ import annotations
 
 __all__ = [
+    "BenchmarkError",
     "ConfigError",
     "DatasetBusy",
     "DatasetError",
@@ -17,6 +18,8 @@ __all__ = [
     "GalleryCorrupt",
     "GalleryError",
     "GalleryNotFound",
+    "LeakFound",
+    "MethodError",
     "OutOfMemory",
     "OutputError",
     "OutputExists",
@@ -86,6 +89,18 @@ class GalleryBusy(GalleryError):
 
 class EncoderMismatch(GalleryError):
     """The gallery was built with another encoder, version or preprocessing than the one asked for."""
+
+
+class BenchmarkError(RasrError):
+    """A benchmark's folders do not fit together: files without partner, wrong sizes, or no pictures at all."""
+
+
+class LeakFound(BenchmarkError):
+    """A test picture, or a near-duplicate of one, is among the references: every figure would be worthless."""
+
+
+class MethodError(RasrError):
+    """A method under evaluation cannot be run: checkout missing, command failed, or time limit passed."""
 
 
 class WeightsError(RasrError):
