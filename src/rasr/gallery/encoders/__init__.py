@@ -8,17 +8,23 @@ from rasr.gallery.encoders.protocol import Embeddings, Encoder
 __all__ = ["DEFAULT_ENCODER", "ENCODERS", "Embeddings", "Encoder", "load_encoder"]
 
 DEFAULT_ENCODER = "effnet-lite0"
-ENCODERS = ("effnet-lite0",)
+ENCODERS = ("effnet-lite0", "dinov2-small", "dinov2-base", "dinov2-large")
+"""Names to choose from; besides them ``dinov2:FOLDER`` for DINOv2 weights in a local folder."""
 
 
-def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu", offline: bool | None = None) -> Encoder:  # noqa: ARG001
+def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu", offline: bool | None = None) -> Encoder:
     """The encoder called ``name``.
 
-    Nothing is read or downloaded until its first ``embed``. ``device`` is a name for :func:`rasr.device.choose_device`.
-    ``offline`` None follows ``RASR_OFFLINE`` and ``HF_HUB_OFFLINE``. Raises UsageError for an unknown name.
+    Nothing is read or downloaded until its fingerprint or its first embedding is asked for. ``device`` is a name for
+    :func:`rasr.device.choose_device`. ``offline`` None follows ``RASR_OFFLINE`` and ``HF_HUB_OFFLINE``. Raises
+    UsageError for an unknown name.
     """
     if name == "effnet-lite0":
         from rasr.gallery.encoders.effnet import EffNetLite0
 
         return EffNetLite0(device=device)
-    raise UsageError(f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODERS)}.")
+    if name in ENCODERS or name.removeprefix("dinov2:") not in {name, ""}:
+        from rasr.gallery.encoders.dinov2 import DinoV2
+
+        return DinoV2(name, device=device, offline=offline)
+    raise UsageError(f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODERS)}, or dinov2:FOLDER.")

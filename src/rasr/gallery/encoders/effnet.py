@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
-from rasr.gallery.encoders.framing import centre_crop
 from rasr.gallery.encoders.network import LazyNetwork
 from rasr.gallery.encoders.protocol import Embeddings
-from rasr.images import FloatImage
+from rasr.images import FloatImage, resize
 
 if TYPE_CHECKING:
     import torch
@@ -43,16 +42,23 @@ class EffNetLite0:
     fingerprint = f"{name}/{version}/{PREPROCESS}/{SHA256[:16]}"
 
     def __init__(self, *, device: str = "cpu") -> None:
-        self._network = LazyNetwork(_build, _features, size=self.input_size, dimension=self.dimension, device=device)
+        self._network = LazyNetwork(_build, _features, size=self.input_size, device=device)
 
     def preprocess(self, pixels: FloatImage) -> NDArray[np.float32]:
-        """(H, W, 3) in [0, 1] → (3, 224, 224), scaled as in training: (x − 127) / 128 of 0..255 values."""
-        square = centre_crop(pixels, self.input_size)
-        return np.ascontiguousarray((square * 255.0 - 127.0).transpose(2, 0, 1) / 128.0, dtype=np.float32)
+        """(H, W, 3) in [0, 1] → (3, 224, 224), scaled as in training: (x − 127) / 128 of 0..255 values.
+
+        The largest centred square is resized by antialiased bicubic on float32, on the CPU whatever the encoder's
+        device is, so that a gallery built on one machine can be searched on another.
+        """
+        height, width = pixels.shape[:2]
+        side = min(height, width)
+        left, top = (width - side) / 2, (height - side) / 2
+        square = resize(pixels, (self.input_size, self.input_size), box=(left, top, left + side, top + side))
+        return np.ascontiguousarray((square.clip(0, 1) * 255.0 - 127.0).transpose(2, 0, 1) / 128.0, dtype=np.float32)
 
     def embed(self, batch: NDArray[np.float32]) -> Embeddings:
         """(N, 3, 224, 224) → (N, 1280), L2-normalised. Raises WeightsMissing or WeightsCorrupt."""
-        return self._network.embed(batch)
+        return self._network.embed(batch, dimension=self.dimension)
 
 
 def _build() -> torch.nn.Module:

@@ -30,26 +30,24 @@ class LazyNetwork:
         features: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
         *,
         size: int,
-        dimension: int,
         device: str,
     ) -> None:
         self._build = build
         self._features = features
         self._size = size
-        self._dimension = dimension
         self._device_name = device
         self._lock = threading.Lock()
         self._loaded: tuple[torch.nn.Module, torch.device] | None = None
 
-    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run (N, 3, S, S) float32 and L2-normalise the answers: (N, D) float32."""
+    def embed(self, batch: NDArray[np.float32], *, dimension: int) -> NDArray[np.float32]:
+        """Run (N, 3, S, S) float32 and L2-normalise the answers: (N, ``dimension``) float32."""
         import torch
 
         expected = (3, self._size, self._size)
         if batch.shape[1:] != expected:
             raise ValueError(f"an encoder takes (N, 3, {self._size}, {self._size}), not {batch.shape}")
         if len(batch) == 0:
-            return np.zeros((0, self._dimension), np.float32)
+            return np.zeros((0, dimension), np.float32)
         network, device = self._load()
         with torch.inference_mode():
             inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)

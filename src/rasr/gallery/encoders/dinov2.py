@@ -1,0 +1,191 @@
+"""DINOv2, the paper's retriever (Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023).
+
+The embedding is the class token after the final layer norm, which transformers calls ``pooler_output``. Weights come
+from the Hugging Face hub (facebook/dinov2-small, -base, -large; Apache-2.0) or from a local folder in the same layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rasr.errors import WeightsCorrupt
+from rasr.gallery.encoders.hub import HubModel, ModelFiles, find_files, find_local
+from rasr.gallery.encoders.network import LazyNetwork
+from rasr.gallery.encoders.protocol import Embeddings
+from rasr.home import offline as offline_by_environment
+from rasr.images import FloatImage
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DINOV2_MODELS", "DinoV2"]
+
+DINOV2_MODELS = {
+    "dinov2-small": HubModel(
+        "facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", 384, 88, "Apache-2.0"
+    ),
+    "dinov2-base": HubModel("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", 768, 346, "Apache-2.0"),
+    "dinov2-large": HubModel(
+        "facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", 1024, 1218, "Apache-2.0"
+    ),
+}
+"""Encoder name → where its weights are published, with size and licence."""
+
+PREPROCESS = "short256-crop224-bicubic8-imagenet"
+SHORT_SIDE = 256
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+SHAPING_KEYS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "mlp_ratio", "hidden_act", "layer_norm_eps",
+    "image_size", "patch_size", "qkv_bias", "layerscale_value", "use_swiglu_ffn",
+)  # fmt: skip
+"""What of config.json shapes an embedding and cannot be told from the weights alone (heads, norm epsilon)."""
+
+
+class DinoV2:
+    """A DINOv2 encoder, 224×224 in, class token out.
+
+    ``name`` is one of :data:`DINOV2_MODELS`, or ``dinov2:FOLDER`` for a folder with ``config.json`` and
+    ``model.safetensors`` as transformers' ``save_pretrained`` writes them. The fingerprint depends on the files'
+    content, not on the name or place: the same weights from the hub and from a folder can search one gallery.
+    """
+
+    input_size = 224
+
+    def __init__(self, name: str, *, device: str = "cpu", offline: bool | None = None) -> None:
+        self.name = name
+        self._source: HubModel | Path
+        if name in DINOV2_MODELS:
+            self._source = DINOV2_MODELS[name]
+        else:
+            self._source = Path(name.removeprefix("dinov2:")).expanduser().absolute()
+            self.name = f"dinov2:{self._source}"
+        self._offline = offline
+        self._files: ModelFiles | None = None
+        self._sha256 = ""
+        self._lock = threading.RLock()
+        self._network = LazyNetwork(self._build, _class_token, size=self.input_size, device=device)
+
+    @property
+    def dimension(self) -> int:
+        """384, 768 or 1024, as config.json says when it is at hand. WeightsMissing when nothing says it."""
+        files = self._files or find_local(self._source)
+        if files is None and isinstance(self._source, HubModel):
+            return self._source.dimension
+        return int(_read_config((files or self._located()).config)["hidden_size"])
+
+    @property
+    def version(self) -> str:
+        """The first 16 digits of the weights' SHA-256. Raises WeightsMissing, or downloads the weights."""
+        with self._lock:
+            self._sha256 = self._sha256 or self._located().sha256()
+            return self._sha256[:16]
+
+    @property
+    def fingerprint(self) -> str:
+        """Preprocessing, weights and what of the configuration shapes the embedding. Raises WeightsMissing."""
+        config = _read_config(self._located().config)
+        shape = json.dumps({key: config.get(key) for key in SHAPING_KEYS}, sort_keys=True)
+        return f"dinov2/{PREPROCESS}/{self.version}/{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
+
+    def preprocess(self, pixels: FloatImage) -> NDArray[np.float32]:
+        """(H, W, 3) in [0, 1] → (3, 224, 224): short side to 256, centre crop, ImageNet mean and deviation.
+
+        Resized in 8 bits by Pillow's antialiased bicubic, as in DINOv2's published image processor (transformers'
+        BitImageProcessor), to which it is equal.
+        """
+        image = Image.fromarray(np.rint(np.clip(_at_most_4_to_1(pixels), 0, 1) * 255).astype(np.uint8))
+        scale = SHORT_SIDE / min(image.size)
+        width, height = (SHORT_SIDE if side == min(image.size) else int(scale * side) for side in image.size)
+        left, top = (width - self.input_size) // 2, (height - self.input_size) // 2
+        square = image.resize((width, height), Image.Resampling.BICUBIC).crop(
+            (left, top, left + self.input_size, top + self.input_size)
+        )
+        values = (np.asarray(square, np.float32) / np.float32(255) - MEAN) / STD
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+    def embed(self, batch: NDArray[np.float32]) -> Embeddings:
+        """(N, 3, 224, 224) → (N, dimension), L2-normalised. Raises WeightsMissing or WeightsCorrupt."""
+        return self._network.embed(batch, dimension=self.dimension)
+
+    def _located(self) -> ModelFiles:
+        with self._lock:
+            if self._files is None:
+                offline = offline_by_environment() if self._offline is None else self._offline
+                self._files = find_files(self.name, self._source, offline=offline)
+            return self._files
+
+    def _build(self) -> torch.nn.Module:
+        from transformers import Dinov2Model
+
+        files = self._located()
+        complaint = f"{files.weights} does not hold the DINOv2 model that {files.config.name} beside it describes"
+        try:
+            with _quiet():
+                loaded: tuple[torch.nn.Module, dict[str, Any]] = Dinov2Model.from_pretrained(
+                    files.weights.parent,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
+        except MemoryError:
+            raise
+        except Exception as error:  # a bad file surfaces as any of a dozen kinds, some private to the libraries
+            reason = str(error).strip().partition("\n")[0]
+            raise WeightsCorrupt(f"{complaint}: {reason}") from error
+        network, report = loaded
+        # Tensors that are missing from the file were filled with random numbers, and transformers only logs it.
+        strange = sorted(str(key) for kind in report.values() for key in kind)
+        if strange:
+            raise WeightsCorrupt(f"{complaint}: {len(strange)} tensors are missing or unexpected, first {strange[0]}")
+        return network
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar and load report off the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _class_token(network: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    token: torch.Tensor = network(pixel_values=pictures).pooler_output
+    return token
+
+
+def _at_most_4_to_1(pixels: FloatImage) -> FloatImage:
+    """Cut the far ends, which the centre crop would drop anyway, before a panorama is resized as a whole."""
+    height, width = pixels.shape[:2]
+    reach = 4 * min(height, width)
+    top, left = max(0, (height - reach) // 2), max(0, (width - reach) // 2)
+    return pixels[top : height - top, left : width - left]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsCorrupt(f"{path} cannot be read as a model configuration: {error}") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "dinov2" or not isinstance(config.get("hidden_size"), int):
+        raise WeightsCorrupt(f"{path} describes a model of type '{kind}', not DINOv2.")
+    return dict(config)
