@@ -1,0 +1,118 @@
+"""Colour match: give the result the colours of its input, once for the whole picture and in place.
+
+A generator may shift hues and brightness; its low frequencies are not evidence, the input's are. Both methods are those
+of StableSR (Wang et al., IJCV 2024, ``colorfix``), where OSEDiff, PiSA-SR and SeeSR took them from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.images import FloatImage
+from rasr.restore.tiles import resample_region
+
+__all__ = ["COLOUR_METHODS", "ColourMethod", "match_colour"]
+
+ColourMethod = Literal["wavelet", "adain", "none"]
+COLOUR_METHODS: tuple[ColourMethod, ...] = get_args(ColourMethod)
+
+LEVELS = 5
+REACH = 2**LEVELS - 1
+"""Rows the low-pass filter sees to either side: 1 + 2 + 4 + 8 + 16."""
+ROWS = 256
+"""Rows worked on at a time. What is held besides the picture is a few strips of this height."""
+
+
+def match_colour(pixels: FloatImage, lq: FloatImage, method: ColourMethod) -> None:
+    """Change ``pixels`` (H, W, 3) in place to the colours of ``lq`` (h, w, 3), bicubically upsampled to its size.
+
+    ``wavelet`` replaces the low frequencies (5 levels of the à-trous transform with the 3×3 binomial kernel, so about
+    32 pixels and coarser); ``adain`` only each channel's mean and standard deviation; ``none`` does nothing. The
+    result is clipped to [0, 1].
+    """
+    if method == "wavelet":
+        _wavelet(pixels, lq)
+    elif method == "adain":
+        _adain(pixels, lq)
+
+
+def _wavelet(pixels: FloatImage, lq: FloatImage) -> None:
+    # high(pixels) + low(lq) = pixels + low(lq - pixels): the filter is linear, so one low-pass of the difference does.
+    pending: tuple[slice, FloatImage] | None = None
+    for rows, first, last in _strips(pixels.shape[0], REACH):
+        difference = _upsampled(lq, pixels, first, last) - pixels[first:last]
+        correction = _low_pass(difference)[rows.start - first : rows.stop - first]
+        # Written one strip late, when the next strip has read these rows as they were.
+        if pending is not None:
+            _add(pixels, *pending)
+        pending = rows, correction
+    if pending is not None:
+        _add(pixels, *pending)
+
+
+def _add(pixels: FloatImage, rows: slice, correction: FloatImage) -> None:
+    strip = pixels[rows]
+    strip += correction
+    np.clip(strip, 0.0, 1.0, out=strip)
+
+
+def _low_pass(strip: FloatImage) -> FloatImage:
+    """The 3×3 binomial kernel at distances 1, 2, 4, 8 and 16; the edge is repeated outwards."""
+    for level in range(LEVELS):
+        for axis in (0, 1):
+            strip = _binomial(strip, 2**level, axis)
+    return strip
+
+
+def _binomial(strip: FloatImage, distance: int, axis: int) -> FloatImage:
+    """(a[i − d] + 2·a[i] + a[i + d]) / 4 along ``axis``."""
+    rows = np.moveaxis(strip, axis, 0)
+    out = rows * np.float32(0.5)
+    last = rows.shape[0]
+    reach = min(distance, last)
+    out[reach:] += rows[: last - reach] * np.float32(0.25)
+    out[:reach] += rows[:1] * np.float32(0.25)
+    out[: last - reach] += rows[reach:] * np.float32(0.25)
+    out[last - reach :] += rows[-1:] * np.float32(0.25)
+    return np.moveaxis(out, 0, axis)
+
+
+def _adain(pixels: FloatImage, lq: FloatImage) -> None:
+    mean, deviation = _statistics(pixels[rows] for rows, _, _ in _strips(pixels.shape[0], 0))
+    wanted_mean, wanted_deviation = _statistics(
+        _upsampled(lq, pixels, rows.start, rows.stop) for rows, _, _ in _strips(pixels.shape[0], 0)
+    )
+    gain = (wanted_deviation / np.maximum(deviation, 1e-5)).astype(np.float32)
+    offset = (wanted_mean - mean * gain).astype(np.float32)
+    for rows, _, _ in _strips(pixels.shape[0], 0):
+        strip = pixels[rows]
+        strip *= gain
+        strip += offset
+        np.clip(strip, 0.0, 1.0, out=strip)
+
+
+def _statistics(strips: Iterator[FloatImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over all strips."""
+    count, total, squares = 0, np.zeros(3), np.zeros(3)
+    for strip in strips:
+        count += strip.shape[0] * strip.shape[1]
+        total += strip.sum(axis=(0, 1), dtype=np.float64)
+        squares += np.square(strip, dtype=np.float64).sum(axis=(0, 1))
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+
+
+def _upsampled(lq: FloatImage, pixels: FloatImage, first: int, last: int) -> FloatImage:
+    height, width = pixels.shape[:2]
+    return resample_region(lq, (width, height), first, 0, last - first, width)
+
+
+def _strips(height: int, reach: int) -> Iterator[tuple[slice, int, int]]:
+    """Strips of rows, each with the first and last row it depends on."""
+    for top in range(0, height, ROWS):
+        bottom = min(top + ROWS, height)
+        yield slice(top, bottom), max(0, top - reach), min(height, bottom + reach)
