@@ -41,9 +41,11 @@ def read_picture(source: Source, *, limits: Limits | None = None) -> Picture:
     limits = limits or Limits.from_memory()
     with open_header(source, limits) as opened:
         header, image = opened.header, opened.image
-        icc = image.info.get("icc_profile") or None
+        icc = None if image.mode == "LAB" else image.info.get("icc_profile") or None
         with parsing(opened.name):
             samples = _samples(opened)
+            # Pillow's TIFF reader turns the pixels upright by itself.
+            turned = header.format == "TIFF" and header.bits == 8
         with quiet():  # after the pixels: PNG may keep text and EXIF behind them
             exif, broken = metadata.clean_exif(image)
             xmp, iptc = metadata.read_xmp(image), metadata.read_iptc(image)
@@ -57,7 +59,7 @@ def read_picture(source: Source, *, limits: Limits | None = None) -> Picture:
         if icc is not None and (problem := colour.usable_profile(icc, samples.space)):
             notes.append(f"the colour profile {problem}; it was ignored")
             icc = None
-    pixels, alpha, beyond = _to_working(samples, icc, header.orientation, notes)
+    pixels, alpha, beyond = _to_working(samples, icc, 1 if turned else header.orientation, notes)
     origin = Origin(
         format=header.format,
         bits=header.bits,
@@ -146,11 +148,11 @@ def _tiff16(opened: Opened) -> Samples:
     opened.file.seek(0)
     with tifffile.TiffFile(opened.file) as file:
         page = file.pages.first
-        _expect((page.imagewidth, page.imagelength) == opened.image.size and page.samplesperpixel <= 5)
+        stored = (page.imagewidth, page.imagelength)
+        _expect(sorted(stored) == sorted(opened.image.size) and page.samplesperpixel <= 5)
+        _expect(page.size == stored[0] * stored[1] * page.samplesperpixel)  # no volumes
         if page.dtype != np.uint16 or page.bitspersample != 16:
-            raise PictureError(
-                f"{opened.name}: {page.bitspersample}-bit {page.dtype} samples are not read; save it with 8 or 16 bits."
-            )
+            raise PictureError(f"{opened.name}: {page.dtype} samples are not read; save it with 8 or 16 bits.")
         array = page.asarray()
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and array.ndim == 3:
             array = np.moveaxis(array, 0, -1)
@@ -163,7 +165,7 @@ def _tiff16(opened: Opened) -> Samples:
             f"{opened.name}: 16-bit TIFF with photometric {int(photometric)} is not read; save it as RGB."
         )
     space, channels = kinds[int(photometric)]
-    _expect(array.shape[1::-1] == opened.image.size and array.shape[2] >= channels)
+    _expect(array.shape[1::-1] == stored and array.shape[2] >= channels)
     colours = array[:, :, :channels]
     if int(photometric) == 0:  # white is zero
         colours = 65535 - colours

@@ -1,41 +1,28 @@
-"""What a file is, by its content and its header alone: nothing is decoded here.
-
-Formats come from an allow-list, whatever the extension says, and each goes straight to its one Pillow plugin (or to
-libheif): a file can never reach the parser of a format that is not on the list, and Pillow's process-wide pixel limit,
-which ``Image.open`` would apply, gives way to :class:`~rasr.images.limits.Limits`.
-"""
+"""What a file is, by its content and its header alone; whatever its extension says. Nothing is decoded here."""
 
 from __future__ import annotations
 
 import io
-import os
 import stat
-import struct
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from rasr.errors import ExtraMissing, OutOfMemory, PictureError, PictureTooLarge, RasrError, UnsupportedFormat
+from rasr.errors import OutOfMemory, PictureError, PictureTooLarge, RasrError, UnsupportedFormat
 from rasr.images.limits import Limits
+from rasr.images.plugins import PLUGINS, TiffFile, sample_bits, stored_orientation, tiff_pages, webp_size
 
 __all__ = ["Header", "Source", "read_header"]
 
 Source = str | Path | bytes
 """A picture file, or its whole content."""
-
-_PLUGINS: dict[str, Callable[[BinaryIO], ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-}
 
 _KNOWN_BUT_REFUSED = {
     b"GIF8": "a GIF",
@@ -55,8 +42,6 @@ _KNOWN_BUT_REFUSED = {
 }
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-
-_ORIENTATION = 0x0112
 
 _warnings_lock = threading.Lock()
 
@@ -100,23 +85,24 @@ def read_header(source: Source, *, limits: Limits | None = None) -> Header:
 def open_header(source: Source, limits: Limits) -> Iterator[Opened]:
     """Open a picture, check its header against the limits, and close it again at the end of the block."""
     name = "picture" if isinstance(source, bytes) else str(source)
-    with _open_file(source, name, limits) as file, parsing(name):
-        head = file.read(32)
-        format_ = _sniff(head, name)
-        if format_ == "WEBP":  # its plugin allocates the canvas at once
-            limits.check(*_webp_size(head), 1, name)
-        file.seek(0)
-        with quiet():
-            image = _heif(file) if format_ == "HEIF" else _PLUGINS[format_](file)
-            limits.check(*image.size, 1, name)
-            frames = _tiff_pages(file, limits) if format_ == "TIFF" else int(getattr(image, "n_frames", 1))
-            limits.check(*image.size, frames, name)
-            orientation = image.getexif().get(_ORIENTATION, 1)
-        with image:
-            if orientation not in range(1, 9):
-                orientation = 1
-            width, height = image.size if orientation < 5 else image.size[::-1]
-            yield Opened(name, file, image, Header(format_, width, height, _bits(image), frames, orientation))
+    with ExitStack() as stack:
+        file = stack.enter_context(_open_file(source, name, limits))
+        with parsing(name), quiet():
+            head = file.read(32)
+            format_ = _sniff(head, name)
+            if format_ == "WEBP":  # its plugin allocates the canvas at once
+                limits.check(*webp_size(head), 1, name)
+            file.seek(0)
+            image = stack.enter_context(PLUGINS[format_](file))
+            bits, (width, height) = sample_bits(image), image.size
+            limits.check(width, height, 1, name)
+            frames = _frames(image, file, limits)
+            limits.check(width, height, frames, name)
+            orientation = stored_orientation(image, file)
+        if orientation >= 5 and format_ != "TIFF":  # Pillow's TIFF says the upright size by itself
+            width, height = height, width
+        # Outside of "parsing": what goes wrong in the caller's block is not this file's doing.
+        yield Opened(name, file, image, Header(format_, width, height, bits, frames, orientation))
 
 
 @contextmanager
@@ -185,58 +171,10 @@ def _sniff(head: bytes, name: str) -> str:
     raise UnsupportedFormat(f"{name}: {is_a}; JPEG, PNG, WebP, TIFF and HEIC are read.")
 
 
-def _webp_size(head: bytes) -> tuple[int, int]:
-    """Canvas size from a WebP's first chunk (RFC 9649, sections 2.5 to 2.7)."""
-    chunk = head[12:16]
-    if chunk == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if chunk == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack("<HH", head[26:30])
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def _tiff_pages(file: BinaryIO, limits: Limits) -> int:
-    """Length of a TIFF's chain of directories; stops one above the limit, and at a chain that bites its own tail."""
-    file.seek(0)
-    head = file.read(16)
-    order = "<" if head.startswith(b"II") else ">"
-    big = head[2:4] in {b"+\0", b"\0+"}
-    count, offset = (order + "Q", order + "Q") if big else (order + "H", order + "I")
-    entry, position = (20, 8) if big else (12, 4)
-    (following,) = struct.unpack_from(offset, head, position)
-    seen = set[int]()
-    stop = 2**31 if limits.max_frames is None else limits.max_frames
-    while following and following not in seen and len(seen) <= stop:
-        seen.add(following)
-        file.seek(following)
-        field = file.read(struct.calcsize(count))
-        if len(field) < struct.calcsize(count):
-            break
-        file.seek(struct.unpack(count, field)[0] * entry, os.SEEK_CUR)
-        field = file.read(struct.calcsize(offset))
-        if len(field) < struct.calcsize(offset):
-            break
-        (following,) = struct.unpack(offset, field)
-    return max(1, len(seen))
-
-
-def _heif(file: BinaryIO) -> ImageFile:
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError as error:
-        raise ExtraMissing("Reading HEIC pictures", "heic") from error
-    return cast(ImageFile, HeifImageFile(file))
-
-
-def _bits(image: ImageFile) -> int:
-    """16 for every depth above 8 that is read in full, else 8."""
-    if isinstance(image, PngImagePlugin.PngImageFile):
-        return 16 if any(";16" in str(tile[3]) for tile in image.tile) else 8
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 16 if max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8 else 8
-    return 16 if image.info.get("bit_depth", 8) > 8 else 8
+def _frames(image: ImageFile, file: BinaryIO, limits: Limits) -> int:
+    if isinstance(image, TiffFile):
+        return tiff_pages(file, 2**31 if limits.max_frames is None else limits.max_frames)
+    return int(getattr(image, "n_frames", 1))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 __all__ = ["encode_tiff"]
 
+Base = ExifTags.Base
 IFD = ExifTags.IFD
 
 _XMP, _IPTC = 700, 33723
@@ -31,9 +32,13 @@ def encode_tiff(
     channels = samples.shape[2]
     tags: list[tuple[int, int | str, int, Any, bool]] = []
     details: dict[int, dict[int, Any]] = {}
+    resolution, unit = None, None
     if exif:
         block = Image.Exif()
         block.load(exif)
+        if block.get(Base.XResolution) and block.get(Base.YResolution):
+            resolution = (float(block[Base.XResolution]), float(block[Base.YResolution]))
+            unit = block.get(Base.ResolutionUnit)
         tags += _main_tags(block)
         details = {ifd: dict(block.get_ifd(ifd)) for ifd in (IFD.Exif, IFD.GPSInfo) if block.get_ifd(ifd)}
         if interop := block.get_ifd(IFD.Interop) if IFD.Exif in details else None:
@@ -54,6 +59,8 @@ def encode_tiff(
         iccprofile=icc,
         metadata=None,
         software=False,
+        resolution=resolution,
+        resolutionunit=unit,
         extratags=tags,
     )
     if details:
@@ -66,7 +73,7 @@ def _main_tags(block: Image.Exif) -> list[tuple[int, int | str, int, Any, bool]]
     directory = ImageFileDirectory_v2()
     tags: list[tuple[int, int | str, int, Any, bool]] = []
     for tag, value in block.items():
-        if tag in {IFD.Exif, IFD.GPSInfo}:
+        if tag in {IFD.Exif, IFD.GPSInfo, Base.XResolution, Base.YResolution, Base.ResolutionUnit}:
             continue
         directory[tag] = value
         kind = directory.tagtype[tag]
