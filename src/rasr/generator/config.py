@@ -78,6 +78,8 @@ class TileConfig(_Table):
 
     default: int = 512
     minimum: int = 256
+    multiple: int = 64
+    """The codec's stride times the UNet's; checked against the model when it is loaded."""
     overlap: int = 64
     bytes_per_pixel: int = 0
 

@@ -109,12 +109,17 @@ class RefDSR(nn.Module):
         context: torch.Tensor | None = None,
         strength: float = 1.0,
     ) -> torch.Tensor:
-        """As :meth:`forward`, with references already encoded. ``weights`` (N, K) or (1, K)."""
+        """As :meth:`forward`, with references already encoded; pictures may be fp32 whatever the model's dtype.
+
+        ``weights`` (N, K) or (1, K).
+        """
         start = lq if base is None else base
-        latent = self.codec.encode(start)
+        # The residual form adds to `start` in the caller's own precision: bf16 has 8 bits for a picture of 8 bits.
+        latent = self.codec.encode(start.to(self.unet.dtype))
         sample = latent
         if self.config.sees_lq:
-            sample = torch.cat((latent, latent if base is None else self.codec.encode(lq)), 1)
+            other = latent if base is None else self.codec.encode(lq.to(self.unet.dtype))
+            sample = torch.cat((latent, other), 1)
         if weights is not None:
             weights = weights.expand(len(lq), -1) * strength
         prediction = self.predict(sample, context, bank if strength != 0 else None, weights)

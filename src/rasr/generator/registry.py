@@ -20,6 +20,8 @@ class Preset:
     """One line for people."""
     build: Callable[..., Generator]
     """``build(device=..., dtype=..., **options)``; cheap."""
+    context_encoder: str = ""
+    """Gallery encoder whose embedding of the LQ picture the generator wants as the option ``embed``; empty for none."""
 
 
 def _realesrgan(**options: Any) -> Generator:  # noqa: ANN401
@@ -34,8 +36,23 @@ def _bicubic(*, device: str, dtype: str) -> Generator:  # noqa: ARG001 - interpo
     return Bicubic()
 
 
+def _diffusion(preset: str) -> Callable[..., Generator]:
+    def build(*, device: str, dtype: str, cleaner: str | Generator | None = None, **options: Any) -> Generator:  # noqa: ANN401
+        from rasr.generator.diffusion import DiffusionGenerator
+
+        if isinstance(cleaner, str):
+            cleaner = load_generator(cleaner, device="cpu" if device == "cpu" else "auto")
+        return DiffusionGenerator(preset, device=device, dtype=dtype, cleaner=cleaner, **options)
+
+    return build
+
+
 PRESETS = {
     "realesrgan": Preset("Real-ESRGAN x4plus: single image, uses no reference", _realesrgan),
+    "mini": Preset("RefDSR, sized for any machine", _diffusion("mini"), context_encoder="effnet-lite0"),
+    "sd21": Preset("RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _diffusion("sd21")),
+    "sd21-osediff": Preset("RefDSR on SD 2.1-base with OSEDiff's weights (the paper's)", _diffusion("sd21-osediff")),
+    "sd21-pisasr": Preset("RefDSR on SD 2.1-base with PiSA-SR's weights", _diffusion("sd21-pisasr")),
     "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", _bicubic),
 }
 DEFAULT_PRESET = "realesrgan"

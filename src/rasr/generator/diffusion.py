@@ -1,0 +1,240 @@
+"""RefDSR behind the generator protocol: numpy tiles in and out, references encoded once, sizes made to fit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from rasr.device import choose_device
+from rasr.errors import RasrError, UsageError
+from rasr.generator.build import Sources, load_model
+from rasr.generator.config import ModelConfig, read_model_config
+from rasr.generator.protocol import (
+    Batch,
+    Conditioning,
+    GenerationSettings,
+    Generator,
+    GeneratorInfo,
+    Guide,
+    TileHints,
+)
+from rasr.generator.reference_cache import ReferenceCache
+from rasr.generator.stable_diffusion import preset_at_hand
+from rasr.images import FloatImage, resize
+
+if TYPE_CHECKING:
+    from rasr.generator.refdsr import Bank, RefDSR
+
+__all__ = ["DiffusionGenerator", "Embed"]
+
+Embed = Callable[[FloatImage], NDArray[np.float32]]
+"""The LQ picture (H, W, 3) → its embedding (D,): the gallery encoder, handed in by whoever knows the gallery."""
+
+CACHE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What all tiles of one picture share."""
+
+    context: torch.Tensor | None
+    guides: tuple[Guide, ...]
+    weights: torch.Tensor | None
+    """(1, K), summing to 1."""
+    settings: GenerationSettings
+
+
+class DiffusionGenerator:
+    """A preset's backbone, its reference branch when there is an adapter, and an optional cleaner before it.
+
+    Weights are loaded on the first :meth:`prepare`. Safe to share between threads; the network serves one at a time.
+    """
+
+    def __init__(
+        self,
+        preset: str | Path | ModelConfig,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        embed: Embed | None = None,
+        cleaner: Generator | None = None,
+        weights: str | Path | None = None,
+        adapter: str | Path | Literal["none"] | None = None,
+        base: str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        vae: Literal["full", "tiny"] | Path = "full",
+        reference_side: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Choose everything, load nothing.
+
+        ``preset`` is a name or a TOML file. ``weights`` replaces the packaged backbone of ``mini``; ``base`` (hub id
+        or folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference
+        branch, "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder. ``embed`` gives the
+        semantic context of presets that read an embedding; without it they run with the null context.
+        Raises ConfigError for an unknown preset, UsageError for a device or dtype this machine does not have.
+        """
+        if preset == "sd21":
+            preset = preset_at_hand()
+        self.config = preset if isinstance(preset, ModelConfig) else read_model_config(preset)
+        self._place = choose_device(device, dtype)
+        self._embed = embed
+        self._cleaner = cleaner
+        self._sources = Sources.find(
+            self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
+        )
+        self._reference_side = reference_side or self.config.reference_side
+        self._cache = ReferenceCache(cache_bytes)
+        self._model: RefDSR | None = None
+        self._prompts: Any = None
+        self._lock = threading.RLock()
+        self._info = self._describe()
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What this generator is."""
+        return self._info
+
+    @property
+    def cleaner(self) -> Generator | None:
+        """What runs before it, or None."""
+        return self._cleaner
+
+    @property
+    def model(self) -> RefDSR:
+        """The network, loaded when first asked for. Raises WeightsMissing or WeightsCorrupt."""
+        with self._lock:
+            if self._model is None:
+                self._model, self._prompts = load_model(self.config, self._sources, self._place)
+            return self._model
+
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+        """Semantic context, reference weights softmax(score / τ), and reference features where all tiles share them."""
+        if not 0 <= settings.strength <= 1:
+            raise UsageError(f"The strength must lie between 0 and 1, not {settings.strength}.")
+        model = self.model
+        context = self._context(lq, settings)
+        if not guides or settings.strength == 0 or model.branch is None:
+            return Prepared(context, (), None, settings)
+        scores = torch.tensor([[guide.score for guide in guides]], dtype=torch.float32)
+        weights = (scores / model.branch.config.temperature).softmax(-1).to(self._place.device, self._place.dtype)
+        prepared = Prepared(context, tuple(guides), weights, settings)
+        if not self._shares_grid:
+            self._bank(prepared, 0, 0)
+        return prepared
+
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
+        """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
+        if not isinstance(conditioning, Prepared):
+            raise TypeError(f"conditioning comes from prepare(), not {type(conditioning).__name__}")
+        model = self.model
+        height, width = tiles.shape[1:3]
+        with self._lock, torch.inference_mode():
+            lq = self._fit(self._tensor(tiles))
+            start = None if base is None else self._fit(self._tensor(base))
+            bank = self._bank(conditioning, lq.shape[2], lq.shape[3]) if conditioning.guides else None
+            restored = model.restore(
+                lq, start, bank, conditioning.weights, conditioning.context, conditioning.settings.strength
+            ).float()
+            restored = self._unfit(restored, height, width).clamp(-1, 1).add(1).div(2)
+        if not torch.isfinite(restored).all():
+            raise RasrError(f"{self._info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
+        return np.ascontiguousarray(restored.permute(0, 2, 3, 1).cpu().numpy())
+
+    @property
+    def _shares_grid(self) -> bool:
+        """Whether references must lie on the tile's own grid (additive control), or are looked up (attention)."""
+        branch = self.model.branch
+        return branch is not None and branch.config.control == "controlnet"
+
+    def _context(self, lq: FloatImage, settings: GenerationSettings) -> torch.Tensor | None:
+        if self.config.context.kind == "text":
+            prompt = self.config.context.prompt if settings.prompt is None else settings.prompt
+            states: torch.Tensor = self._prompts.states(prompt)
+            return states
+        if settings.prompt:
+            raise UsageError(f"{self.config.name} reads no text: leave out the prompt.")
+        if self._embed is None:
+            return None
+        embedding = torch.from_numpy(np.asarray(self._embed(lq), np.float32)).reshape(1, -1)
+        return embedding.to(self._place.device, self._place.dtype)
+
+    def _bank(self, prepared: Prepared, height: int, width: int) -> Bank:
+        return [self._remembered(guide, height, width) for guide in prepared.guides]
+
+    def _remembered(self, guide: Guide, height: int, width: int) -> Any:  # noqa: ANN401
+        multiple = self.model.multiple
+        if not self._shares_grid:
+            ratio = min(1.0, self._reference_side / (guide.pixels.shape[0] * guide.pixels.shape[1]) ** 0.5)
+            height, width = (
+                max(multiple, round(side * ratio / multiple) * multiple) for side in guide.pixels.shape[:2]
+            )
+        digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(guide.pixels).data)
+        key = (digest, guide.pixels.shape, height, width)
+        return self._cache.get(key, lambda: self._encode(guide.pixels, height, width))
+
+    def _encode(self, pixels: FloatImage, height: int, width: int) -> Any:  # noqa: ANN401
+        """Crop the reference's centre to the shape wanted, bring it to that size, and let the branch read it."""
+        ratio = min(pixels.shape[0] / height, pixels.shape[1] / width)
+        top, left = (pixels.shape[0] - height * ratio) / 2, (pixels.shape[1] - width * ratio) / 2
+        fitted = resize(pixels, (width, height), box=(left, top, left + width * ratio, top + height * ratio))
+        with torch.inference_mode():
+            return self.model.encode_reference(self._tensor(fitted.clip(0, 1)[None]).to(self._place.dtype))
+
+    def _tensor(self, pictures: NDArray[np.float32]) -> torch.Tensor:
+        planes = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32))
+        return planes.to(self._place.device).mul(2).sub(1)
+
+    def _fit(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Enlarge what is below the backbone's smallest side, then mirror edges up to the next multiple."""
+        height, width = pictures.shape[2:]
+        if min(height, width) < self.config.minimum_side:
+            pictures = F.interpolate(pictures, self._enlarged(height, width), mode="bicubic").clamp(-1, 1)
+            height, width = pictures.shape[2:]
+        multiple = self.model.multiple
+        down, right = -height % multiple, -width % multiple
+        mode = "reflect" if down < height and right < width else "replicate"
+        return F.pad(pictures, (0, right, 0, down), mode=mode) if down or right else pictures
+
+    def _unfit(self, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        if min(height, width) >= self.config.minimum_side:
+            return pictures[:, :, :height, :width]
+        tall, wide = self._enlarged(height, width)
+        return F.interpolate(pictures[:, :, :tall, :wide], (height, width), mode="bicubic", antialias=True)
+
+    def _enlarged(self, height: int, width: int) -> tuple[int, int]:
+        ratio = self.config.minimum_side / min(height, width)
+        return round(height * ratio), round(width * ratio)
+
+    def _describe(self) -> GeneratorInfo:
+        config, sources, tile = self.config, self._sources, self.config.tile
+        guided = sources.adapter is not None
+        remark = "" if sources.trained else " (untrained)"
+        if sources.trained and not guided:
+            remark = " (no reference adapter)"
+        return GeneratorInfo(
+            name=config.name + remark,
+            uses_reference=guided,
+            grid="output",
+            scale=1,
+            tile=TileHints(
+                default=tile.default,
+                minimum=tile.minimum,
+                multiple=tile.multiple,
+                overlap=tile.overlap,
+                bytes_per_pixel=tile.bytes_per_pixel,
+            ),
+            trained=sources.trained,
+            weights=sources.described,
+            licence=config.licence,
+            device=str(self._place),
+        )

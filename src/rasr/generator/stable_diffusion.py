@@ -1,0 +1,161 @@
+"""Stable Diffusion 2.1-base from a folder in the hub's layout, with a one-step checkpoint folded in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+
+from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
+from rasr.generator.codec import AutoencoderCodec
+from rasr.generator.config import ModelConfig
+from rasr.generator.hub import BASE_FILES, TINY_FILES, TINY_VAE, require, weight_file
+from rasr.generator.onestep_checkpoints import fold_osediff, fold_pisasr
+from rasr.generator.refdsr import RefDSR
+from rasr.generator.weights import read_safetensors, require_match
+from rasr.home import home
+
+if TYPE_CHECKING:
+    from rasr.device import Device
+    from rasr.generator.build import Sources
+
+__all__ = ["CHECKPOINTS", "Prompts", "base_sources", "find_checkpoint", "load_stable_diffusion", "preset_at_hand"]
+
+CHECKPOINTS = {
+    "osediff": ("osediff.pkl", "https://github.com/cswry/OSEDiff, file preset/models/osediff.pkl (Apache-2.0)"),
+    "pisasr": ("pisa_sr.pkl", "the link in https://github.com/csslc/PiSA-SR (Apache-2.0, as its README says)"),
+}
+"""Checkpoint → its published file name, and where it is published."""
+
+
+def base_sources(config: ModelConfig, base: str | None) -> Sequence[str]:
+    """Where to look for the base model: what was asked for, else ``RASR_SD21_BASE``, else the preset's list."""
+    asked = base or os.environ.get("RASR_SD21_BASE")
+    return [asked] if asked else config.base
+
+
+def find_checkpoint(kind: str, asked: Path | None = None) -> Path | None:
+    """The checkpoint file: as asked, in ``RASR_OSEDIFF`` / ``RASR_PISASR``, or in ``$RASR_HOME/models``; else None."""
+    named = os.environ.get(f"RASR_{kind.upper()}")
+    path = asked or (Path(named).expanduser() if named else home() / "models" / CHECKPOINTS[kind][0])
+    return path if path.is_file() else None
+
+
+def preset_at_hand() -> str:
+    """What ``sd21`` means here: the preset whose checkpoint is on this machine, OSEDiff's when both or none are."""
+    return "sd21-pisasr" if find_checkpoint("pisasr") and not find_checkpoint("osediff") else "sd21-osediff"
+
+
+def load_stable_diffusion(config: ModelConfig, sources: Sources, place: Device) -> tuple[RefDSR, Prompts]:
+    """UNet, autoencoder and prompt encoder in fp32 on the CPU, checkpoint folded in; the caller moves the model.
+
+    Raises WeightsMissing, naming the command that helps, or WeightsCorrupt.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    checkpoint = _require_checkpoint(config, sources)
+    folder = require(
+        base_sources(config, sources.base), BASE_FILES, "Stable Diffusion 2.1-base", "rasr models download sd21"
+    )
+    unet = _from_folder(UNet2DConditionModel, folder / "unet")
+    vae = _from_folder(AutoencoderKL, folder / "vae")
+    if config.checkpoint == "osediff" and checkpoint is not None:
+        fold_osediff(unet, vae, checkpoint)
+    elif config.checkpoint == "pisasr" and checkpoint is not None:
+        fold_pisasr(unet, checkpoint)
+    if sources.vae != "full":
+        vae = _tiny_vae(sources.vae, folder)
+    prompts = Prompts(folder, place)
+    return RefDSR(config, unet, AutoencoderCodec(vae), prompts.states("").cpu().float()), prompts
+
+
+class Prompts:
+    """CLIP's last hidden states of a prompt. The text encoder is held only while it computes: 1.4 GB for 77 vectors."""
+
+    def __init__(self, folder: Path, place: Device) -> None:
+        self._folder, self._place = folder, place
+        self._known: dict[str, torch.Tensor] = {}
+
+    def states(self, prompt: str) -> torch.Tensor:
+        """(1, 77, D) on the device. Raises WeightsCorrupt when the text encoder cannot be loaded."""
+        if prompt not in self._known:
+            self._known[prompt] = self._encode(prompt)
+        return self._known[prompt]
+
+    def _encode(self, prompt: str) -> torch.Tensor:
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        folder = self._folder / "text_encoder"
+        variant = {} if (folder / "model.safetensors").is_file() else {"variant": "fp16"}
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(self._folder / "tokenizer", local_files_only=True)
+            encoder, report = CLIPTextModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **variant
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+            raise WeightsCorrupt(f"The text encoder in {self._folder} cannot be loaded: {error}") from error
+        if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
+            raise WeightsCorrupt(f"The text encoder in {self._folder} is for another architecture: {wrong[0]}.")
+        ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            states: torch.Tensor = encoder.float().eval()(ids)[0]
+        return states.to(self._place.device, self._place.dtype)
+
+
+def _require_checkpoint(config: ModelConfig, sources: Sources) -> Path | None:
+    if not config.checkpoint:
+        return None
+    found = find_checkpoint(config.checkpoint, sources.checkpoint)
+    if found is None:
+        name, where = CHECKPOINTS[config.checkpoint]
+        raise WeightsMissing(
+            f"The checkpoint of {config.name} is not on this machine. Get {name} from {where}, and put it into "
+            f"{home() / 'models'}, or set RASR_{config.checkpoint.upper()} to its path."
+        )
+    return found
+
+
+def _tiny_vae(asked: str | Path, base: Path) -> Any:  # noqa: ANN401
+    from diffusers import AutoencoderTiny
+
+    source = TINY_VAE if asked == "tiny" else asked
+    folder = require([source], TINY_FILES, "TAESD, the small autoencoder,", "rasr models download taesd")
+    model = _from_folder(AutoencoderTiny, folder)
+    latents = json.loads((base / "vae" / "config.json").read_text(encoding="utf-8"))["latent_channels"]
+    if model.config.latent_channels != latents:
+        raise UsageError(f"{folder} has {model.config.latent_channels} latent channels and the base model {latents}.")
+    return model
+
+
+def _from_folder(family: Any, folder: Path) -> Any:  # noqa: ANN401 - diffusers is untyped
+    """A diffusers model from config.json and one safetensors file, strictly, in fp32, never held twice in memory."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with torch.device("meta"):
+            model = family.from_config(settings)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise WeightsCorrupt(
+            f"{folder / 'config.json'} is not a configuration of {family.__name__}: {error}"
+        ) from error
+    path = weight_file(folder, "diffusion_pytorch_model.safetensors")
+    tensors, _ = read_safetensors(path)
+    tensors = {_current_name(name): tensor for name, tensor in tensors.items()}
+    require_match({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, tensors, path)
+    model.load_state_dict({name: tensors.pop(name).float() for name in list(tensors)}, strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+_OLD_VAE_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+def _current_name(name: str) -> str:
+    """Files saved before diffusers 0.17 call the VAE's attention layers otherwise."""
+    for old, new in _OLD_VAE_ATTENTION.items():
+        if ".attentions." in name:
+            name = name.replace(old, new)
+    return name
