@@ -40,7 +40,7 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     Takes photographs that come with scikit-image, makes the left view of a motorcycle small, blurry and noisy, puts the
     right view and ten other photos into a gallery, finds the best match, restores, and writes the picture and a report.
     """
-    from rasr.degrade import degrade
+    from rasr.degrade import crop_to_multiple, degrade
     from rasr.gallery import Gallery
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Picture, read_picture, write_picture
@@ -49,7 +49,7 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     photos = _copy_photos(out / "gallery-photos")
     hr = read_picture(_samples() / QUERY)
-    lq, _ = degrade(hr.pixels, preset="light", scale=SCALE, seed=seed, name=QUERY)
+    lq, _ = degrade(crop_to_multiple(hr.pixels, SCALE), preset="light", scale=SCALE, seed=seed, name=QUERY)
     query = write_picture(Picture(lq), out / "degraded.png", overwrite=True)
     say(f"Degraded {QUERY} to {lq.shape[1]}x{lq.shape[0]} px: {query}")
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from rasr.cli.console import examples, print_json
-from rasr.errors import RasrError
+from rasr.errors import RasrError, WeightsMissing
 from rasr.home import home, offline
 
 __all__ = ["command", "examine"]
@@ -68,14 +68,18 @@ def _machine() -> dict[str, str]:
 
 def _encoders() -> dict[str, str]:
     from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, load_encoder
+    from rasr.gallery.encoders.dinov2 import DINOV2_MODELS
 
     facts = {}
     for name in ENCODERS:
         try:
             encoder = load_encoder(name, offline=True)
             state = f"ready, {encoder.dimension} dimensions, {encoder.fingerprint}"
-        except RasrError as error:
-            state = f"not ready: {error}"
+        except WeightsMissing as error:
+            state = f"not here: {error}"
+            if model := DINOV2_MODELS.get(name):
+                later = "" if offline() else ", downloaded when first used"
+                state = f"not here: {model.repository}, {model.megabytes} MB, {model.licence}{later}"
         facts[name] = state + (" (default)" if name == DEFAULT_ENCODER else "")
     return facts
 

@@ -1,0 +1,40 @@
+"""The demo end to end: `make demo` is this command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+from PIL import Image
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+def test_the_demo_restores_finds_the_right_view_and_reports(run_rasr: Run, tmp_path: Path) -> None:
+    done = run_rasr("demo", "--out", tmp_path / "demo", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert Path(facts["references"][0]["path"]).name == "motorcycle_right.png"
+    assert facts["references"][0]["accepted"]
+    with Image.open(tmp_path / "demo" / "degraded.png") as query, Image.open(facts["output"]) as restored:
+        assert restored.size == (4 * query.width, 4 * query.height)
+        enlarged = np.asarray(query.resize(restored.size, Image.Resampling.BICUBIC), np.float32)
+        difference = np.abs(np.asarray(restored.convert("RGB"), np.float32) - enlarged).mean()
+    assert 1 < difference < 30, "the result is the query's picture, but not just the query enlarged"
+    report = Path(facts["report"]).read_text(encoding="utf-8")
+    assert "motorcycle_right.png" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    assert "<script src" not in report
+
+
+def test_a_second_run_reuses_the_gallery_and_gives_the_same_picture(run_rasr: Run, tmp_path: Path) -> None:
+    results = []
+    for _ in range(2):
+        done = run_rasr("demo", "--out", tmp_path / "demo", "--preset", "bicubic")
+        assert done.returncode == 0, done.stderr
+        results.append((tmp_path / "demo" / "restored.png").read_bytes())
+    assert results[0] == results[1]
+    assert "Gallery of 11 photos" in done.stderr

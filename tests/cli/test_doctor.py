@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from subprocess import CompletedProcess
+
+import pytest
+
+from rasr.cli import doctor
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+def test_it_says_what_runs_where_and_why(run_rasr: Run) -> None:
+    done = run_rasr("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["machine"]["device"].startswith(("cpu, fp32: ", "cuda", "mps"))
+    assert facts["encoders"]["effnet-lite0"].startswith("ready, 1280 dimensions")
+    assert "not here: facebook/dinov2-small, 88 MB, Apache-2.0" in facts["encoders"]["dinov2-small"]
+    assert "does not use the reference" in facts["generators"]["realesrgan"]
+    assert facts["rasr"]["network"].startswith("off")
+
+
+def test_people_get_the_same_facts_as_a_list(run_rasr: Run) -> None:
+    done = run_rasr("doctor")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "rasr"
+    for section in ("machine", "encoders", "generators", "extras"):
+        assert f"\n{section}\n" in done.stdout
+
+
+def test_a_broken_torchvision_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> types.ModuleType:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(doctor.importlib, "import_module", refuse)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    facts = doctor._torchvision()
+    assert facts.startswith("BROKEN")
+    assert "pip uninstall torchvision" in facts
