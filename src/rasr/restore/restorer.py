@@ -20,6 +20,7 @@ from rasr.generator import DEFAULT_PRESET, Generator, load_generator
 from rasr.images import FloatImage, Limits, Picture, read_picture, resize
 from rasr.restore.alpha import bleed_colour, resize_alpha
 from rasr.restore.colour import ColourMethod, match_colour
+from rasr.restore.context import context_options
 from rasr.restore.memory import choose_tile, free_memory
 from rasr.restore.query import restore_query
 from rasr.restore.references import find_references, load_guides, picked_references
@@ -59,6 +60,7 @@ class Restorer:
     ) -> None:
         if isinstance(preset, str):
             self.preset = preset
+            options = context_options(preset) | options
             self.generator = load_generator(preset, device=device, dtype=dtype, **options)
         else:
             self.preset = preset.info.name
