@@ -1,0 +1,147 @@
+"""Which of the photos a search proposes may guide a restoration.
+
+A photo is accepted when its similarity to the query passes two tests.
+
+- **Threshold**: it must be higher than what the best *unrelated* photo of a gallery this large reaches. A flat cut-off
+  would be wrong at both ends: the best of 10 000 unrelated photos looks more like the query than the best of three.
+- **Margin**: it must stand out from the query's own scores over the whole gallery. A dark or featureless query looks a
+  little like everything. The margin is not asked of a similarity so high that it is sure, nor of a gallery too small
+  to have a distribution: a gallery that holds a single species is alike throughout, and rightly so.
+
+Both are calibrated per encoder, on degraded queries (``calibration.toml``, docs/retrieval.md).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from math import log10
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.errors import ConfigError
+from rasr.gallery.reference import Reference
+from rasr.home import home
+
+__all__ = ["Calibration", "calibration_of", "choose", "verdict"]
+
+SMALL_GALLERY = 20
+"""Below this many photos the spread of a query's scores says nothing and only the threshold counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the policy knows about one encoder's similarities."""
+
+    thresholds: tuple[tuple[int, float], ...]
+    """(gallery size, similarity) pairs, sizes rising: the best unrelated photo stays below in 9 of 10 queries."""
+    margin: float
+    """How far an accepted photo must stand above the median of the query's scores over the gallery."""
+    sure: float
+    """Similarity at which no margin is asked: unrelated photos reach it in 1 of 100 queries, in the largest gallery."""
+    measured: bool = True
+    """False for the conservative values that stand in for an encoder nobody has calibrated."""
+
+    def threshold(self, photos: int) -> float:
+        """The similarity to reach among ``photos``: linear in log(size) between, and beyond, what was measured."""
+        sizes = [size for size, _ in self.thresholds]
+        if len(sizes) == 1 or photos <= sizes[0]:
+            return self.thresholds[0][1]
+        upper = min(bisect_left(sizes, photos), len(sizes) - 1)
+        (small, low), (large, high) = self.thresholds[upper - 1], self.thresholds[upper]
+        return low + (high - low) * log10(photos / small) / log10(large / small)
+
+
+UNMEASURED = Calibration(thresholds=((1, 0.5),), margin=0.2, sure=0.8, measured=False)
+"""For encoders without calibration. High enough that what passes is a good match with any encoder of this kind; some
+good matches are turned down."""
+
+
+def choose(
+    references: Sequence[Reference], scores: NDArray[np.float32] | Sequence[float], encoder: str, *, k: int = 1
+) -> list[Reference]:
+    """Mark which of ``references`` may guide the restoration: the best ``k`` that pass, each with its reason.
+
+    ``references`` are a search's answer, best first; ones already turned down (a missing file) stay so. ``scores`` are
+    the query's cosine similarities to all photos of the gallery, in any order. ``encoder`` is the gallery encoder's
+    name. Raises ValueError for k below 1 and ConfigError for a broken calibration file.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    calibration = calibration_of(encoder)
+    spread = np.asarray(scores, np.float32)
+    judged: list[Reference] = []
+    for reference in references:
+        if reference.accepted:
+            full = sum(done.accepted for done in judged) >= k
+            passed, why = _judge(reference.score, spread, calibration, encoder)
+            if passed and full:
+                why = f"Not used: it would do, but {'only the best was' if k == 1 else f'the best {k} were'} asked for."
+            judged.append(replace(reference, accepted=passed and not full, why=why))
+        else:
+            judged.append(reference)
+    return judged
+
+
+def verdict(references: Sequence[Reference]) -> str:
+    """One sentence on a whole answer: which photos are used, or why there is no suitable reference."""
+    accepted = [reference for reference in references if reference.accepted]
+    if accepted:
+        return f"Guided by {', '.join(reference.path.name for reference in accepted)}."
+    if references:
+        return f"No suitable reference. {references[0].path.name}: {references[0].why}"
+    return "No suitable reference: the gallery proposed no photo."
+
+
+def _judge(score: float, spread: NDArray[np.float32], calibration: Calibration, encoder: str) -> tuple[bool, str]:
+    threshold = calibration.threshold(max(1, spread.size))
+    among = f"in a gallery of {spread.size}" if spread.size > 1 else "of one photo"
+    basis = "" if calibration.measured else f" ({encoder} has no calibration: cautious defaults)"
+    similarity = f"its similarity {score:.2f} is"
+    if score < threshold:
+        return False, f"Turned down: {similarity} below {threshold:.2f}, as unrelated photos reach {among}{basis}."
+    typical = float(np.median(spread)) if spread.size else 0.0
+    if spread.size >= SMALL_GALLERY and score < min(calibration.sure, typical + calibration.margin):
+        return False, f"Turned down: {similarity} hardly above {typical:.2f}, which half of the gallery reaches{basis}."
+    return True, f"Accepted: {similarity} above {threshold:.2f}, as unrelated photos reach {among}{basis}."
+
+
+def calibration_of(encoder: str) -> Calibration:
+    """The encoder's calibration: the user's own (``calibration.toml`` in :func:`rasr.home.home`) or the one shipped.
+
+    Encoders in neither get cautious values, marked ``measured=False``. Raises ConfigError for a broken file.
+    """
+    own = home() / "calibration.toml"
+    if own.is_file():
+        found = _read(own.read_text(encoding="utf-8"), str(own)).get(encoder)
+        if found is not None:
+            return found
+    return _shipped().get(encoder, UNMEASURED)
+
+
+@cache
+def _shipped() -> dict[str, Calibration]:
+    file = files("rasr.gallery") / "calibration.toml"
+    return _read(file.read_text(encoding="utf-8"), str(file))
+
+
+def _read(text: str, name: str) -> dict[str, Calibration]:
+    try:
+        return {encoder: _calibration(table) for encoder, table in tomllib.loads(text).items()}
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{name} is not a calibration that benchmarks/retrieval_calibrate.py wrote: {error!r}"
+        ) from error
+
+
+def _calibration(table: dict[str, object]) -> Calibration:
+    pairs = tuple((int(size), float(value)) for size, value in table["thresholds"])  # type: ignore[attr-defined]  # from TOML
+    if not pairs or any(a[0] >= b[0] for a, b in pairwise(pairs)) or pairs[0][0] < 1:
+        raise ValueError("thresholds must be pairs of rising gallery sizes and similarities")
+    return Calibration(pairs, float(table["margin"]), float(table["sure"]))  # type: ignore[arg-type]  # from TOML
