@@ -56,11 +56,11 @@ def plan_axis(
         return [Strip(0, size, padded, 0, np.ones(target, np.float32))]
     # Bicubic reaches 2 samples to either side, of the grid or, when shrinking, of the canvas (both in grid pixels).
     reach = 0 if target == size * scale else math.ceil(2 * max(size / target, 1 / scale)) + 1
-    overlap = min(max(overlap, 2 * reach), side // 2)
-    count = max(2, -(-(size - overlap) // (side - overlap)))
+    shared = min(overlap + 2 * reach, side // 2)
+    count = max(2, -(-(size - shared) // (side - shared)))
     starts = [round(i * (size - side) / (count - 1)) for i in range(count)]
-    margin = min(max(overlap // 4, reach), overlap // 2)
-    ramp = min(overlap - 2 * margin, *(right - left for left, right in pairwise(starts)))
+    margin = min(overlap // 4 + reach, shared // 2)
+    ramp = min(shared - 2 * margin, *(right - left for left, right in pairwise(starts)))
     middles = [(right + left + side) / 2 for left, right in pairwise(starts)]
     centres = (np.arange(target, dtype=np.float64) + 0.5) * (size / target)
     rises = [np.ones(target), *(_rise(centres, middle, ramp) for middle in middles), np.zeros(target)]

@@ -1,0 +1,101 @@
+"""Generators whose answers are known, and photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+from skimage import data
+
+from rasr.generator import (
+    Batch,
+    Conditioning,
+    GenerationSettings,
+    GeneratorInfo,
+    Guide,
+    TileHints,
+    Unconditioned,
+)
+from rasr.images import FloatImage, resize
+
+
+class Local:
+    """Blurs over ``2 · reach + 1`` pixels and enlarges by repeating: every pixel depends on its surroundings only."""
+
+    def __init__(
+        self,
+        *,
+        scale: int = 1,
+        grid: Literal["input", "output"] = "output",
+        reach: int = 0,
+        overlap: int = 16,
+        minimum: int = 8,
+        multiple: int = 1,
+        bytes_per_pixel: int = 0,
+        uses_reference: bool = False,
+        cleaner: Local | None = None,
+        fail: Callable[[int, Batch], BaseException | None] = lambda call, tiles: None,
+    ) -> None:
+        self.info = GeneratorInfo(
+            name="local",
+            uses_reference=uses_reference,
+            grid=grid,
+            scale=scale,
+            tile=TileHints(64, minimum, multiple, overlap, bytes_per_pixel),
+        )
+        self.cleaner = cleaner
+        self.reach = reach
+        self.fail = fail
+        self.shapes: list[tuple[int, ...]] = []
+        self.bases: list[NDArray[np.float32] | None] = []
+        self.guides: list[Guide] = []
+
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+        self.guides = list(guides)
+        return Unconditioned(settings)
+
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
+        assert tiles.ndim == 4
+        assert tiles.dtype == np.float32
+        assert base is None or base.shape == tiles.shape
+        self.shapes.append(tiles.shape)
+        self.bases.append(base)
+        error = self.fail(len(self.shapes) - 1, tiles)
+        if error is not None:
+            raise error
+        answer = tiles if base is None else base
+        if self.reach:
+            size = (1, 2 * self.reach + 1, 2 * self.reach + 1, 1)
+            answer = uniform_filter(answer, size, mode="reflect").astype(np.float32)
+        if self.guides and isinstance(conditioning, Unconditioned):
+            mean = self.guides[0].pixels.mean(axis=(0, 1)) - np.float32(0.5)
+            answer = answer + np.float32(conditioning.settings.strength) * mean
+        return np.clip(answer.repeat(self.info.scale, 1).repeat(self.info.scale, 2), 0, 1)
+
+
+@pytest.fixture(scope="session")
+def local() -> Callable[..., Local]:
+    return Local
+
+
+@pytest.fixture(scope="session")
+def whole() -> Callable[..., FloatImage]:
+    """What an untiled run gives."""
+
+    def run(generator: Any, lq: FloatImage, size: tuple[int, int]) -> FloatImage:
+        if generator.info.grid == "output":
+            lq = np.clip(resize(lq, size), 0, 1)
+        answer: FloatImage = generator.generate(lq[None], None, Unconditioned(GenerationSettings()))[0]
+        return answer if generator.info.grid == "output" else resize(answer, size)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photo() -> FloatImage:
+    """A cat, (300, 451, 3)."""
+    return (data.chelsea() / 255).astype(np.float32)

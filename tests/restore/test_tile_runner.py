@@ -1,0 +1,180 @@
+"""Tiling must not show: equal to the untiled run, for any size, also when memory runs out on the way."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rasr.restore.tile_runner as module
+from rasr.errors import OutOfMemory
+from rasr.generator import Batch, GenerationSettings, Unconditioned
+from rasr.images import FloatImage
+from rasr.restore.tile_runner import generate_tiled
+
+PLAIN = Unconditioned(GenerationSettings())
+Make = Callable[..., Any]
+
+
+def sides() -> st.SearchStrategy[tuple[int, int]]:
+    """Heights and widths up to 2048, of at most 60 000 pixels together."""
+    return st.integers(1, 2048).flatmap(
+        lambda height: st.tuples(st.just(height), st.integers(1, max(1, min(2048, 60_000 // height))))
+    )
+
+
+@settings(max_examples=1000, deadline=None)
+@given(size=sides(), divisor=st.integers(1, 12), overlap=st.integers(0, 200), multiple=st.sampled_from([1, 8]))
+def test_split_and_blend_of_an_identity_generator_is_exact(
+    local: Make, size: tuple[int, int], divisor: int, overlap: int, multiple: int
+) -> None:
+    height, width = size
+    levels = np.random.default_rng(height * 2048 + width).integers(0, 256, (height, width, 3), np.uint8)
+    lq = levels.astype(np.float32) / 255
+    generator = local(overlap=overlap, multiple=multiple)
+    tile = -(-max(size) // divisor) + 1
+    canvas, used = generate_tiled(generator, PLAIN, lq, (width, height), tile=tile)
+    assert used == tile
+    assert np.abs(canvas - lq).max() <= 1e-5
+    assert np.array_equal(np.rint(canvas * 255).astype(np.uint8), levels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    target=st.tuples(st.integers(90, 300), st.integers(90, 300)),
+    tile=st.integers(24, 64),
+    reach=st.integers(0, 3),
+)
+def test_an_enlarging_generator_reaches_any_size_as_if_it_had_seen_the_whole(
+    local: Make, whole: Make, size: tuple[int, int], target: tuple[int, int], tile: int, reach: int
+) -> None:
+    lq = np.random.default_rng(tile).random((*size, 3), np.float32)
+    generator = local(scale=4, grid="input", reach=reach, overlap=12, minimum=1)
+    canvas, _ = generate_tiled(generator, PLAIN, lq, target, tile=tile)
+    difference = np.abs(canvas - whole(local(scale=4, grid="input", reach=reach), lq, target))
+    assert difference.max() <= 1e-5
+
+
+def test_four_times_the_input_is_placed_without_resampling(local: Make, photo: FloatImage) -> None:
+    lq = photo[:100, :130]
+    canvas, _ = generate_tiled(local(scale=4, grid="input"), PLAIN, lq, (520, 400), tile=48)
+    assert np.abs(canvas - lq.repeat(4, 0).repeat(4, 1)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("grid", ["input", "output"])
+def test_a_network_that_sees_further_than_the_overlap_stays_within_one_level(
+    local: Make, whole: Make, photo: FloatImage, grid: str
+) -> None:
+    make = {"grid": grid, "scale": 4 if grid == "input" else 1, "reach": 12}
+    canvas, _ = generate_tiled(local(**make), PLAIN, photo[:150, :200], (500, 375), tile=64)
+    assert np.abs(canvas - whole(local(**make), photo[:150, :200], (500, 375))).mean() <= 1 / 255
+
+
+def test_even_tiles_of_different_brightness_leave_no_seam(local: Make) -> None:
+    """Each tile is answered 10 levels brighter or darker than its neighbour, on noise."""
+    noise = (0.5 + 0.05 * np.random.default_rng(0).standard_normal((512, 512, 3))).astype(np.float32).clip(0, 1)
+    generator = local(overlap=64)
+    plain = generator.generate
+
+    def flicker(tiles: Batch, base: Batch | None, conditioning: Any) -> Batch:
+        answer: Batch = plain(tiles, base, conditioning)
+        return answer + np.float32(10 / 255) * (1 if len(generator.shapes) % 2 else -1)
+
+    generator.generate = flicker
+    canvas, _ = generate_tiled(generator, PLAIN, noise, (512, 512), tile=128)
+    gradient = np.abs(np.diff(canvas, axis=1)).mean(axis=(0, 2))
+    starts = [strip.start for strip in module.plan_axis(512, 512, 128, 64)]
+    borders = np.zeros(511, bool)
+    for start in starts[1:]:
+        borders[start : start + 64] = True
+        assert gradient[start + 14 : start + 18].mean() / np.median(gradient) <= 1.05
+    assert gradient[borders].mean() / gradient[~borders].mean() <= 1.05
+
+
+def test_neither_the_enlargement_nor_the_networks_canvas_exist_as_a_whole(local: Make) -> None:
+    lq = np.zeros((600, 600, 3), np.float32)
+    for generator, tile in ((local(scale=4, grid="input"), 64), (local(grid="output"), 256)):
+        tracemalloc.start()
+        generate_tiled(generator, PLAIN, lq, (900, 900), tile=tile)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        canvas = 900 * 900 * 3 * 4
+        assert peak < 2 * canvas, "the enlargement to 2400 × 2400 would be seven canvases"
+
+
+def test_the_base_is_cut_like_the_tiles(local: Make, photo: FloatImage) -> None:
+    generator = local(multiple=16)
+    canvas, _ = generate_tiled(generator, PLAIN, np.zeros((30, 40, 3), np.float32), (451, 300), base=photo, tile=64)
+    assert np.abs(canvas - photo).max() <= 1e-5
+
+
+def test_progress_grows_to_one(local: Make, photo: FloatImage) -> None:
+    heard: list[float] = []
+    generator = local(fail=lambda call, _: MemoryError() if call == 2 else None)
+    generate_tiled(generator, PLAIN, photo, (451, 300), tile=128, progress=heard.append)
+    assert heard == sorted(heard)
+    assert heard[-1] == pytest.approx(1.0)
+    assert len(heard) > 12
+
+
+@settings(max_examples=36, deadline=None)
+@given(
+    failing=st.sampled_from([{0}, {3}, {0, 1}, {0, 7}, {3, 4}, {2, 10}]),
+    grid=st.sampled_from(["input", "output"]),
+    error=st.sampled_from(
+        [MemoryError(), RuntimeError("CUDA out of memory. Tried"), RuntimeError("[enforce fail] can't allocate memory")]
+    ),
+)
+def test_running_out_of_memory_at_any_tile_gives_the_same_picture(
+    local: Make, whole: Make, failing: set[int], grid: str, error: Exception
+) -> None:
+    lq = np.random.default_rng(1).random((150, 200, 3), np.float32)
+    make = {"grid": grid, "scale": 4 if grid == "input" else 1, "reach": 3, "overlap": 14, "minimum": 32}
+    generator = local(**make, fail=lambda call, _: error if call in failing else None)
+    canvas, used = generate_tiled(generator, PLAIN, lq, (240, 180), tile=128)
+    assert used < 128
+    assert np.abs(canvas - whole(local(**make), lq, (240, 180))).max() <= 1e-5
+
+
+def test_only_the_failed_tile_is_redone_and_later_ones_start_with_what_fits(local: Make, photo: FloatImage) -> None:
+    generator = local(fail=lambda _, tiles: MemoryError() if tiles.shape[1] > 64 else None)
+    canvas, used = generate_tiled(generator, PLAIN, photo, (451, 300), tile=128)
+    assert used == 64
+    assert np.abs(canvas - photo).max() <= 1e-5
+    assert sum(shape[1] == 128 for shape in generator.shapes) == 1, "the size that failed is not tried again"
+    late = local(fail=lambda call, _: MemoryError() if call == 5 else None)
+    generate_tiled(late, PLAIN, photo, (451, 300), tile=128)
+    assert [shape[1] for shape in late.shapes[:6]] == [128] * 6
+    assert {shape[1] for shape in late.shapes[6:]} == {64}
+
+
+def test_the_smallest_tile_that_does_not_fit_is_an_error_with_the_numbers(
+    local: Make, photo: FloatImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "free_memory", lambda device: 7 * 2**20)
+    generator = local(minimum=32, bytes_per_pixel=4096, fail=lambda *_: MemoryError())
+    with pytest.raises(OutOfMemory, match=r"32×32 pixels needs about 4 MiB, 7 MiB are free, and local takes no tile"):
+        generate_tiled(generator, PLAIN, photo, (451, 300), tile=128)
+    assert [shape[1] for shape in generator.shapes] == [128, 64, 32]
+
+
+def test_other_errors_are_not_taken_for_memory(local: Make, photo: FloatImage) -> None:
+    generator = local(fail=lambda *_: RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        generate_tiled(generator, PLAIN, photo, (451, 300), tile=128)
+    assert len(generator.shapes) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2)])
+def test_tiny_pictures_are_padded_and_cut_back(local: Make, size: tuple[int, int]) -> None:
+    lq = np.random.default_rng(0).random((size[1], size[0], 3), np.float32)
+    generator = local(scale=4, grid="input", minimum=32)
+    canvas, _ = generate_tiled(generator, PLAIN, lq, (size[0] * 4, size[1] * 4), tile=64)
+    assert min(generator.shapes[0][1:3]) == 32
+    assert np.array_equal(canvas, lq.repeat(4, 0).repeat(4, 1))
