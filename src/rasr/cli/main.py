@@ -20,6 +20,7 @@ VERBS = {
     "gallery": "Create, extend, check and list galleries of good photos.",
     "search": "Find the photos in a gallery that look most like a picture.",
     "degrade": "Make low-quality versions of good pictures, reproducibly.",
+    "dataset": "Build a dataset from licensed photos, and check it.",
     "doctor": "Say what this machine can do and why.",
 }
 """Verb → one line for ``rasr --help``. The code of verb V is ``rasr.cli.V.command``, imported only when V is used."""

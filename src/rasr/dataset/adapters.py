@@ -1,0 +1,210 @@
+"""Published datasets of the paper's experiments, brought into layouts that RASR trains on and evaluates."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rasr.dataset.manifest import write_text
+from rasr.errors import DatasetError, OutputError, RasrError, UsageError
+from rasr.images import find_pictures, read_header
+
+__all__ = ["ADAPTERS", "AdaptReport", "Adapter", "adapt_dataset"]
+
+RECORD = "adapted.json"
+NAMED = 10
+"""Problems of one kind that are listed one by one; the rest is counted."""
+
+Place = Callable[[Path, Path], str | None]
+"""(downloaded folder, picture) → the picture's place in the layout, or None for files that do not belong to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """How one dataset is got, laid out and known to be complete."""
+
+    name: str
+    purpose: str
+    instructions: str
+    place: Place
+    expected: dict[str, int]
+    """Top folder of the layout → number of pictures when complete."""
+    pairs: Callable[[set[str]], Iterator[str]] | None = None
+    """Names what is missing, given all places."""
+
+
+@dataclass(slots=True)
+class AdaptReport:
+    """What came of a conversion."""
+
+    name: str
+    folder: Path
+    files: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, for ``--json``."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def adapt_dataset(name: str, downloaded: str | Path, out: str | Path) -> AdaptReport:
+    """Make the layout of dataset ``name`` in the new folder ``out`` from the unpacked download.
+
+    Pictures are linked where the file system can, else copied; every one's header is read. What is missing or damaged
+    is reported and left out. Raises UsageError for an unknown name, DatasetError when the folder holds nothing of the
+    dataset, OutputError when ``out`` is not empty or cannot be written.
+    """
+    if name not in ADAPTERS:
+        raise UsageError(f"There is no adapter '{name}'. Choose one of: {', '.join(ADAPTERS)}.")
+    adapter, source, target = ADAPTERS[name], Path(downloaded), Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target} is not an empty folder. Choose another.")
+    report = AdaptReport(name, target)
+    faults: Counter[str] = Counter()
+    placed: dict[str, Path] = {}
+    for picture in find_pictures([source]):
+        place = adapter.place(source, picture)
+        if place is None:
+            continue
+        if place in placed:
+            _tell(report, faults, "twice", f"{picture}: {placed[place]} already gives {place}.")
+            continue
+        try:
+            read_header(picture)
+        except RasrError as error:
+            _tell(report, faults, "unreadable", str(error))
+            continue
+        placed[place] = picture
+    if not placed:
+        raise DatasetError(f"{source} holds no picture of {name}.\n{adapter.instructions}")
+    for place, picture in placed.items():
+        _link(picture, target / place)
+    report.files = len(placed)
+    counts = Counter(place.split("/")[0] for place in placed)
+    for folder, expected in adapter.expected.items():
+        if counts[folder] != expected:
+            report.problems.append(f"{folder} has {counts[folder]} pictures; the complete {name} has {expected}.")
+    for missing in adapter.pairs(set(placed)) if adapter.pairs else ():
+        _tell(report, faults, "missing", missing)
+    report.problems += [f"… and {count - NAMED} more {kind}." for kind, count in faults.items() if count > NAMED]
+    write_text(target / RECORD, json.dumps({"dataset": name, "pictures": dict(counts)}, indent=1) + "\n")
+    return report
+
+
+def _tell(report: AdaptReport, faults: Counter[str], kind: str, message: str) -> None:
+    faults[kind] += 1
+    if faults[kind] <= NAMED:
+        report.problems.append(message)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source.resolve(), target)
+        except OSError:
+            part = target.with_name(f".{target.name}.part")
+            shutil.copyfile(source, part)
+            part.replace(target)
+    except OSError as error:
+        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+
+
+def _lsdir(source: Path, picture: Path) -> str | None:
+    """Shards unpack to numbered folders; the numbers of the pictures run through all of them."""
+    inside = picture.relative_to(source).as_posix()
+    if re.fullmatch(r"\d{7}", picture.stem) is None or re.search(r"(?:^|/)(?:X\d|LR|LQ)", inside):
+        return None
+    return f"{'test' if 'val' in inside.lower() else 'train'}/{picture.stem[:4]}/{picture.name}"
+
+
+def _div2k(_: Path, picture: Path) -> str | None:
+    match = re.fullmatch(r"(\d{4})", picture.stem)
+    if match is None or "LR" in picture.parent.name or not 1 <= int(match[1]) <= 900:
+        return None
+    return f"{'train' if int(match[1]) <= 800 else 'test'}/{picture.name}"
+
+
+def _cufed5(_: Path, picture: Path) -> str | None:
+    match = re.fullmatch(r"(\d{3})_([0-5])", picture.stem)
+    return f"CUFED5/{picture.name}" if match and int(match[1]) <= 125 else None
+
+
+def _cufed5_missing(places: set[str]) -> Iterator[str]:
+    known = {Path(place).stem for place in places}
+    for scene in range(126):
+        missing = [f"{scene:03d}_{view}" for view in range(6) if f"{scene:03d}_{view}" not in known]
+        if missing:
+            yield f"CUFED5 scene {scene:03d}: {', '.join(missing)} missing (_0 is the input, _1 to _5 its references)."
+
+
+def _wr_sr(_: Path, picture: Path) -> str | None:
+    match = re.fullmatch(r"(\d{3})(_ref)?", picture.stem)
+    return f"{'ref' if match[2] else 'input'}/{picture.name}" if match else None
+
+
+def _wr_sr_missing(places: set[str]) -> Iterator[str]:
+    stems = {Path(place).stem for place in places}
+    for stem in sorted(stems):
+        other = stem.removesuffix("_ref") if stem.endswith("_ref") else f"{stem}_ref"
+        if other not in stems:
+            yield f"WR-SR: {stem} has no partner {other}."
+
+
+ADAPTERS = {
+    adapter.name: adapter
+    for adapter in (
+        Adapter(
+            "lsdir",
+            "84 991 photos, the paper's second training set (with 250 for validation)",
+            "LSDIR (Li et al., CVPR Workshops 2023): about 145 GB, for research only; read its terms first.\n"
+            "  1. Register at https://data.vision.ee.ethz.ch/yawli/index.html, or accept the terms at\n"
+            "     https://huggingface.co/ofsoundof/LSDIR; download shard-00.tar.gz to shard-16.tar.gz, val1.tar.gz.\n"
+            "  2. Unpack each into one folder: for f in *.tar.gz; do tar -xzf $f -C LSDIR; done\n"
+            "  3. rasr dataset adapt lsdir LSDIR data/lsdir",
+            _lsdir,
+            {"train": 84_991},
+        ),
+        Adapter(
+            "div2k",
+            "800 photos to train on, 100 to test",
+            "DIV2K (Agustsson and Timofte, CVPR Workshops 2017): 4 GB, for academic research only.\n"
+            "  1. Download DIV2K_train_HR.zip and DIV2K_valid_HR.zip from https://data.vision.ee.ethz.ch/cvl/DIV2K/\n"
+            "  2. Unpack both into one folder: unzip -d DIV2K 'DIV2K_*_HR.zip'\n"
+            "  3. rasr dataset adapt div2k DIV2K data/div2k",
+            _div2k,
+            {"train": 800, "test": 100},
+        ),
+        Adapter(
+            "cufed5",
+            "126 inputs with five references each; reference-based super-resolution's common test set",
+            "CUFED5 (Zhang et al., SRNTT, CVPR 2019): 126 scenes, 000_0.png … 125_5.png; for research only.\n"
+            "  1. Download from https://drive.google.com/file/d/1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph/view (linked by\n"
+            "     https://github.com/yumingj/C2-Matching), or CUFED5 in\n"
+            "     https://huggingface.co/datasets/hangfrieddays/adarefsr_test_data\n"
+            "  2. Unpack it.\n"
+            "  3. rasr dataset adapt cufed5 CUFED5 data/cufed5",
+            _cufed5,
+            {"CUFED5": 756},
+            _cufed5_missing,
+        ),
+        Adapter(
+            "wr-sr",
+            "80 inputs with one reference each, found by web search; the paper's second test set",
+            "WR-SR (Jiang et al., C2-Matching, CVPR 2021): input/001.png with ref/001_ref.png; for research only.\n"
+            "  1. Download the folder 'WR-SR Dataset' of https://github.com/yumingj/C2-Matching, or WR-SR in\n"
+            "     https://huggingface.co/datasets/hangfrieddays/adarefsr_test_data\n"
+            "  2. rasr dataset adapt wr-sr WR-SR data/wr-sr",
+            _wr_sr,
+            {"input": 80, "ref": 80},
+            _wr_sr_missing,
+        ),
+    )
+}

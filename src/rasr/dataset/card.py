@@ -1,0 +1,221 @@
+"""What a dataset says about itself: the card, the attribution, the charts and the contact sheet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rasr.dataset.charts import contact_sheet, histograms
+from rasr.dataset.licences import licence_url
+from rasr.dataset.manifest import Record, read_manifest, write_text
+from rasr.dataset.splits import SPLITS
+from rasr.dataset.verdict import REASONS
+from rasr.errors import DatasetError
+from rasr.images import write_bytes
+
+__all__ = ["INFO", "read_info", "write_card"]
+
+INFO = "dataset.json"
+CHARTS = "histograms.svg"
+SHEET = "contact-sheet.jpg"
+HUB_NAMES = {
+    "CC0-1.0": "cc0-1.0",
+    "CC-BY-4.0": "cc-by-4.0",
+    "CC-BY-SA-4.0": "cc-by-sa-4.0",
+    "CC-BY-SA-3.0": "cc-by-sa-3.0",
+}
+"""SPDX name → what the Hugging Face hub calls it in a card's header."""
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The build's own description of the dataset, or an empty one. Raises DatasetError when it is damaged."""
+    path = folder / INFO
+    try:
+        info = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"Cannot read {path}: {error}.") from error
+    if not isinstance(info, dict) or info.get("format") != 1:
+        raise DatasetError(f"{path} is not of a format that this version of RASR knows.")
+    return info
+
+
+def write_card(folder: str | Path) -> Path:
+    """Write README.md, ATTRIBUTION.md, the charts and the contact sheet anew from manifest and build record.
+
+    Returns the card's path. Raises DatasetError and OutputError.
+    """
+    folder = Path(folder)
+    records, info = read_manifest(folder), read_info(folder)
+    if not records:
+        raise DatasetError(f"The manifest of {folder} is empty; there is nothing to describe.")
+    write_text(folder / CHARTS, histograms(records))
+    write_bytes(contact_sheet(folder, records), folder / SHEET, overwrite=True)
+    write_text(folder / "ATTRIBUTION.md", attribution(records))
+    write_text(folder / "README.md", card(records, info))
+    return folder / "README.md"
+
+
+def attribution(records: Sequence[Record]) -> str:
+    """Every photo with title, author, source and licence, as the CC licences ask (TASL), by category."""
+    by_category: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_category[record.category].append(record)
+    intro = (
+        "Every photo belongs to its author and is used under the licence named with it, unchanged. The pictures in "
+        "`hr/` are cropped and those in `lq/` degraded from it, under the same licence."
+    )
+    parts = [f"# Attribution\n\n{intro}\n"]
+    for category, photos in by_category.items():
+        parts.append(f"\n## {_plain(category)}\n\n")
+        parts.extend(_credit(photo) for photo in photos)
+    return "".join(parts)
+
+
+def _credit(photo: Record) -> str:
+    title = _linked(photo.title or photo.id, photo.page_url)
+    licence = _linked(photo.licence or "licence unknown", photo.licence_url)
+    return f"- `{photo.file}`: {title} by {_plain(photo.author) or 'unknown author'}, {licence}\n"
+
+
+def card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
+    """The card: a YAML header that the Hugging Face hub reads, and the text."""
+    name = str(info.get("name") or "dataset")
+    return "\n".join(
+        [
+            _header(records, str(info.get("title") or name)),
+            f"# {info.get('title') or name}\n",
+            *([f"{info['description']}\n"] if info.get("description") else []),
+            _about(records, info),
+            _contents(records, info),
+            f"![One row per category]({SHEET})\n\n![Histograms]({CHARTS})\n",
+            _licences(records),
+            _making(info),
+            _limits(records, info),
+        ]
+    )
+
+
+def _header(records: Sequence[Record], title: str) -> str:
+    licences = {record.licence for record in records}
+    only = HUB_NAMES.get(next(iter(licences))) if len(licences) == 1 else None
+    size = next((name for limit, name in SIZES if len(records) < limit), "n>1M")
+    licence = (
+        [f"license: {only}"] if only else ["license: other", "license_name: per-photo", "license_link: ATTRIBUTION.md"]
+    )
+    tags = ["super-resolution", "image-restoration", "reference-based-super-resolution", "image-retrieval", "rasr"]
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(title, ensure_ascii=False)}",
+        *licence,
+        "task_categories:",
+        "- image-to-image",
+    ]
+    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "size_categories:", f"- {size}", "---\n"])
+
+
+def _about(records: Sequence[Record], info: Mapping[str, Any]) -> str:
+    splits = Counter(record.split for record in records)
+    counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS)
+    intro = (
+        f"{len(records)} photos in {len({record.category for record in records})} categories ({counts}) for "
+        "retrieval-augmented super-resolution: `train/` to train on, `test/` to restore, `reference/` to look up."
+    )
+    lines = [
+        intro,
+        "",
+        "    <category>/train|test|reference/   the photos, as their authors published them",
+        "    manifest.jsonl, manifest.csv       one row per photo: source, author, licence, hash, size",
+        "    ATTRIBUTION.md                     the credits, to be kept with the photos",
+    ]
+    if info.get("lq"):
+        lq = info["lq"]
+        crop = f"centre crops of {lq['crop']} px, " if lq["crop"] else ""
+        lines.append(
+            f"    lq/, hr/                           test inputs ({crop}'{lq['preset']}' degradation, ÷{lq['scale']})"
+        )
+        lines.append("                                       and their exact targets; recipes in lq/degradation.json")
+    if info.get("gallery"):
+        lines.append("    gallery.json, photos-*.lance       the reference photos as a gallery of RASR")
+    return "\n".join([*lines, ""])
+
+
+def _contents(records: Sequence[Record], info: Mapping[str, Any]) -> str:
+    known = {category["name"]: category for category in info.get("categories", ())}
+    counts = Counter((record.category, record.split) for record in records)
+    rows = ["## Contents\n", "| category | train | test | reference | why |", "| --- | --- | --- | --- | --- |"]
+    for category in dict.fromkeys(record.category for record in records):
+        about = known.get(category, {})
+        scientific = f" (*{_plain(about['scientific_name'])}*)" if about.get("scientific_name") else ""
+        name = _plain(about.get("title") or category.replace("-", " ")) + scientific
+        numbers = " | ".join(str(counts[category, split]) for split in SPLITS)
+        rows.append(f"| {name} | {numbers} | {_plain(about.get('why', ''))} |")
+    return "\n".join([*rows, ""])
+
+
+def _licences(records: Sequence[Record]) -> str:
+    licences = Counter(record.licence for record in records).most_common()
+    sources = Counter(record.source for record in records).most_common()
+    rows = ["## Licences\n", "| licence | photos |", "| --- | --- |"]
+    rows += [f"| {_linked(licence or 'unknown', licence_url(licence))} | {count} |" for licence, count in licences]
+    rows += ["", f"Sources: {', '.join(f'{source} ({count})' for source, count in sources)}."]
+    rows += ["Each photo's own licence counts; whoever passes the photos on must pass ATTRIBUTION.md on with them.", ""]
+    return "\n".join(rows)
+
+
+def _making(info: Mapping[str, Any]) -> str:
+    if not info:
+        return ""
+    rejected: Counter[str] = Counter()
+    for category in info.get("categories", ()):
+        rejected.update(category.get("rejected", {}))
+    found = sum(category.get("found", 0) for category in info.get("categories", ()))
+    intro = (
+        f"Built on {info['built']} with `rasr dataset build` (RASR {info['rasr']}, seed {info['seed']}, encoder "
+        f"{info['encoder']}) from {found} candidates. Left out, in this order:\n"
+    )
+    rows = ["## How it was made\n", intro, "| filter | photos |", "| --- | --- |"]
+    rows += [f"| {reason}: {meaning} | {rejected[reason]} |" for reason, meaning in REASONS.items() if rejected[reason]]
+    by = "no photographer and " if info["splits"]["by_photographer"] else ""
+    rows += [
+        "",
+        f"Across train, test and reference there is {by}no near-duplicate; `rasr dataset check` verifies it.",
+        "",
+    ]
+    return "\n".join(rows)
+
+
+def _limits(records: Sequence[Record], info: Mapping[str, Any]) -> str:
+    unknown = sum(not record.author for record in records)
+    strange = sum(record.deviation > 0 for record in records)
+    lines = [
+        "## Limits\n",
+        "- Licences are what the sources stated on the day of the build; authors may have changed them since.",
+        "- Labels are the sources' own, checked only for photos that look unlike the rest of their category"
+        + (f" ({strange} are marked in the manifest by `deviation`)." if strange else "."),
+        "- People who publish photos choose what to show: poses, places and seasons are not a fair sample.",
+    ]
+    if unknown:
+        lines.append(
+            f"- {unknown} photos have no known author; for these the same author in two splits cannot be excluded."
+        )
+    if info and not info["splits"]["by_photographer"]:
+        lines.append(
+            "- Photos of one photographer are in several splits: the test measures this collection, not the world."
+        )
+    return "\n".join([*lines, ""])
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: titles and names come from strangers."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#!" else letter for letter in " ".join(text.split()))
+
+
+def _linked(text: str, url: str) -> str:
+    safe = url.startswith(("https://", "http://")) and not any(letter in url for letter in " <>()\"'\\")
+    return f"[{_plain(text)}]({url})" if safe else _plain(text)

@@ -1,0 +1,236 @@
+"""Getting candidates listed, downloaded and measured, in an order that an interruption does not change."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.dataset.candidate import safe_name
+from rasr.dataset.config import Category, DatasetConfig
+from rasr.dataset.journal import Journal, Measures, Row
+from rasr.dataset.measure import TooSmall, measure
+from rasr.dataset.sources import Source
+from rasr.dataset.verdict import Kept, listing_fault, photographer
+from rasr.dataset.web import FetchError, Web
+from rasr.errors import OutputError, PictureError, PictureTooLarge, RasrError, SourceError, UnsupportedFormat
+from rasr.gallery.encoders import Encoder
+
+__all__ = ["Progress", "choose", "download", "list_candidates", "measure_stored"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done so far, all of it)."""
+
+EMPTY_PAGES = 20
+"""Pages in a row without a new photo after which a list is taken as exhausted."""
+BATCH = 16
+"""Photos embedded at once, and stored in one transaction."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def list_candidates(
+    journal: Journal, sources: Sequence[Source], categories: Sequence[Category], problems: list[str], progress: Progress
+) -> None:
+    """Ask every source for every category, page by page, until it has enough or nothing more.
+
+    What a source cannot answer is added to ``problems``, one sentence each, and the others go on.
+    """
+    usable = dict(enumerate(sources))
+    for rank, source in enumerate(sources):
+        try:
+            source.ready()
+        except SourceError as error:
+            problems.append(str(error))
+            del usable[rank]
+    for number, category in enumerate(categories):
+        progress("listing", number, len(categories))
+        for rank, source in list(usable.items()):
+            try:
+                found = _list(journal, rank, source, category)
+            except FetchError as error:
+                problems.append(f"{category.name}: {source.kind} could not be asked: {error}.")
+            except SourceError as error:
+                problems.append(str(error))
+                del usable[rank]
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                said = f"{type(error).__name__} {error}"
+                problems.append(f"{category.name}: {source.kind} answered in a form that is not its API's ({said}).")
+            else:
+                if found == 0:
+                    problems.append(f"{category.name}: {source.kind} has nothing for {source.query(category)}.")
+    progress("listing", len(categories), len(categories))
+
+
+def _list(journal: Journal, rank: int, source: Source, category: Category) -> int | None:
+    """Complete one list; the number of photos in it, or None when there is nothing to ask."""
+    question = source.query(category)
+    if not question:
+        return None
+    cursor, found = journal.position(category.name, source.kind, question)
+    barren = 0
+    while cursor is not None and found < source.limit and barren < EMPTY_PAGES:
+        page = source.page(category, cursor)
+        new = journal.add_page(category.name, source.kind, question, rank, page.candidates, page.following)
+        found, barren = found + new, 0 if new else barren + 1
+        cursor = page.following if page.following != cursor else None
+    return found
+
+
+def choose(
+    journal: Journal, config: DatasetConfig, kept: Mapping[str, Sequence[Kept]], short: Mapping[str, int]
+) -> int:
+    """Mark the candidates to fetch next, for the categories that are ``short`` of photos; returns how many.
+
+    Preferred sources come first, then the source's own order. A photographer who has given enough is passed over, and
+    asked again only if some of those photos turn out unusable.
+    """
+    chosen: list[int] = []
+    limit = config.download.per_photographer if config.splits.by_photographer else math.inf
+    for category, missing in short.items():
+        if not missing:
+            continue
+        given = Counter(photographer(one.row.candidate) for one in kept[category])
+        wanted = math.ceil(missing * config.download.oversample * 1.25) + 1
+        before = len(chosen)
+        for row in journal.rows(state="listed", category=category):
+            if len(chosen) - before == wanted:
+                break
+            who = photographer(row.candidate)
+            if listing_fault(row.candidate, config.filters) or (who and given[who] >= limit):
+                continue
+            given[who] += 1
+            chosen.append(row.seq)
+    with journal.transaction():
+        journal.set_state(chosen, "chosen")
+    return len(chosen)
+
+
+def download(journal: Journal, web: Web, folder: Path, workers: int, progress: Progress) -> None:
+    """Fetch every chosen photo into ``folder``, some at a time. Raises OutputError when the disk is full."""
+    total = journal.count("chosen")
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(workers, thread_name_prefix="download") as pool:
+        try:
+            fetched = _in_order(pool, lambda row: _fetch(row, web, folder), journal.rows(state="chosen"), workers * 4)
+            for done, (row, error) in enumerate(fetched, 1):
+                if error is None:
+                    journal.set_state([row.seq], "stored")
+                else:
+                    journal.set_state([row.seq], "failed", error.kind, str(error))
+                progress("downloading", done, total)
+        except BaseException:
+            web.stop()
+            raise
+
+
+def _fetch(row: Row, web: Web, folder: Path) -> tuple[Row, FetchError | None]:
+    """Bring one photo into ``folder``, unless an interrupted build already did."""
+    target = stored_file(folder, row)
+    try:
+        if not target.exists():
+            if row.candidate.source == "folder":
+                part = target.with_name(target.name + ".part")
+                shutil.copyfile(row.candidate.url, part)
+                part.replace(target)
+            else:
+                web.download(row.candidate.url, target)
+    except FetchError as error:
+        return row, error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            target.with_name(target.name + ".part").unlink(missing_ok=True)
+            raise OutputError(
+                f"Cannot write to {folder}: {os.strerror(error.errno)}. Make room and run the same command again."
+            ) from error
+        return row, FetchError("unreadable", f"{row.candidate.url}: {error.strerror or error}")
+    return row, None
+
+
+def stored_file(folder: Path, row: Row) -> Path:
+    """Where a candidate's file is kept."""
+    return folder / f"{row.candidate.source}_{safe_name(row.candidate.source_id)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    row: Row
+    measures: Measures
+    prepared: NDArray[np.float32]
+
+
+def measure_stored(
+    journal: Journal, encoder: Encoder, folder: Path, config: DatasetConfig, workers: int, progress: Progress
+) -> None:
+    """Decode, measure and embed every downloaded photo; files that are no good pictures are deleted."""
+    total, done = journal.count("stored"), 0
+
+    def look(row: Row) -> _Measured | tuple[Row, str, str]:
+        path = stored_file(folder, row)
+        try:
+            measures, pixels = measure(path, config.filters.min_short_side)
+            return _Measured(row, measures, encoder.preprocess(pixels))
+        except (RasrError, FileNotFoundError) as error:
+            return row, _picture_fault(error), str(error)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="measure") as pool:
+        looked = _in_order(pool, look, journal.rows(state="stored"), workers * 2)
+        while batch := list(islice(looked, BATCH)):
+            good = [one for one in batch if isinstance(one, _Measured)]
+            vectors = encoder.embed(np.stack([one.prepared for one in good])) if good else ()
+            with journal.transaction():
+                for one, vector in zip(good, vectors, strict=True):
+                    # Half precision moves a cosine by under 1e-4, and keeps the journal small.
+                    journal.set_measures(one.row.seq, one.measures, vector.astype(np.float16).tobytes())
+                for bad in batch:
+                    if not isinstance(bad, _Measured):
+                        row, reason, detail = bad
+                        journal.set_state([row.seq], "failed", reason, detail)
+            for bad in batch:
+                if not isinstance(bad, _Measured):
+                    stored_file(folder, bad[0]).unlink(missing_ok=True)
+            done += len(batch)
+            progress("measuring", done, total)
+
+
+def _picture_fault(error: Exception) -> str:
+    if isinstance(error, TooSmall):
+        return "too small"
+    if isinstance(error, UnsupportedFormat):
+        return "not a picture"
+    if isinstance(error, PictureTooLarge):
+        return "too large"
+    if isinstance(error, PictureError):
+        return "unreadable"
+    if isinstance(error, FileNotFoundError):
+        return "lost"
+    raise error
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_In], _Out], things: Iterable[_In], ahead: int
+) -> Iterator[_Out]:
+    """Results in the order of ``things``, of which at most ``ahead`` are taken before their results are used."""
+    waiting: deque[Future[_Out]] = deque()
+    try:
+        for thing in things:
+            waiting.append(pool.submit(work, thing))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

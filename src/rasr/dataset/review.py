@@ -1,0 +1,200 @@
+"""The review page: every photo at a glance, kept or dropped by one key, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rasr.dataset.manifest import Record, read_manifest, write_manifest
+from rasr.errors import DatasetError, OutputError, RasrError
+from rasr.images import Picture, encode_picture, read_picture, resize
+
+__all__ = ["ReviewServer", "read_decisions"]
+
+DECISIONS = "review.jsonl"
+SHOWN = 1280
+"""Long side in pixels of the pictures on the page."""
+LARGEST_BODY = 4096
+
+
+def read_decisions(folder: Path) -> dict[str, str]:
+    """Photo id → "keep" or "drop", the last decision of each. A line cut off by a crash is passed over."""
+    path = folder / DECISIONS
+    decisions: dict[str, str] = {}
+    if not path.exists():
+        return decisions
+    for line in path.read_text("utf-8", "replace").splitlines():
+        try:
+            entry = json.loads(line)
+            name, decision = str(entry["id"]), str(entry["decision"])
+        except (ValueError, TypeError, KeyError):
+            continue
+        if decision in ("keep", "drop"):
+            decisions[name] = decision
+        elif decision == "undo":
+            decisions.pop(name, None)
+    return decisions
+
+
+class ReviewServer:
+    """Serves the page at :attr:`url` until stopped. One request at a time, loopback only.
+
+    Who wants to talk to it must know the token in the address, and can only name photos of the manifest by their
+    number. Decisions are appended to ``review.jsonl`` and written into the manifest at once.
+    """
+
+    def __init__(self, folder: str | Path, port: int = 0) -> None:
+        """Raises DatasetError when the folder holds no dataset, OutputError when the port is taken."""
+        self.folder = Path(folder)
+        self.records = read_manifest(self.folder)
+        if not self.records:
+            raise DatasetError(f"{self.folder} has an empty manifest; there is nothing to review.")
+        self._decisions = read_decisions(self.folder)
+        # What the subject check found strange comes first: there the eye is needed.
+        self.order = sorted(range(len(self.records)), key=lambda index: (-self.records[index].deviation, index))
+        self.token = secrets.token_urlsafe(16)
+        try:
+            self._server = HTTPServer(("127.0.0.1", port), _handler(self))
+        except OSError as error:
+            raise OutputError(f"Cannot serve on port {port} of this machine: {error.strerror}.") from error
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://127.0.0.1:{self._server.server_port}/{self.token}/"
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """Host headers answered; others come from a page that had its own name point here (DNS rebinding)."""
+        return [f"{name}:{self._server.server_port}" for name in ("127.0.0.1", "localhost")]
+
+    def serve(self) -> None:
+        """Answer requests until :meth:`stop` is called from another thread or the user interrupts."""
+        try:
+            self._server.serve_forever(poll_interval=0.2)
+        finally:
+            self._server.server_close()
+
+    def stop(self) -> None:
+        """End :meth:`serve`."""
+        self._server.shutdown()
+
+    def listing(self) -> list[dict[str, Any]]:
+        """What the page shows of each photo, the strangest first."""
+        wanted = ("id", "category", "split", "title", "author", "licence", "width", "height", "deviation")
+        listed = []
+        for index in self.order:
+            record = asdict(self.records[index])
+            decision = self._decisions.get(record["id"], "")
+            listed.append({"number": index, "decision": decision, **{name: record[name] for name in wanted}})
+        return listed
+
+    def picture(self, number: int) -> bytes:
+        """A photo, shrunk for the page, as JPEG. Raises IndexError, and PictureError for a damaged file."""
+        return _shrunk(self.folder / self.records[number].file)
+
+    def decide(self, number: int, decision: str) -> None:
+        """Note a decision: keep, drop or undo. Raises ValueError for another word or number, and OutputError."""
+        if decision not in ("keep", "drop", "undo") or number not in range(len(self.records)):
+            raise ValueError(f"not a decision: {decision} for {number}")
+        name = self.records[number].id
+        try:
+            with (self.folder / DECISIONS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"id": name, "decision": decision}) + "\n")
+        except OSError as error:
+            raise OutputError(f"Cannot write {self.folder / DECISIONS}: {error.strerror or error}.") from error
+        self._decisions.pop(name, None) if decision == "undo" else self._decisions.update({name: decision})
+        self.records[number] = _reviewed(self.records[number], self._decisions.get(name, ""))
+        write_manifest(self.folder, self.records)
+
+    def summary(self) -> dict[str, int]:
+        """How many photos were kept, dropped, and not decided on."""
+        names = {record.id for record in self.records}
+        decided = [decision for name, decision in self._decisions.items() if name in names]
+        counts = {what: decided.count(what) for what in ("keep", "drop")}
+        return counts | {"open": len(names) - sum(counts.values())}
+
+
+def _reviewed(record: Record, decision: str) -> Record:
+    if decision == "keep":
+        return replace(record, review="keep")
+    return replace(record, review="drop" if decision == "drop" else "")
+
+
+@lru_cache(maxsize=64)
+def _shrunk(path: Path) -> bytes:
+    pixels = read_picture(path).pixels
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, SHOWN / max(width, height))
+    small = resize(pixels, (max(1, round(width * shrink)), max(1, round(height * shrink))), filter="area")
+    return encode_picture(Picture(small.clip(0, 1)), "JPEG")
+
+
+def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
+    """A request handler that knows its server; HTTP/1.0, so that no idle connection keeps others waiting."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            parts = self._parts()
+            if parts == [""]:
+                page = files("rasr.dataset").joinpath("review.html").read_bytes()
+                self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page)
+            elif parts == ["photos"]:
+                self._answer(HTTPStatus.OK, "application/json", json.dumps(review.listing()).encode())
+            elif parts is not None and len(parts) == 2 and parts[0] == "picture" and parts[1].isdecimal():
+                try:
+                    self._answer(HTTPStatus.OK, "image/jpeg", review.picture(int(parts[1])))
+                except (IndexError, RasrError) as error:
+                    self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", str(error).encode())
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"not here")
+
+        def do_POST(self) -> None:
+            size = self.headers.get("Content-Length", "")
+            if self._parts() != ["decide"] or not size.isdecimal() or int(size) > LARGEST_BODY:
+                self._answer(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"not understood")
+                return
+            try:
+                asked = json.loads(self.rfile.read(int(size)))
+                number, decision = asked["number"], asked["decision"]
+                review.decide(number, decision)
+            except (ValueError, TypeError, KeyError, IndexError):
+                self._answer(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"not understood")
+            except RasrError as error:
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", str(error).encode())
+            else:
+                self._answer(HTTPStatus.OK, "application/json", json.dumps(review.summary()).encode())
+
+        def _parts(self) -> list[str] | None:
+            """The path behind the token, or None when the token or the host is wrong."""
+            path, prefix = self.path.partition("?")[0], f"/{review.token}/"
+            known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
+            return path[len(prefix) :].split("/") if known and self.headers.get("Host", "") in review.hosts else None
+
+        def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.send_header("Cache-Control", "no-store")
+            self.send_header(
+                "Content-Security-Policy", "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+            )
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the terminal belongs to the command."""
+
+    return Handler

@@ -1,0 +1,131 @@
+"""Wikimedia Commons, by the MediaWiki API (https://commons.wikimedia.org/w/api.php)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from typing import Any
+
+from rasr.dataset.candidate import Candidate
+from rasr.dataset.config import Category, CommonsSource
+from rasr.dataset.licences import parse_licence
+from rasr.dataset.sources.protocol import Page
+from rasr.dataset.web import FetchError, Web
+from rasr.errors import SourceError
+
+__all__ = ["Commons"]
+
+PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/tiff"})
+FIELDS = "LicenseShortName|LicenseUrl|License|Artist|ObjectName"
+
+
+class Commons:
+    """The files of a category, or the answers to a search; only pictures."""
+
+    kind = "commons"
+
+    def __init__(self, settings: CommonsSource, web: Web, long_side: int, *, reachable: bool) -> None:
+        self._settings = settings
+        self._web = web
+        self._long_side = long_side
+        self._reachable = reachable
+
+    @property
+    def limit(self) -> int:
+        """Most candidates wanted for one category."""
+        return self._settings.candidates
+
+    def ready(self) -> None:
+        """Raise SourceError when the User-Agent names nobody: Wikimedia blocks such programs."""
+        if not self._reachable:
+            raise SourceError(
+                "Wikimedia Commons asks every program to say how its operator can be reached. Set RASR_CONTACT, "
+                "or contact in the config, to an e-mail or web address."
+            )
+
+    def query(self, category: Category) -> str:
+        """The Commons category, else the search; empty when neither is given."""
+        if category.commons_category:
+            return f"category {category.commons_category}"
+        return f"search {category.commons_search}" if category.commons_search else ""
+
+    def page(self, category: Category, cursor: str) -> Page:
+        """The page that the API's own continuation values in ``cursor`` lead to. Raises SourceError or FetchError."""
+        if category.commons_category:
+            title = f"Category:{category.commons_category.removeprefix('Category:')}"
+            generator: dict[str, str | int] = {
+                "generator": "categorymembers",
+                "gcmtitle": title,
+                "gcmtype": "file",
+                "gcmlimit": self._settings.per_page,
+            }
+        else:
+            generator = {
+                "generator": "search",
+                "gsrsearch": f"{category.commons_search} filetype:bitmap",
+                "gsrnamespace": 6,
+                "gsrlimit": self._settings.per_page,
+            }
+        fixed: dict[str, str | int] = {
+            "action": "query",
+            "format": "json",
+            "formatversion": 2,
+            "maxlag": 5,
+            "prop": "imageinfo",
+            "iiprop": "url|size|mime|user|extmetadata",
+            "iiextmetadatafilter": FIELDS,
+            "iiurlwidth": self._long_side,
+        }
+        answer = self._web.json(self._settings.endpoint, fixed | generator | (json.loads(cursor) if cursor else {}))
+        if "error" in answer:
+            code, said = answer["error"].get("code", ""), answer["error"].get("info", "no message")
+            if code in ("maxlag", "ratelimited", "readonly"):
+                raise FetchError("server trouble", f"Wikimedia Commons is busy: {said}")
+            raise SourceError(f"Wikimedia Commons cannot answer: {said} ({code}).")
+        found = [self._candidate(page) for page in answer.get("query", {}).get("pages", ())]
+        following = answer.get("continue")
+        return Page([photo for photo in found if photo], json.dumps(following, sort_keys=True) if following else None)
+
+    def _candidate(self, page: Mapping[str, Any]) -> Candidate | None:
+        """A file of the category; None for videos, documents and drawings."""
+        info = (page.get("imageinfo") or [{}])[0]
+        if info.get("mime") not in PICTURES:
+            return None
+        facts = {name: str(entry.get("value", "")) for name, entry in info.get("extmetadata", {}).items()}
+        # Thumbnails are made for any width up to the original's; formats that browsers cannot show become JPEG.
+        smaller = bool(info.get("thumburl")) and max(info["width"], info["height"]) > self._long_side
+        size = ("thumburl", "thumbwidth", "thumbheight") if smaller else ("url", "width", "height")
+        url, width, height = (info[key] for key in size)
+        uploader = str(info.get("user") or "")
+        artist = plain_text(facts.get("Artist", ""))
+        return Candidate(
+            source=self.kind,
+            source_id=str(page["pageid"]),
+            url=str(url),
+            page_url=str(info.get("descriptionurl") or ""),
+            title=plain_text(facts.get("ObjectName", "")) or str(page.get("title", "")).removeprefix("File:"),
+            author=artist or uploader,
+            # The artist, where named, is the photographer; the uploader may have brought in the work of hundreds.
+            author_id=artist or uploader,
+            licence=parse_licence(facts.get("LicenseUrl")) or parse_licence(facts.get("LicenseShortName")),
+            width=int(width),
+            height=int(height),
+        )
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+
+def plain_text(html: str) -> str:
+    """The words of a piece of HTML, on one line."""
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    return " ".join("".join(parser.parts).split())

@@ -1,0 +1,135 @@
+"""Flickr, by its official REST API (https://www.flickr.com/services/api/)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from rasr.dataset.candidate import Candidate
+from rasr.dataset.config import Category, FlickrSource
+from rasr.dataset.licences import allowed, parse_licence
+from rasr.dataset.sources.protocol import Page
+from rasr.dataset.web import FetchError, Web
+from rasr.errors import SourceError
+
+__all__ = ["Flickr"]
+
+SIZES = ("c", "l", "h", "k", "3k", "4k", "5k", "6k", "o")
+"""Suffixes of the sizes from 800 pixels up; ``o`` is the original. Owners may withhold the larger ones."""
+MOST_RESULTS = 4000
+"""Beyond this many the search repeats itself."""
+BAD_KEY = 100
+UNAVAILABLE = frozenset({10, 105, 201})
+"""Codes of a service that is down, sent with status 200."""
+
+
+class Flickr:
+    """Full-text or tag search, restricted to the licences that the dataset accepts."""
+
+    kind = "flickr"
+
+    def __init__(self, settings: FlickrSource, web: Web, licences: tuple[str, ...], long_side: int) -> None:
+        self._settings = settings
+        self._web = web
+        self._licences = licences
+        self._long_side = long_side
+
+    @property
+    def limit(self) -> int:
+        """Most candidates wanted for one category."""
+        return self._settings.candidates
+
+    def ready(self) -> None:
+        """Raise SourceError when there is no key in the environment."""
+        if not self._key:
+            raise SourceError(
+                f"Flickr needs an API key: put it into the environment variable {self._settings.key_variable} "
+                "(https://www.flickr.com/services/apps/create/), or remove the flickr source from the config."
+            )
+
+    def query(self, category: Category) -> str:
+        """Tags when the category has some, else its text, else its scientific name or title."""
+        if category.tags:
+            return f"tags {','.join(category.tags)} by {self._settings.sort}"
+        return f"text {category.text or category.scientific_name or category.label} by {self._settings.sort}"
+
+    def page(self, category: Category, cursor: str) -> Page:
+        """Page number ``cursor`` of the search. Raises SourceError for a refused key, FetchError otherwise."""
+        number = int(cursor or 1)
+        words = {"tags": ",".join(category.tags), "tag_mode": "all"} if category.tags else {}
+        answer = self._call(
+            "flickr.photos.search",
+            **(words or {"text": category.text or category.scientific_name or category.label}),
+            license=",".join(self._ids),
+            sort=self._settings.sort,
+            media="photos",
+            content_types=0,
+            safe_search=1,
+            extras=",".join(["license", "owner_name", "path_alias", "o_dims", *(f"url_{size}" for size in SIZES)]),
+            per_page=self._settings.per_page,
+            page=number,
+        )["photos"]
+        found = [self._candidate(photo) for photo in answer.get("photo", ())]
+        last = min(int(answer.get("pages", 0)), MOST_RESULTS // self._settings.per_page)
+        return Page([photo for photo in found if photo], str(number + 1) if number < last and found else None)
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self._settings.key_variable, "").strip()
+
+    @cached_property
+    def _ids(self) -> dict[str, str]:
+        """Flickr's number → SPDX name, for the accepted licences. Asked, since Flickr adds numbers over the years."""
+        listed = self._call("flickr.photos.licenses.getInfo")["licenses"]["license"]
+        known = {
+            str(entry["id"]): parse_licence(entry.get("url")) or parse_licence(entry.get("name")) for entry in listed
+        }
+        accepted = {number: name for number, name in known.items() if name and allowed(name, self._licences)}
+        if not accepted:
+            raise SourceError(f"None of Flickr's licences is among the accepted ones ({', '.join(self._licences)}).")
+        return accepted
+
+    def _call(self, method: str, **arguments: str | int) -> Mapping[str, Any]:
+        """One API call. Flickr reports its failures in the body, under status 200."""
+        fixed: dict[str, str | int] = {"method": method, "api_key": self._key, "format": "json", "nojsoncallback": 1}
+        answer = self._web.json(self._settings.endpoint, fixed | arguments)
+        if not isinstance(answer, dict):
+            raise SourceError("Flickr answered something that is not a JSON object.")
+        if answer.get("stat") == "ok":
+            return answer
+        code, said = answer.get("code"), answer.get("message", "no message")
+        if code == BAD_KEY:
+            raise SourceError(
+                f"Flickr refuses the API key in {self._settings.key_variable} ({said}). Copy it again from "
+                "https://www.flickr.com/services/apps/."
+            )
+        if code in UNAVAILABLE:
+            raise FetchError("server trouble", f"Flickr is not available: {said} (code {code})")
+        raise SourceError(f"Flickr cannot answer {method}: {said} (code {code}).")
+
+    def _candidate(self, photo: Mapping[str, Any]) -> Candidate | None:
+        """The size nearest above the wanted one; None for photos whose owner offers no size worth having."""
+        sizes = [
+            (int(photo[f"width_{size}"]), int(photo[f"height_{size}"]), str(photo[f"url_{size}"]))
+            for size in SIZES
+            if photo.get(f"url_{size}") and photo.get(f"width_{size}") and photo.get(f"height_{size}")
+        ]
+        if not sizes:
+            return None
+        sizes.sort(key=lambda size: size[0] * size[1])
+        width, height, url = next((size for size in sizes if max(size[:2]) >= self._long_side), sizes[-1])
+        owner = str(photo["owner"])
+        return Candidate(
+            source=self.kind,
+            source_id=str(photo["id"]),
+            url=url,
+            page_url=f"https://www.flickr.com/photos/{photo.get('pathalias') or owner}/{photo['id']}/",
+            title=str(photo.get("title", "")),
+            author=str(photo.get("ownername") or owner),
+            author_id=owner,
+            licence=self._ids.get(str(photo.get("license"))),
+            width=width,
+            height=height,
+        )
