@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,7 +46,7 @@ def test_tiles_are_evenly_spaced_and_keep_their_distance_from_the_edge() -> None
     strips = plan_axis(1000, 4000, 256, 32, scale=4)
     gaps = np.diff([strip.start for strip in strips])
     assert gaps.max() - gaps.min() <= 1
-    for left, right in zip(strips, strips[1:], strict=False):
+    for left, right in pairwise(strips):
         # A quarter of the overlap at each end of a tile is thrown away.
         assert left.stop <= (left.start + left.length - 8) * 4
         assert right.first >= (right.start + 8) * 4
@@ -59,7 +61,7 @@ def test_a_small_picture_is_one_tile_padded_to_what_the_generator_takes() -> Non
 
 def test_overlap_grows_where_resampling_needs_it() -> None:
     # Four times larger and then reduced to 1.3: the filter reaches 2 / 1.3 pixels of the grid.
-    for left, right in zip(*[plan_axis(500, 650, 64, 0, scale=4)[i:] for i in (0, 1)], strict=False):
+    for left, right in pairwise(plan_axis(500, 650, 64, 0, scale=4)):
         assert left.start + left.length - right.start >= 2 * 2
     assert plan_axis(500, 2000, 64, 0, scale=4)[1].start == round(436 / 7)
 

@@ -236,9 +236,9 @@ class _Talk:
         if outcome.result is None:
             self._say(f"[{self._number}/{self._count}] {outcome.job.input}: finished in an earlier run")
             return
-        for reference in outcome.result.references:
-            mark = "guides" if reference.accepted else "not used"
-            self._say(f"  {reference.rank}. {reference.path} {reference.score:.3f} {mark}: {reference.why}")
+        references = outcome.result.references
+        for reference in [found for found in references if found.accepted] or references[:1]:
+            self._say(f"  Reference {reference.rank}: {reference.path}, score {reference.score:.3f}. {reference.why}")
         for note in outcome.result.notes:
             self._say(f"  {note}")
 

@@ -127,7 +127,8 @@ class Report:
                 f'<p class="soft">Shown at {share:.0f} % of its size to keep this page small; the file is whole.</p>'
             )
         return (
-            f'<div class="viewer" tabindex="0" role="group" data-width="{width}" data-height="{height}" '
+            f'<div class="viewer{" alpha" if picture.alpha is not None else ""}" style="--shape: {width} / {height}" '
+            f'tabindex="0" role="group" data-width="{width}" data-height="{height}" '
             'aria-label="Input and result; keys: plus and minus zoom, 0 fits, 1 shows real pixels, arrows move, '
             'square brackets move the divider">'
             f'<img src="{after}" alt="Result" draggable="false"><img src="{before}" alt="Input" draggable="false">'
@@ -145,16 +146,16 @@ def _reference(reference: Reference, result: Result) -> str:
     guided = reference.accepted and result.settings.get("strength", 1.0) > 0
     used = guided and result.settings.get("generator", {}).get("uses_reference", True)
     try:
-        thumbnail, _, _ = _embed(read_picture(reference.path), THUMBNAIL * THUMBNAIL)
+        thumbnail, _, _ = _embed(read_picture(reference.path), THUMBNAIL**2, lossless_to=0)
         image = f'<button type="button"><img src="{thumbnail}" alt="{_text(reference.path)}"></button>'
     except RasrError as error:
         image = f'<p class="bad">{_text(error)}</p>'
-    verdict = "Used" if used else "Accepted, but not used" if reference.accepted else "Not accepted"
+    verdict = "Used." if used else "Would do, but was not used." if reference.accepted else ""
     category = f'<br><span class="soft">{_text(reference.category)}</span>' if reference.category else ""
     return (
         f'<li class="{"used" if used else ""}">{image}<strong>{reference.rank}. {_text(reference.path.name)}</strong>'
         f"{category}<br>score {reference.score:.3f}<br>"
-        f'<span class="{"good" if used else "soft"}">{verdict}.</span> {_text(reference.why)}</li>'
+        f'<span class="{"good" if used else "soft"}">{verdict}</span> {_text(reference.why)}</li>'
     )
 
 
@@ -171,7 +172,7 @@ def _value(value: Any) -> str:  # noqa: ANN401
     return _text("none" if value is None else value)
 
 
-def _embed(picture: Picture, limit: int) -> tuple[str, int, int]:
+def _embed(picture: Picture, limit: int, lossless_to: int = LOSSLESS_PIXELS) -> tuple[str, int, int]:
     """The picture as a data: address, reduced to at most ``limit`` pixels, with its width and height there."""
     pixels, alpha = picture.pixels, picture.alpha
     shrink = math.sqrt(limit / (picture.width * picture.height))
@@ -181,7 +182,7 @@ def _embed(picture: Picture, limit: int) -> tuple[str, int, int]:
         pixels = resize(pixels, (width, height))
         alpha = None if alpha is None else resize(alpha, (width, height))
     planes = _to_8bit(pixels)
-    lossless = alpha is not None or width * height <= LOSSLESS_PIXELS
+    lossless = alpha is not None or width * height <= lossless_to
     if alpha is not None:
         planes = np.dstack([planes, _to_8bit(alpha)])
     buffer = io.BytesIO()
