@@ -27,6 +27,7 @@ __all__ = [
     "PictureTooLarge",
     "RasrError",
     "SourceError",
+    "TrainingDiverged",
     "UnsupportedFormat",
     "UsageError",
     "WeightsCorrupt",
@@ -138,3 +139,7 @@ class DatasetBusy(DatasetError):
 
 class SourceError(DatasetError):
     """A source of photos cannot be used: key missing or refused, address wrong, or it answers nonsense."""
+
+
+class TrainingDiverged(RasrError):
+    """The loss or the gradient is not a number any more; the last checkpoint still is from before that."""

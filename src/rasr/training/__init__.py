@@ -1,0 +1,21 @@
+"""Training: from a folder of photos to an adapter, on one CPU or many GPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rasr.training.config import TrainingConfig, read_training_config
+
+if TYPE_CHECKING:
+    from rasr.training.loop import Outcome, Trainer
+
+__all__ = ["Outcome", "Trainer", "TrainingConfig", "read_training_config"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import the loop, and torch with it, when it is asked for."""
+    if name in {"Outcome", "Trainer"}:
+        from rasr.training import loop
+
+        return getattr(loop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,113 @@
+"""What the loop hands to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Sample", "TrainingBatch", "collate"]
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample as a data-loading process makes it, 8-bit to keep the way to the main process short."""
+
+    index: int
+    """Position in the endless sequence of the run."""
+    name: str
+    lq: Pixels
+    """(h, w, 3)."""
+    hr: Pixels
+    """(H, W, 3)."""
+    reference: Pixels | None
+    kind: str
+    """Of the reference: retrieved, other_crop, warped, random or null."""
+    score: float = 0.0
+    """Cosine similarity of the reference photo to the target photo; 1 for the same photo."""
+    base: Pixels | None = None
+    """The cleaner's output, (H, W, 3)."""
+    embedder_input: NDArray[np.float32] | None = None
+    """(3, S, S), the LQ as the retrieval encoder reads it."""
+    skipped: tuple[str, ...] = ()
+    """Files that could not be used on the way here, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """N samples on the training device; pictures are float32 RGB in [0, 1]."""
+
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    lq: Tensor
+    """(N, 3, h, w)."""
+    hr: Tensor
+    """(N, 3, H, W)."""
+    reference: Tensor
+    """(N, 3, H, W); zeros where there is none."""
+    has_reference: Tensor
+    """(N,) bool."""
+    score: Tensor
+    """(N,)."""
+    base: Tensor | None
+    """(N, 3, H, W) or None without a cleaner."""
+    embedder_input: NDArray[np.float32] | None = None
+    """(N, 3, S, S), the LQ pictures as the retrieval encoder reads them, for models with a semantic context."""
+    skipped: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The batch on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def without_reference(self) -> TrainingBatch:
+        """The same pictures with every reference taken away."""
+        return replace(
+            self,
+            reference=torch.zeros_like(self.reference),
+            has_reference=torch.zeros_like(self.has_reference),
+            kinds=("null",) * len(self.kinds),
+        )
+
+    def pin_memory(self) -> TrainingBatch:
+        """The batch in page-locked memory, for copies to a GPU that overlap with its work; torch's loader calls it."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
+        changed: dict[str, Any] = {
+            name: change(value)
+            for name in ("lq", "hr", "reference", "has_reference", "score", "base")
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(self, **changed)
+
+
+def collate(samples: Sequence[Sample]) -> TrainingBatch:
+    """Stack samples of one size."""
+    blank = np.zeros_like(samples[0].hr)
+    has_base = samples[0].base is not None
+    inputs = [sample.embedder_input for sample in samples if sample.embedder_input is not None]
+    return TrainingBatch(
+        indices=tuple(sample.index for sample in samples),
+        names=tuple(sample.name for sample in samples),
+        kinds=tuple(sample.kind for sample in samples),
+        lq=_tensor([sample.lq for sample in samples]),
+        hr=_tensor([sample.hr for sample in samples]),
+        reference=_tensor([blank if sample.reference is None else sample.reference for sample in samples]),
+        has_reference=torch.tensor([sample.reference is not None for sample in samples]),
+        score=torch.tensor([sample.score for sample in samples], dtype=torch.float32),
+        base=_tensor([sample.base for sample in samples if sample.base is not None]) if has_base else None,
+        embedder_input=np.stack(inputs) if inputs else None,
+        skipped=tuple(sentence for sample in samples for sentence in sample.skipped),
+    )
+
+
+def _tensor(pictures: Sequence[Pixels]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous().float().div_(255)

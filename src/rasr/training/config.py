@@ -1,0 +1,352 @@
+"""A training run as a TOML file: the same language for all three stages, every key checked."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rasr.errors import ConfigError
+
+__all__ = [
+    "DataConfig",
+    "LoopConfig",
+    "LossConfig",
+    "ModelSection",
+    "OptimizerConfig",
+    "Phase",
+    "ReferenceMix",
+    "ReferencesConfig",
+    "TrainingConfig",
+    "ValidationConfig",
+    "changed_keys",
+    "read_training_config",
+]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSection(_Table):
+    """What is trained."""
+
+    preset: str
+    """A diffusion preset (``mini``, ``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
+    weights: dict[str, str] = Field(default_factory=dict)
+    """Where earlier parts come from: ``autoencoder``, ``backbone``, ``adapter`` → a safetensors file or a hub id."""
+    reference: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of the preset's [reference] table: control, blocks, lora_rank, ..."""
+    cleaner: Literal["none", "realesrgan"] = "none"
+    """A single-image restorer that runs before the model; its output is the picture the model starts from."""
+
+
+class DataConfig(_Table):
+    """Where the good photos are and what a sample is cut from them."""
+
+    photos: tuple[Path, ...] = Field(min_length=1)
+    layout: Literal["folder", "lsdir", "flickr30"] = "folder"
+    crop: Positive = 256
+    """Side of the HR crop in pixels. Photos with a shorter side are left out by name: nothing is enlarged."""
+    scale: Annotated[int, Field(ge=1, le=16)] = 4
+    degradation: Literal["realesrgan", "light"] = "realesrgan"
+    usm: bool = False
+    flip: bool = True
+    """Mirror half of the samples left to right."""
+    distinct: Annotated[int, Field(ge=0)] = 0
+    """Number of different samples that are repeated for ever; 0 never repeats one."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Data-loading processes beside each training process. The samples do not depend on it."""
+    long_side: Annotated[int, Field(ge=0)] = 0
+    """Photos are reduced to this long side when they are decoded; 0 keeps their size."""
+    cache_gb: Annotated[float, Field(ge=0)] = 8.0
+    """Disk for decoded photos, kept between runs in the cache folder; 0 decodes every time."""
+
+    @model_validator(mode="after")
+    def _crop_divides(self) -> DataConfig:
+        if self.crop % self.scale:
+            raise ValueError(f"crop {self.crop} is not a multiple of scale {self.scale}")
+        return self
+
+
+class ReferenceMix(_Table):
+    """How often a sample's reference is of each kind; the shares add up to 1."""
+
+    retrieved: Share = 0.0
+    """One of the ``top_k`` most similar other photos of the gallery."""
+    other_crop: Share = 0.0
+    """Another place of the same photo: an easy positive."""
+    warped: Share = 0.0
+    """The same place, shifted, turned, zoomed and recoloured: teaches correspondence."""
+    random: Share = 0.0
+    """Any other photo: the model must learn to ignore it."""
+    null: Share = 0.0
+    """No reference."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> ReferenceMix:
+        total = self.retrieved + self.other_crop + self.warped + self.random + self.null
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, not 1")
+        return self
+
+
+class Phase(_Table):
+    """A stretch of the curriculum."""
+
+    until: Annotated[int, Field(ge=0)] = 0
+    """First step that no longer belongs to it; 0 in the last phase."""
+    mix: ReferenceMix
+
+
+class ReferencesConfig(_Table):
+    """Where references come from in training. The target photo and its near-duplicates are never retrieved."""
+
+    phases: tuple[Phase, ...] = (Phase(mix=ReferenceMix(null=1.0)),)
+    gallery: Path | None = None
+    """A gallery or a folder of photos; None searches the training photos (``reference`` folders in flickr30)."""
+    encoder: str | None = None
+    """Retrieval encoder; None takes the gallery's own, or the default."""
+    top_k: Positive = 5
+    whole: Share = 0.25
+    """Share of references from other photos shown whole, reduced to the crop's size, instead of a crop of them."""
+
+    @model_validator(mode="after")
+    def _phases_advance(self) -> ReferencesConfig:
+        ends = [phase.until for phase in self.phases]
+        if not ends or ends[-1] != 0 or 0 in ends[:-1] or sorted(set(ends[:-1])) != ends[:-1]:
+            raise ValueError("phases need rising 'until' steps, and none in the last one")
+        return self
+
+    def mix_at(self, step: int) -> ReferenceMix:
+        """The mix that holds at a step."""
+        return next(phase.mix for phase in self.phases if phase.until == 0 or step < phase.until)
+
+
+Network = Literal["vgg16", "effnet-lite1", "effnet-lite2"]
+DiscriminatorNetwork = Literal["dino-vitb16", "effnet-lite1", "effnet-lite2"]
+
+
+class LossConfig(_Table):
+    """L = λ1·MSE + λ2·LPIPS + λ3·GAN + λ4·Gram (eq. 5). The paper prints no weights: 2 / 5 / 0.5 are S3Diff's."""
+
+    mse: Weight = 2.0
+    """Of pictures in [-1, 1]."""
+    perceptual: Weight = 5.0
+    gan: Weight = 0.0
+    gram: Weight = 0.0
+    perceptual_network: Network = "effnet-lite1"
+    gram_network: Network = "effnet-lite1"
+    discriminator_network: DiscriminatorNetwork = "effnet-lite2"
+    files: dict[str, str] = Field(default_factory=dict)
+    """Network name → local weights file or folder, instead of the package's or the hub's. ``lpips-heads`` → LPIPS's
+    learned linear weights for vgg16."""
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Network name → the hash its weights must have. Always recorded in checkpoints and checked on resuming."""
+    gan_after: Annotated[int, Field(ge=0)] = 0
+    """First step with the adversarial term: a pretrained discriminator is added after a warm-up."""
+    real_target: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
+class OptimizerConfig(_Table):
+    """AdamW for the model and, apart, for the discriminator."""
+
+    lr: Annotated[float, Field(gt=0)] = 2e-5
+    discriminator_lr: Annotated[float, Field(gt=0)] = 2e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Weight = 1e-2
+    warmup: Annotated[int, Field(ge=0)] = 500
+    """Steps of linear warm-up; then a cosine down to ``final_lr`` times lr at the last step."""
+    final_lr: Share = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged weights, which are what is validated and exported; 0 for none."""
+
+
+class LoopConfig(_Table):
+    """How long, in what portions and where."""
+
+    steps: Positive
+    """Optimizer steps."""
+    batch: Positive = 16
+    """Samples of one optimizer step, over all processes: the same config trains the same on one device or many."""
+    accumulation: Positive = 1
+    """Portions a process cuts its part of the batch into."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    device: Literal["auto", "cpu"] = "auto"
+    log_every: Positive = 10
+    checkpoint_every: Positive = 500
+    keep: Positive = 2
+    """Checkpoints that stay on disk."""
+
+
+class ValidationConfig(_Table):
+    """Fixed pictures, degraded with a fixed seed, restored with and without reference."""
+
+    photos: tuple[Path, ...] = ()
+    """Empty: no validation."""
+    count: Positive = 4
+    crop: Positive = 256
+    every: Positive = 500
+    seed: int = 0
+
+
+class TrainingConfig(_Table):
+    """One run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    stage: Literal["autoencoder", "backbone", "reference"]
+    seed: int = 0
+    model: ModelSection
+    data: DataConfig
+    references: ReferencesConfig = ReferencesConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loop: LoopConfig
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainingConfig:
+        if self.stage == "reference" and all(phase.mix.null == 1 for phase in self.references.phases):
+            raise ValueError(
+                "stage 'reference' needs references: give [[references.phases]] with a mix other than null"
+            )
+        if self.stage != "reference" and any(phase.mix.null != 1 for phase in self.references.phases):
+            raise ValueError(f"stage '{self.stage}' takes no references: leave [references] out")
+        if self.model.cleaner == "realesrgan" and self.data.scale != 4:
+            raise ValueError(f"model.cleaner 'realesrgan' enlarges by 4; data.scale is {self.data.scale}")
+        if not self.loss.mse + self.loss.perceptual + self.loss.gan + self.loss.gram:
+            raise ValueError("every loss weight is 0")
+        if self.validation.photos and self.validation.crop % self.data.scale:
+            raise ValueError(f"validation.crop {self.validation.crop} is not a multiple of scale {self.data.scale}")
+        return self
+
+
+FREE = (
+    "data.cache_gb",
+    "data.photos",
+    "data.workers",
+    "loop.checkpoint_every",
+    "loop.device",
+    "loop.keep",
+    "loop.log_every",
+    "loop.steps",
+    "loss.files",
+    "model.weights",
+    "name",
+    "references.gallery",
+    "validation",
+)
+"""Keys that may differ when a run is resumed: where things are, how long and how often; not what is learnt from."""
+
+
+def read_training_config(path: Path, changes: Sequence[str] = ()) -> TrainingConfig:
+    """Read a config; ``changes`` are ``table.key=value`` settings on top of it, with TOML values.
+
+    Relative paths are taken from the config's folder. Raises ConfigError naming the file and the key; an unknown key
+    comes with the nearest known one.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    for change in changes:
+        _apply_change(tree, change)
+    try:
+        config = TrainingConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}.") from error
+    return _with_absolute_paths(config, path.resolve().parent)
+
+
+def changed_keys(old: TrainingConfig, new: TrainingConfig) -> list[str]:
+    """Keys on which a resumed run must agree with its checkpoint and does not, as ``table.key: old → new``."""
+    before, after = (dict(_leaves(config.model_dump(mode="json"))) for config in (old, new))
+    return [
+        f"{key}: {before.get(key)} → {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(FREE)
+    ]
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
+
+
+def _apply_change(tree: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise ConfigError(f"'{change}' is not of the form table.key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for name in tables:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"'{change}': {name} is not a table.")
+    tree[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{place}: {message}" if place else message
+    known = _fields_at(TrainingConfig, [part for part in first["loc"][:-1] if isinstance(part, str)])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
+    suggestion = f". Did you mean '{near[0]}'?" if near else ""
+    return f"unknown key '{place}'{suggestion}"
+
+
+def _fields_at(table: type[BaseModel], place: Sequence[str]) -> list[str]:
+    for name in place:
+        annotation = table.model_fields[name].annotation
+        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        table = next(kind for kind in inner if issubclass(kind, BaseModel))
+    return list(table.model_fields)
+
+
+def _with_absolute_paths(config: TrainingConfig, folder: Path) -> TrainingConfig:
+    def absolute(path: Path) -> Path:
+        return (folder / path.expanduser()).resolve()
+
+    data = config.data.model_copy(update={"photos": tuple(absolute(path) for path in config.data.photos)})
+    validation = config.validation.model_copy(
+        update={"photos": tuple(absolute(path) for path in config.validation.photos)}
+    )
+    gallery = config.references.gallery
+    references = config.references.model_copy(update={"gallery": absolute(gallery) if gallery else None})
+    weights = {
+        part: str(absolute(Path(place)))
+        if place.endswith((".safetensors", ".pth", ".pkl")) or place.startswith((".", "~"))
+        else place
+        for part, place in config.model.weights.items()
+    }
+    files = {name: str(absolute(Path(place))) for name, place in config.loss.files.items()}
+    return config.model_copy(
+        update={
+            "data": data,
+            "validation": validation,
+            "references": references,
+            "model": config.model.model_copy(update={"weights": weights}),
+            "loss": config.loss.model_copy(update={"files": files}),
+        }
+    )

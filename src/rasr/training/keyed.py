@@ -1,0 +1,33 @@
+"""Randomness without state: every random choice of a run is a function of the seed and of what it is for.
+
+Nothing then needs to be saved to resume a run bit for bit, and neither the number of workers nor of processes matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["generator_for", "seed_torch"]
+
+
+def _key(seed: int, purpose: tuple[object, ...]) -> int:
+    text = "\0".join([str(seed), *map(str, purpose)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+def generator_for(seed: int, *purpose: object) -> np.random.Generator:
+    """A numpy generator for one purpose, for example ``generator_for(0, "sample", 1234)``."""
+    return np.random.Generator(np.random.Philox(key=_key(seed, purpose)))
+
+
+def seed_torch(seed: int, *purpose: object) -> torch.Generator:
+    """Set torch's global random state (dropout, posterior sampling) for one purpose; returns the CPU generator."""
+    import torch
+
+    return torch.manual_seed(_key(seed, purpose) % 2**63)

@@ -1,0 +1,338 @@
+"""The training loop, the same for every stage, model and number of processes.
+
+Nothing random has state (see :mod:`rasr.training.keyed`), a step is a function of the weights before it and its number,
+and a checkpoint holds the weights and the optimizers: a run that is killed and resumed ends with the same weights, bit
+for bit on the same machine, as one that was not.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged, UsageError
+from rasr.images import write_bytes
+from rasr.training.checkpoint import Checkpoint, latest_checkpoint, load_tensors, save_checkpoint, tensors_of
+from rasr.training.config import TrainingConfig, changed_keys
+from rasr.training.interrupt import Interruption
+from rasr.training.keyed import seed_torch
+from rasr.training.loader import BatchStream
+from rasr.training.model import TrainableModel, build_trainable
+from rasr.training.objective import Objective
+from rasr.training.optimization import AveragedWeights, adamw, average_gradients, learning_rate
+from rasr.training.prepare import Material, gather
+from rasr.training.record import Record
+from rasr.training.tally import Tally
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from rasr.training.batch import TrainingBatch
+
+__all__ = ["Outcome", "Trainer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a sitting ended."""
+
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Steps wanted."""
+    stopped: str
+    """Empty when all steps are done; else why it stopped: ``time`` or a signal's name."""
+    exported: Path
+    """The file for ``rasr restore``."""
+
+
+class Trainer:
+    """One run in one folder: checkpoints/, samples/, tensorboard/, metrics.csv, config.json, exported weights."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        *,
+        model: TrainableModel | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+        on_step: Callable[[int, Mapping[str, float]], None] = lambda _step, _values: None,
+    ) -> None:
+        """``model`` replaces the config's preset by a model of one's own.
+
+        ``say`` gets lines of talk; ``on_step`` the number of steps done and, when a row is logged, its values. Raises
+        ExtraMissing without accelerate, ConfigError when the batch cannot be cut as asked.
+        """
+        try:
+            from accelerate import Accelerator
+        except ImportError as error:
+            raise ExtraMissing("Training", "train") from error
+        self.config = config
+        self.folder = folder
+        self._given = model
+        self._exported = folder / f"{config.name}.safetensors"
+        self._named: set[str] = set()
+        self._on_step = on_step
+        self._accelerator: Accelerator = Accelerator(
+            cpu=config.loop.device == "cpu", mixed_precision={"fp32": "no", "bf16": "bf16"}[config.loop.precision]
+        )
+        self._main = bool(self._accelerator.is_main_process)
+        self._say = say if self._main else lambda _line: None
+        portions = self._accelerator.num_processes * config.loop.accumulation
+        if config.loop.batch % portions:
+            raise ConfigError(
+                f"loop.batch {config.loop.batch} cannot be cut into {self._accelerator.num_processes} processes times "
+                f"{config.loop.accumulation} portions. Use a multiple of {portions}."
+            )
+
+    def run(self, *, resume: bool = False, max_minutes: float | None = None) -> Outcome:
+        """Train until the last step, the time limit or a signal, saving on the way and at the end.
+
+        Raises UsageError when the folder holds a run and ``resume`` is false, ConfigError when the config differs from
+        the run's, TrainingDiverged, OutputError (disk full), and what the data and the weights raise. Whatever happens,
+        the last complete checkpoint stays.
+        """
+        found = self._find_checkpoint(resume=resume)
+        self._set_up()
+        step, seconds = 0, 0.0
+        if found:
+            step, seconds = self._restore(found), found.seconds
+            self._say(f"resumed after step {step}")
+        with Interruption() as interruption:
+            return self._train(step, seconds, interruption, max_minutes)
+
+    def _find_checkpoint(self, *, resume: bool) -> Checkpoint | None:
+        found, damaged = latest_checkpoint(self.folder / "checkpoints")
+        for sentence in damaged:
+            self._say(f"passed over: {sentence}")
+        if found and not resume:
+            raise UsageError(f"{self.folder} holds a run of {found.step} steps. Add --resume, or choose another --out.")
+        if found and (changes := changed_keys(found.config, self.config)):
+            raise ConfigError(
+                f"{self.folder} was trained with another configuration: {'; '.join(changes)}. Change it back, or start "
+                "a new run from its weights with [model.weights]."
+            )
+        return found
+
+    def _set_up(self) -> None:
+        config, accelerator = self.config, self._accelerator
+        device = accelerator.device
+        self._say(f"device: {device}, {config.loop.precision}, {accelerator.num_processes} process(es)")
+        seed_torch(config.seed, "model")
+        self._model: TrainableModel
+        encoder = None
+        if self._given is None:
+            self._model, encoder = build_trainable(config, device, self._say)
+        else:
+            self._model = self._given
+        self._model.to(device)
+        self._model.train()
+        if config.loop.gradient_checkpointing:
+            self._model.checkpoint_gradients()
+        self._parameters = self._model.trainable()
+        count = sum(parameter.numel() for parameter in self._parameters.values())
+        self._say(f"trainable: {count / 1e6:.2f} M parameters in {len(self._parameters)} tensors")
+        self._objective = Objective(config, self._say).to(device)
+        self._optimizer = adamw(self._parameters.values(), config.optimizer.lr, config.optimizer)
+        self._averaged = AveragedWeights(self._parameters, config.optimizer.ema)
+        judge = self._objective.discriminator
+        self._judged = judge.trainable() if judge else {}
+        self._judge_optimizer = (
+            adamw(self._judged.values(), config.optimizer.discriminator_lr, config.optimizer) if judge else None
+        )
+        with accelerator.main_process_first():  # the others find what the first has put into the cache
+            self._material: Material = gather(config, encoder, self._say)
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return {**self._objective.facts, "photos": self._material.digest}
+
+    def _restore(self, found: Checkpoint) -> int:
+        for name, value in self._facts.items():
+            if found.facts.get(name) != value:
+                raise ConfigError(f"{self.folder}: {name} is not what the run began with (its hash has changed).")
+        load_tensors(self._parameters, self._optimizer, "model", found.tensors)
+        if self._judge_optimizer is not None and self._objective.discriminator is not None:
+            load_tensors(self._judged, self._judge_optimizer, "judge", found.tensors)
+            for name, buffer in self._objective.discriminator.heads.named_buffers():
+                if f"judge.buffer.{name}" in found.tensors:
+                    buffer.copy_(found.tensors[f"judge.buffer.{name}"])
+        for name in self._averaged.values:
+            self._averaged.values[name] = found.tensors[f"average.{name}"].to(self._accelerator.device)
+        return found.step
+
+    def _train(self, first: int, seconds: float, interruption: Interruption, max_minutes: float | None) -> Outcome:
+        config, accelerator = self.config, self._accelerator
+        loop = config.loop
+        record = Record(self.folder, first_step=first) if self._prepare_folder() else None
+        stream = BatchStream(
+            self._material.maker,
+            first_step=first,
+            last_step=loop.steps,
+            batch=loop.batch,
+            portions=loop.accumulation,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+            workers=config.data.workers,
+            pin=accelerator.device.type == "cuda",
+        )
+        batches = iter(stream)
+        tally, started = Tally(), time.monotonic()
+        step, saved, stopped = first, first if first else -1, ""
+        while step < loop.steps and not stopped:
+            rate = self._one_step(step, batches, tally)
+            step += 1
+            spent = time.monotonic() - started
+            stopped = self._stop(interruption, max_minutes is not None and spent > 60 * max_minutes)
+            last = step == loop.steps or bool(stopped)
+            if step % loop.log_every == 0 or last:
+                values = tally.take(accelerator, waited=stream.take_waited(), samples=loop.batch)
+                values |= {"lr": rate, "seconds": seconds + spent}
+                if record:
+                    record.log(step, values)
+                self._on_step(step, values)
+            else:
+                self._on_step(step, {})
+            if self._material.validation and (step % config.validation.every == 0 or step == loop.steps):
+                self._validate(step, record)
+            if step % loop.checkpoint_every == 0 or last:
+                self._save(step, seconds + time.monotonic() - started)
+                saved = step
+        if saved < 0:
+            self._save(step, seconds)
+        if record:
+            record.close()
+        accelerator.wait_for_everyone()
+        return Outcome(step, loop.steps, stopped, self._exported)
+
+    def _one_step(self, step: int, batches: Any, tally: Tally) -> float:  # noqa: ANN401
+        config, accelerator, objective = self.config, self._accelerator, self._objective
+        seed_torch(config.seed, "step", step, accelerator.process_index)
+        rate = learning_rate(config.optimizer, step, config.loop.steps)
+        judge = objective.adversarial(step)
+        if judge:
+            judge.heads.requires_grad_(False)
+        self._optimizer.zero_grad(set_to_none=True)
+        shown: list[tuple[Tensor, TrainingBatch]] = []
+        for _ in range(config.loop.accumulation):
+            batch = next(batches).to(accelerator.device)
+            for sentence in batch.skipped:
+                self._name_once(sentence)
+            with accelerator.autocast():
+                prediction = self._model(batch)
+                terms = objective.terms(prediction.float(), batch, step)
+            loss = objective.total(terms)
+            (loss / config.loop.accumulation).backward()  # type: ignore[no-untyped-call]  # torch's annotation
+            tally.add({"loss": loss, **{name: values.mean() for name, values in terms.items()}}, batch.kinds)
+            shown.append((prediction.detach().float(), batch))
+        parameters = list(self._parameters.values())
+        tally.gradient(self._update(self._optimizer, parameters, config.optimizer.lr * rate, step, shown, tally))
+        self._averaged.update(self._parameters, step)
+        if judge and self._judge_optimizer is not None:
+            judge.heads.requires_grad_(True)
+            self._judge_optimizer.zero_grad(set_to_none=True)
+            for prediction, batch in shown:
+                with accelerator.autocast():
+                    loss = objective.discriminator_loss(judge, prediction, batch, step)
+                (loss / config.loop.accumulation).backward()  # type: ignore[no-untyped-call]  # torch's annotation
+                tally.add({"discriminator": loss}, ())
+            lr = config.optimizer.discriminator_lr * rate
+            self._update(self._judge_optimizer, list(self._judged.values()), lr, step, shown, tally)
+        tally.step()
+        return config.optimizer.lr * rate
+
+    def _update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[torch.nn.Parameter],
+        lr: float,
+        step: int,
+        shown: list[tuple[Tensor, TrainingBatch]],
+        tally: Tally,
+    ) -> Tensor:
+        """Average over processes, refuse what is not finite, clip, step; the gradient's norm before clipping."""
+        average_gradients(parameters, self._accelerator)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip)
+        if not torch.isfinite(norm):
+            names = ", ".join(name for _, batch in shown for name in batch.names)
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in tally.latest().items())
+            raise TrainingDiverged(
+                f"Step {step + 1}: the gradient is not finite ({terms}; photos {names}). The last checkpoint is from "
+                "before. Lower optimizer.lr or loss.gan, or use precision fp32, and go on from there."
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        return norm
+
+    def _stop(self, interruption: Interruption, out_of_time: bool) -> str:
+        """Why to stop now, agreed by all processes."""
+        reason = interruption.signal or ("time" if out_of_time else "")
+        if self._accelerator.num_processes > 1:
+            wish = torch.tensor(float(bool(reason)), device=self._accelerator.device)
+            if float(self._accelerator.reduce(wish, reduction="sum")):
+                return reason or "another process"
+        return reason
+
+    def _name_once(self, sentence: str) -> None:
+        if sentence not in self._named:
+            self._named.add(sentence)
+            self._say(f"skipped: {sentence}")
+
+    def _prepare_folder(self) -> bool:
+        """True in the process that writes."""
+        if self._main:
+            (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+            content = self.config.model_dump_json(indent=1) + "\n"
+            write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
+        return self._main
+
+    def _validate(self, step: int, record: Record | None) -> None:
+        validation = self._material.validation
+        if self._main and validation and record:
+            self._averaged.swap(self._parameters)
+            self._model.train(False)
+            perceptual = self._objective.perceptual
+            with self._accelerator.autocast():
+                scores, grid = validation.run(self._model, self._accelerator.device, perceptual)
+            self._model.train()
+            self._averaged.swap(self._parameters)
+            record.log(step, scores)
+            record.picture(step, grid)
+            file = io.BytesIO()
+            Image.fromarray(grid).save(file, "PNG")
+            write_bytes(file.getvalue(), self.folder / "samples" / f"step-{step:08d}.png", overwrite=True)
+            self._say(
+                f"step {step}: " + ", ".join(f"{name.removeprefix('val/')} {v:.4g}" for name, v in scores.items())
+            )
+        self._accelerator.wait_for_everyone()
+
+    def _save(self, step: int, seconds: float) -> None:
+        if self._main:
+            tensors = tensors_of(self._parameters, self._optimizer, "model")
+            tensors |= {f"average.{name}": value for name, value in self._averaged.values.items()}
+            if self._judge_optimizer is not None and self._objective.discriminator is not None:
+                tensors |= tensors_of(self._judged, self._judge_optimizer, "judge")
+                buffers = self._objective.discriminator.heads.named_buffers()
+                tensors |= {f"judge.buffer.{name}": value for name, value in buffers}
+            save_checkpoint(
+                self.folder / "checkpoints",
+                step=step,
+                config=self.config,
+                facts=self._facts,
+                seconds=seconds,
+                tensors=tensors,
+            )
+            self._averaged.swap(self._parameters)
+            notes = {"step": step, "config": self.config.model_dump(mode="json"), "facts": self._facts}
+            self._model.export(self._exported, notes)
+            self._averaged.swap(self._parameters)
+        self._accelerator.wait_for_everyone()

@@ -1,0 +1,149 @@
+"""What the loop asks of a model, and RefDSR behind that interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rasr.errors import ConfigError
+from rasr.training.batch import TrainingBatch
+from rasr.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from rasr.gallery.encoders import Encoder
+    from rasr.generator.refdsr import RefDSR
+
+__all__ = ["RefDSRModel", "TrainableModel", "build_trainable"]
+
+
+class TrainableModel(Protocol):
+    """A module that restores a batch. The loop knows nothing else of it."""
+
+    def __call__(self, batch: TrainingBatch) -> Tensor:
+        """The restored pictures, (N, 3, H, W) on the [0, 1] scale, not clamped."""
+        ...
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name → parameter: exactly what is optimised, saved and averaged. Everything else stays as it is."""
+        ...
+
+    def to(self, device: torch.device) -> Any:  # noqa: ANN401
+        """As torch's."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:  # noqa: ANN401
+        """As torch's."""
+        ...
+
+    def checkpoint_gradients(self) -> None:
+        """Trade time for memory in the backward pass."""
+        ...
+
+    def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
+        """Write what has been trained in the form that ``rasr restore`` loads."""
+        ...
+
+
+class RefDSRModel(nn.Module):
+    """RefDSR in training: one of its stages is unfrozen, the rest shares the loop's device and is left alone."""
+
+    def __init__(self, model: RefDSR, stage: str, encoder: Encoder | None) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+        self._encoder = encoder
+        if stage == "reference" and model.branch is None:
+            model.attach_reference()
+        if not model.trainable_parameters(stage):  # type: ignore[arg-type]  # the config allows the three stages only
+            raise ConfigError(f"stage '{stage}': the preset '{model.config.name}' has nothing to train there.")
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What the stage unfroze."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def checkpoint_gradients(self) -> None:
+        """Diffusers' own gradient checkpointing."""
+        self.model.gradient_checkpointing()
+
+    def forward(self, batch: TrainingBatch) -> Tensor:
+        """Restore a batch; in the autoencoder stage, encode and decode the HR."""
+        if self.stage == "autoencoder":
+            truth = batch.hr * 2 - 1
+            return (self.model.codec.decode(self.model.codec.encode(truth)) + 1) / 2
+        size = batch.hr.shape[-2:]
+        # antialias=True selects the cubic that Pillow and rasr.images use; torch's plain bicubic is another one.
+        enlarged = F.interpolate(batch.lq, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        guided = self.stage == "reference" and bool(batch.has_reference.any())
+        restored: Tensor = self.model(
+            enlarged * 2 - 1,
+            None if batch.base is None else batch.base * 2 - 1,
+            batch.reference * 2 - 1 if guided else None,
+            batch.has_reference.to(enlarged.dtype)[:, None] if guided else None,
+            self._context(batch),
+        )
+        return (restored + 1) / 2
+
+    def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
+        """An adapter (stage reference) or a backbone file."""
+        from rasr.generator.adapter import save_adapter, save_backbone
+
+        save = save_adapter if self.stage == "reference" else save_backbone
+        return save(self.model, path, notes=dict(notes))
+
+    def _context(self, batch: TrainingBatch) -> Tensor | None:
+        if self._encoder is None or batch.embedder_input is None:
+            return None
+        embedded = torch.from_numpy(self._encoder.embed(batch.embedder_input))
+        return embedded.to(batch.lq.device, batch.lq.dtype)
+
+
+def build_trainable(
+    config: TrainingConfig, device: torch.device, say: Callable[[str], None]
+) -> tuple[RefDSRModel, Encoder | None]:
+    """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
+
+    The stages autoencoder and backbone start from fresh weights unless ``model.weights.backbone`` names a file; the
+    stage reference takes that file or the preset's own weights, and says so when those are untrained.
+
+    Raises ConfigError, WeightsMissing or WeightsCorrupt.
+    """
+    from rasr.device import Device
+    from rasr.gallery.encoders import load_encoder
+    from rasr.generator.adapter import load_adapter, load_backbone
+    from rasr.generator.build import Sources, build_model
+    from rasr.generator.config import read_model_config
+
+    preset = read_model_config(config.model.preset)
+    if config.model.reference:
+        preset = preset.model_validate(
+            {**preset.model_dump(), "reference": {**preset.reference.model_dump(), **config.model.reference}}
+        )
+    weights = dict(config.model.weights)
+    backbone, adapter = weights.pop("backbone", None), weights.pop("adapter", None)
+    base, checkpoint = weights.pop("base", None), weights.pop("checkpoint", None)
+    if weights:
+        unknown = next(iter(weights))
+        raise ConfigError(f"model.weights: unknown part '{unknown}'. Known: backbone, adapter, base, checkpoint.")
+    fresh = config.stage != "reference" and backbone is None and not preset.base
+    sources = Sources.find(preset, weights=backbone, adapter="none", base=base, checkpoint=checkpoint)
+    if preset.base:
+        from rasr.generator.stable_diffusion import load_stable_diffusion
+
+        model, _ = load_stable_diffusion(preset, sources, Device(device, torch.float32, "training"))
+    else:
+        model = build_model(preset)
+        if sources.backbone is not None and not fresh:
+            load_backbone(model, sources.backbone)
+    say(f"backbone: {preset.name}, {'fresh weights' if fresh else sources.described}")
+    if adapter:
+        load_adapter(model, Path(adapter))
+        say(f"adapter to start from: {adapter}")
+    encoder = None
+    if preset.context.kind == "embedding" and config.stage != "autoencoder":
+        encoder = load_encoder(preset.context.encoder, device=str(device))
+    return RefDSRModel(model, config.stage, encoder), encoder
