@@ -1,22 +1,88 @@
-"""Writing TIFF with tifffile: 8 or 16 bits, deflate with predictor, and the metadata directories it does not write."""
+"""TIFF through tifffile, which keeps 16 bits both ways and leaves the meaning of the samples to us."""
 
 from __future__ import annotations
 
 import io
+import os
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, FILLORDER, SAMPLEFORMAT, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
-__all__ = ["encode_tiff"]
+from rasr.errors import PictureError
+from rasr.images.colour import Space
+from rasr.images.plugins import TiffFile
+from rasr.images.samples import Samples, expect
+
+__all__ = ["encode_tiff", "plain_tiff", "read_tiff"]
 
 Base = ExifTags.Base
 IFD = ExifTags.IFD
 
 _XMP, _IPTC = 700, 33723
+
+
+_SPACES: dict[int, tuple[Space, int]] = {0: ("gray", 1), 1: ("gray", 1), 2: ("rgb", 3), 5: ("cmyk", 4)}
+"""Photometric interpretation (0 is gray with white as zero) → colour space and its channels."""
+
+_NOT_JPEG = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
+"""Compressions: none, LZW, deflate (two codes), PackBits, LZMA, Zstandard."""
+
+
+def plain_tiff(image: TiffFile) -> bool:
+    """Whether an 8-bit TIFF is of the common kinds; palettes, fax, JPEG, YCbCr and Lab are left to Pillow.
+
+    (Both would read these. But on damaged files libtiff, inside Pillow, prints to the terminal.)
+    """
+    tags = image.tag_v2
+    return (
+        tags.get(PHOTOMETRIC) in _SPACES
+        and set(tags.get(BITSPERSAMPLE, (1,))) == {8}
+        and set(tags.get(SAMPLEFORMAT, (1,))) == {1}
+        and tags.get(COMPRESSION, 1) in _NOT_JPEG
+        and tags.get(FILLORDER, 1) == 1
+    )
+
+
+def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
+    """The first page of a gray, RGB or CMYK TIFF of 8 or 16 bits. Raises PictureError for other kinds of samples."""
+    import tifffile
+
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    with tifffile.TiffFile(file) as parsed:
+        page = parsed.pages.first
+        stored = (page.imagewidth, page.imagelength)
+        expect(sorted(stored) == sorted(image.size) and page.samplesperpixel <= 5)
+        expect(page.size == stored[0] * stored[1] * page.samplesperpixel)  # no volumes
+        if page.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or page.bitspersample not in {8, 16}:
+            raise PictureError(f"{name}: {page.dtype} samples are not read; save it with 8 or 16 bits.")
+        photometric = int(page.photometric)
+        if photometric not in _SPACES:
+            raise PictureError(f"{name}: 16-bit TIFF of this colour model ({photometric}) is not read; save it as RGB.")
+        for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if not length or offset + length > size:  # tifffile would fill these with black
+                raise ValueError("strips are missing")
+        array = page.asarray()
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and array.ndim == 3:
+            array = np.moveaxis(array, 0, -1)
+        extra = int(page.extrasamples[0]) if page.extrasamples else 0
+    array = array.reshape(*array.shape[:2], -1)
+    space, channels = _SPACES[photometric]
+    expect(array.shape[1::-1] == stored and array.shape[2] >= channels)
+    whole = np.iinfo(array.dtype).max
+    colours = array[:, :, :channels]
+    if photometric == 0:
+        colours = whole - colours
+    alpha = array[:, :, channels] if extra in {1, 2} else None
+    if alpha is not None and extra == 1:  # premultiplied
+        cover = np.maximum(alpha, 1)[:, :, None]
+        colours = np.minimum(colours.astype(np.uint32) * whole // cover, whole).astype(array.dtype)
+    return Samples(colours, alpha, space)
 
 
 def encode_tiff(
