@@ -43,8 +43,8 @@ def clean_exif(image: ImageFile) -> tuple[bytes | None, str | None]:
                 exif[tag] = value
         for ifd in (IFD.Exif, IFD.GPSInfo):
             entries = dict(found.get_ifd(ifd))
-            if ifd == IFD.Exif and IFD.Interop in entries:
-                entries[IFD.Interop] = dict(found.get_ifd(IFD.Interop))
+            if entries.pop(IFD.Interop, None) is not None and (interop := found.get_ifd(IFD.Interop)):
+                entries[IFD.Interop] = dict(interop)
             if entries:
                 exif.get_ifd(ifd).update(entries)
         if not exif and not exif.get_ifd(IFD.Exif) and not exif.get_ifd(IFD.GPSInfo):
