@@ -23,7 +23,9 @@ _LAZY = {"Gallery": "rasr.gallery", "Restorer": "rasr.restore", "Result": "rasr.
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in _LAZY:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+        room = importlib.import_module(_LAZY[name])
+        # rasr.restore is a room and the one-liner: the room can be called, so `rasr.restore.tiles` works as well.
+        value = room if name == "restore" else getattr(room, name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'rasr' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -99,3 +100,18 @@ def whole() -> Callable[..., FloatImage]:
 def photo() -> FloatImage:
     """A cat, (300, 451, 3)."""
     return (data.chelsea() / 255).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def traced_peak() -> Callable[[Callable[[], object]], int]:
+    """Largest number of bytes that numpy held at once during a call, beyond what it held before."""
+
+    def peak(work: Callable[[], object]) -> int:
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return peak

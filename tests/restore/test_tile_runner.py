@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,13 +97,13 @@ def test_even_tiles_of_different_brightness_leave_no_seam(local: Make) -> None:
     assert gradient[borders].mean() / gradient[~borders].mean() <= 1.05
 
 
-def test_neither_the_enlargement_nor_the_networks_canvas_exist_as_a_whole(local: Make) -> None:
+def test_neither_the_enlargement_nor_the_networks_canvas_exist_as_a_whole(
+    local: Make, traced_peak: Callable[[Callable[[], object]], int]
+) -> None:
     lq = np.zeros((600, 600, 3), np.float32)
     for generator, tile in ((local(scale=4, grid="input"), 64), (local(grid="output"), 256)):
-        tracemalloc.start()
-        generate_tiled(generator, PLAIN, lq, (900, 900), tile=tile)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        run = partial(generate_tiled, generator, PLAIN, lq, (900, 900), tile=tile)
+        peak = traced_peak(run)
         canvas = 900 * 900 * 3 * 4
         assert peak < 2 * canvas, "the enlargement to 2400 × 2400 would be seven canvases"
 

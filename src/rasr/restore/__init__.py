@@ -1,4 +1,12 @@
-"""Restoration: tiles, references, colour, size, batches and reports around one generator."""
+"""Restoration: tiles, references, colour, size, batches and reports around one generator.
+
+The room is callable: ``rasr.restore("old.jpg", "~/Photos")`` is :func:`rasr.restore.restore`. Python binds the name
+``rasr.restore`` to this module as soon as anything in it is imported, so the one-liner of that name has to be here.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from rasr.restore.batch import Outcome, SaveOptions, run_batch
 from rasr.restore.colour import COLOUR_METHODS, ColourMethod, match_colour
@@ -29,3 +37,11 @@ __all__ = [
     "run_batch",
     "write_report",
 ]
+
+
+class _Room(ModuleType):
+    def __call__(self, *arguments: Any, **options: Any) -> Result:  # noqa: ANN401
+        return restore(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rasr.gallery.reference import Reference
 from rasr.generator import Guide
-from rasr.images import Picture, read_picture
+from rasr.images import Picture, read_header, read_picture
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
@@ -20,7 +20,12 @@ SHOWN = 5
 
 
 def picked_references(paths: Sequence[Path]) -> list[Reference]:
-    """Photos picked by hand, best first: accepted without question, score 1."""
+    """Photos picked by hand, best first: accepted without question, score 1.
+
+    Raises PictureError for a file that is no picture, whether or not the generator will look at it.
+    """
+    for path in paths:
+        read_header(path)
     return [Reference(Path(path), 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
 
 

@@ -1,0 +1,86 @@
+"""How much tiling shows: tiled against untiled Real-ESRGAN, by overlap.
+
+python benchmarks/restore_tiles.py [--photos ../shared/photos] [--count 4] [--side 160] [--tile 96] [--overlaps 0 8 ...]
+
+Difference is mean and largest |tiled − whole| in levels of 255. The seam metric is the mean gradient across the places
+where tiles are blended over the mean gradient elsewhere, divided by the same of the untiled result: 1 means that the
+borders cannot be told from the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage import data
+
+from rasr.generator import GenerationSettings
+from rasr.generator.realesrgan import RealESRGAN
+from rasr.images import FloatImage, find_pictures, read_picture, resize
+from rasr.restore.tile_runner import generate_tiled
+from rasr.restore.tiles import plan_axis
+
+
+def pictures(folder: Path, count: int, side: int) -> list[FloatImage]:
+    """Squares of ``side`` pixels, photos shrunk to a quarter."""
+    if folder.is_dir():
+        files = find_pictures(folder)
+        chosen = [read_picture(file).pixels for file in files[7 :: max(1, len(files) // count)][:count]]
+    else:
+        chosen = [(sample / 255).astype(np.float32) for sample in (data.astronaut(), data.coffee(), data.rocket())]
+    return [np.clip(resize(photo[: 4 * side, : 4 * side], (side, side)), 0, 1) for photo in chosen]
+
+
+def seam(canvas: FloatImage, borders: NDArray[np.bool_]) -> float:
+    """Mean gradient on the borders over that elsewhere, both directions together."""
+    ratios = []
+    for axis in (0, 1):
+        gradient = np.abs(np.diff(canvas, axis=axis)).mean(axis=(1 - axis, 2))
+        ratios.append(gradient[borders].mean() / gradient[~borders].mean())
+    return float(np.mean(ratios))
+
+
+def main() -> None:
+    """Measure and print one line an overlap."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--photos", type=Path, default=Path("../shared/photos"))
+    arguments.add_argument("--count", type=int, default=4)
+    arguments.add_argument("--side", type=int, default=160)
+    arguments.add_argument("--tile", type=int, default=96)
+    arguments.add_argument("--overlaps", type=int, nargs="+", default=[0, 8, 16, 24, 32])
+    options = arguments.parse_args()
+    side, tile = options.side, options.tile
+    generator = RealESRGAN(device="cpu")
+    photos = pictures(options.photos, options.count, side)
+    conditioning = generator.prepare(photos[0], [], GenerationSettings())
+    wholes = [generator.generate(photo[None], None, conditioning)[0] for photo in photos]
+    print(f"{len(photos)} pictures of {side} px, tiles of {tile}; {platform.machine()}, {os.cpu_count()} cores, "
+          f"ncnn {version('ncnn')}")  # fmt: skip
+    for overlap in options.overlaps:
+        generator._info = replace(generator.info, tile=replace(generator.info.tile, overlap=overlap))
+        strips = plan_axis(side, 4 * side, tile, overlap, scale=4)
+        borders = np.zeros(4 * side - 1, np.bool_)
+        for left, right in pairwise(strips):
+            borders[right.first - 1 : left.stop] = True
+        rows = []
+        begun = time.perf_counter()
+        for photo, whole in zip(photos, wholes, strict=True):
+            canvas, _ = generate_tiled(generator, conditioning, photo, (4 * side, 4 * side), tile=tile)
+            difference = np.abs(canvas - whole) * 255
+            rows.append((difference.mean(), difference.max(), seam(canvas, borders) / seam(whole, borders)))
+        mean, _, ratio = np.mean(rows, axis=0)
+        print(f"overlap {overlap:3d}: {len(strips)}² tiles, mean difference {mean:.3f}, largest "
+              f"{max(row[1] for row in rows):.1f}, seam {ratio:.3f} (worst {max(row[2] for row in rows):.3f}), "
+              f"{(time.perf_counter() - begun) / len(photos):.1f} s a picture")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

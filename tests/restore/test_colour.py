@@ -1,0 +1,104 @@
+"""Colour match: input's low frequencies or statistics, result's detail, strip by strip equal to the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+
+import rasr.restore.colour as module
+from rasr.images import FloatImage, resize
+from rasr.restore import ColourMethod, match_colour
+
+
+def a_trous(plane: FloatImage, levels: int = 5) -> FloatImage:
+    """The plain definition: 3×3 binomial kernel, holes doubled at each level, edge repeated."""
+    kernel = np.array([1, 2, 1]) / 4
+    for level in range(levels):
+        d = 2**level
+        padded = np.pad(plane.astype(np.float64), ((d, d), (d, d), (0, 0)), "edge")
+        height, width = plane.shape[:2]
+        plane = np.zeros_like(plane, np.float64)
+        for i, a in enumerate(kernel):
+            for j, b in enumerate(kernel):
+                plane += a * b * padded[i * d : i * d + height, j * d : j * d + width]
+    return plane
+
+
+@pytest.fixture
+def shifted(photo: FloatImage) -> tuple[FloatImage, FloatImage]:
+    """A result that is too red and too flat, and its input at a third of the size."""
+    lq = np.clip(resize(photo, (150, 100)), 0, 1)
+    return np.clip(photo * np.float32([0.7, 0.5, 0.5]) + np.float32([0.2, 0.1, 0.05]), 0, 1), lq
+
+
+def test_wavelet_takes_low_frequencies_from_the_input_and_the_rest_from_the_result(
+    shifted: tuple[FloatImage, FloatImage],
+) -> None:
+    result, lq = shifted
+    expected = np.clip(result - a_trous(result) + a_trous(resize(lq, (451, 300))), 0, 1)
+    matched = result.copy()
+    match_colour(matched, lq, "wavelet")
+    assert np.abs(matched - expected).max() < 2e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (40, 2), (33, 33)])
+def test_pictures_smaller_than_the_filter_work(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    result, lq = (rng.random((*size, 3), np.float32) * np.float32(0.5) + np.float32(0.25) for _ in range(2))
+    expected = np.clip(result - a_trous(result) + a_trous(lq), 0, 1)
+    match_colour(result, lq, "wavelet")
+    assert np.abs(result - expected).max() < 1e-5
+
+
+def test_adain_takes_mean_and_deviation_of_each_channel(shifted: tuple[FloatImage, FloatImage]) -> None:
+    result, lq = shifted
+    match_colour(result, lq, "adain")
+    upsampled = resize(lq, (451, 300))
+    assert result.mean((0, 1)) == pytest.approx(upsampled.mean((0, 1)), abs=3e-3)
+    assert result.std((0, 1)) == pytest.approx(upsampled.std((0, 1)), abs=3e-3)
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+def test_the_cut_into_strips_does_not_show(
+    method: ColourMethod, shifted: tuple[FloatImage, FloatImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, lq = shifted
+    many = one.copy()
+    monkeypatch.setattr(module, "ROWS", 1000)
+    match_colour(one, lq, method)
+    monkeypatch.setattr(module, "ROWS", 37)
+    match_colour(many, lq, method)
+    assert np.abs(one - many).max() < 1e-6
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+def test_colours_come_back_to_those_of_the_input(method: ColourMethod, shifted: tuple[FloatImage, FloatImage]) -> None:
+    result, lq = shifted
+    before = np.abs(resize(result, (150, 100)) - lq).mean()
+    match_colour(result, lq, method)
+    assert np.abs(resize(result, (150, 100)) - lq).mean() < before / 3
+
+
+def test_none_changes_nothing_and_a_perfect_result_stays(photo: FloatImage) -> None:
+    for method in ("none", "wavelet", "adain"):
+        same = photo.copy()
+        match_colour(same, photo, method)
+        assert np.abs(same - photo).max() <= (0 if method == "none" else 1e-6)
+
+
+def test_a_constant_channel_does_not_explode() -> None:
+    flat = np.full((20, 20, 3), 0.5, np.float32)
+    match_colour(flat, np.random.default_rng(0).random((20, 20, 3), np.float32), "adain")
+    assert np.isfinite(flat).all()
+
+
+def test_the_work_is_done_in_place_with_little_memory(traced_peak: Callable[[Callable[[], object]], int]) -> None:
+    result = np.full((3000, 600, 3), 0.4, np.float32)
+    lq = np.full((750, 150, 3), 0.5, np.float32)
+    for method in ("wavelet", "adain"):
+        peak = traced_peak(partial(match_colour, result, lq, method))
+        assert peak < result.nbytes
+    assert result == pytest.approx(0.5, abs=1e-6)

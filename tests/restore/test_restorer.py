@@ -1,0 +1,280 @@
+"""From a picture to a Result: references, sizes, alpha, gray, notes, and the promises about strength and no match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import rasr
+import rasr.restore.restorer as module
+from rasr.errors import OutOfMemory, PictureError, UsageError
+from rasr.gallery import Reference
+from rasr.images import FloatImage, Origin, Picture, resize
+from rasr.restore import Restorer, TargetSize, restore
+
+Make = Callable[..., Any]
+
+
+class Encoder:
+    name = "stand-in"
+    fingerprint = "stand-in/1"
+    input_size = 32
+
+
+class Gallery:
+    """Answers every query with the same photos."""
+
+    path = Path("/gallery")
+    encoder = Encoder()
+
+    def __init__(self, *photos: tuple[Path, float]) -> None:
+        self.photos = photos
+        self.queries: list[Picture] = []
+        self.excluded: list[Path] = []
+
+    def embedding_of(self, picture: Picture) -> NDArray[np.float32]:
+        self.queries.append(picture)
+        return np.ones(4, np.float32) / 2
+
+    def scores(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.array([score for _, score in self.photos], np.float32)
+
+    def search(self, embedding: NDArray[np.float32], k: int, *, exclude: list[Path]) -> list[Reference]:
+        assert embedding.shape == (4,)
+        self.excluded = exclude
+        return [Reference(path, score, rank) for rank, (path, score) in enumerate(self.photos[:k], 1)]
+
+
+@pytest.fixture
+def lq(photo: FloatImage) -> FloatImage:
+    return np.clip(resize(photo, (45, 30)), 0, 1)
+
+
+@pytest.fixture
+def red(tmp_path: Path) -> Path:
+    path = tmp_path / "red.png"
+    Image.new("RGB", (20, 20), (200, 40, 40)).save(path)
+    return path
+
+
+def test_one_line_and_reusable_object_give_the_same(lq: FloatImage) -> None:
+    one = restore(Picture(lq), preset="bicubic", size=TargetSize(width=90))
+    two = Restorer("bicubic")(Picture(lq), size=TargetSize(width=90))
+    assert np.array_equal(one.picture.pixels, two.picture.pixels)
+    assert one.picture.pixels.shape == (60, 90, 3)
+    assert np.abs(one.picture.pixels - np.clip(resize(lq, (90, 60)), 0, 1)).max() < 1e-5
+    assert rasr.Restorer is Restorer
+    three = rasr.restore(Picture(lq), preset="bicubic", size=TargetSize(width=90))
+    assert np.array_equal(one.picture.pixels, three.picture.pixels)
+
+
+@pytest.mark.parametrize("grid", ["input", "output"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        TargetSize(),
+        TargetSize(scale=1.3),
+        TargetSize(scale=0.4),
+        TargetSize(width=7),
+        TargetSize(height=123),
+        TargetSize(long_side=1),
+    ],
+)
+def test_any_size_is_met_on_either_grid(local: Make, lq: FloatImage, grid: str, size: TargetSize) -> None:
+    generator = local(scale=4 if grid == "input" else 1, grid=grid)
+    result = Restorer(generator)(Picture(lq), size=size)
+    assert (result.picture.width, result.picture.height) == size.of(45, 30)
+    assert (result.settings["width"], result.settings["height"]) == size.of(45, 30)
+    assert 0 <= result.picture.pixels.min() <= result.picture.pixels.max() <= 1
+
+
+def test_a_result_smaller_than_the_input_is_not_made_from_sixteen_times_the_work(
+    local: Make, photo: FloatImage
+) -> None:
+    generator = local(scale=4, grid="input")
+    Restorer(generator)(Picture(photo), size=TargetSize(width=50))
+    assert len(generator.shapes) == 1
+
+
+def test_no_accepted_reference_equals_no_reference_bit_for_bit(local: Make, lq: FloatImage, red: Path) -> None:
+    plain = Restorer(local(uses_reference=True))(Picture(lq), reference="none")
+    turned_down = Restorer(local(uses_reference=True), Gallery((red, 0.01)))(Picture(lq))
+    weak = Restorer(local(uses_reference=True), Gallery((red, 0.95)))(Picture(lq), strength=0)
+    guided = Restorer(local(uses_reference=True), Gallery((red, 0.95)))(Picture(lq), colour="none")
+    assert np.array_equal(plain.picture.pixels, turned_down.picture.pixels)
+    assert np.array_equal(plain.picture.pixels, weak.picture.pixels)
+    assert not np.array_equal(plain.picture.pixels, guided.picture.pixels)
+    assert [reference.accepted for reference in turned_down.references] == [False]
+    assert turned_down.references[0].why.startswith("Turned down")
+    assert any("No suitable reference" in note for note in turned_down.notes)
+    assert any("Strength 0" in note for note in weak.notes)
+    assert guided.notes == ()
+
+
+def test_only_accepted_references_reach_the_generator_best_first(local: Make, lq: FloatImage, tmp_path: Path) -> None:
+    paths = []
+    for level in range(4):
+        paths.append(tmp_path / f"{level}.png")
+        Image.new("L", (8, 8), 50 * level).save(paths[-1])
+    gallery = Gallery(*zip(paths, (0.97, 0.96, 0.95, 0.1), strict=True))
+    generator = local(uses_reference=True)
+    result = Restorer(generator, gallery)(Picture(lq, path=tmp_path / "query.png"), k=2)
+    assert [guide.path for guide in generator.guides] == paths[:2]
+    assert [guide.score for guide in generator.guides] == [0.97, 0.96]
+    assert [reference.accepted for reference in result.references] == [True, True, False, False]
+    assert gallery.excluded == [tmp_path / "query.png"], "the query itself is never its own reference"
+
+
+def test_a_generator_without_reference_branch_says_so_and_reads_none(local: Make, lq: FloatImage, red: Path) -> None:
+    generator = local()
+    result = Restorer(generator, Gallery((red, 0.95)))(Picture(lq))
+    assert generator.guides == []
+    assert "local does not use references; they are shown for you." in result.notes
+    assert len(result.references) == 1
+
+
+def test_photos_picked_by_hand_need_no_gallery_and_pass_no_test(local: Make, lq: FloatImage, red: Path) -> None:
+    generator = local(uses_reference=True)
+    result = Restorer(generator)(Picture(lq), reference=[red, str(red)])
+    assert [guide.score for guide in generator.guides] == [1.0, 1.0]
+    assert [reference.why for reference in result.references] == ["Picked by hand."] * 2
+    assert len(Restorer(generator)(Picture(lq), reference=str(red)).references) == 1
+
+
+def test_a_picked_file_that_is_no_picture_is_an_error_even_if_it_would_not_be_used(
+    local: Make, lq: FloatImage, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    for generator in (local(), local(uses_reference=True)):
+        with pytest.raises(PictureError, match=r"notes\.txt"):
+            Restorer(generator)(Picture(lq), reference=tmp_path / "notes.txt")
+
+
+def test_without_a_gallery_there_is_a_note_and_without_wish_for_one_there_is_none(local: Make, lq: FloatImage) -> None:
+    assert Restorer(local(uses_reference=True))(Picture(lq)).notes == (
+        "No gallery was given: restored without a reference.",
+    )
+    assert Restorer(local(uses_reference=True))(Picture(lq), reference="none").notes == ()
+    assert Restorer(local())(Picture(lq)).notes == ()
+
+
+def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path) -> None:
+    gallery = Gallery((red, 0.5))
+    restorer = Restorer(local(), gallery)
+    vars(restorer)["_query_cleaner"] = local(scale=4, grid="input")
+    for mode in ("off", "on", "auto"):
+        restorer(Picture(lq), query_restore=mode)
+    off, on, auto = gallery.queries
+    assert off.pixels is lq
+    assert on.pixels.shape == (120, 180, 3)
+    assert auto.pixels.shape == (120, 180, 3), "30 pixels are fewer than the encoder's 32"
+    restorer(Picture(np.ascontiguousarray(np.tile(lq, (2, 2, 1)))), query_restore="auto")
+    assert gallery.queries[-1].pixels.shape == (60, 90, 3), "large enough"
+    restorer(Picture(np.ascontiguousarray(np.tile(lq, (2, 2, 1)))), query_restore="on")
+    assert gallery.queries[-1].pixels.shape == (128, 192, 3), "reduced first to what the encoder sees"
+
+
+def test_a_cleaner_runs_first_over_the_whole_picture(local: Make, lq: FloatImage) -> None:
+    cleaner = local(scale=4, grid="input")
+    generator = local(cleaner=cleaner)
+    heard: list[float] = []
+    result = Restorer(generator)(Picture(lq), colour="none", size=TargetSize(scale=2), progress=heard.append)
+    expected = np.clip(resize(lq.repeat(4, 0).repeat(4, 1), (90, 60)), 0, 1)
+    assert np.abs(result.picture.pixels - expected).max() < 1e-5
+    assert all(base is not None for base in generator.bases)
+    assert heard[-1] == pytest.approx(1)
+    assert heard == sorted(heard)
+    assert "clean" in result.timings
+    assert result.settings["cleaner"]["name"] == "local"
+
+
+def test_hidden_colours_do_not_leak_and_alpha_is_resized(local: Make) -> None:
+    pixels = np.zeros((40, 40, 3), np.float32)
+    pixels[:, :20] = [0.2, 0.6, 0.9]
+    alpha = np.zeros((40, 40), np.float32)
+    alpha[:, :20] = 1
+    result = Restorer(local(scale=4, grid="input", reach=3))(Picture(pixels, alpha))
+    assert result.picture.alpha is not None
+    assert result.picture.alpha.shape == (160, 160)
+    visible = result.picture.alpha > 0.02
+    assert np.abs(result.picture.pixels[visible] - np.float32([0.2, 0.6, 0.9])).max() < 0.01
+
+
+def test_gray_stays_gray_and_origin_and_notes_travel(local: Make) -> None:
+    class Tinting:
+        info, cleaner = local().info, None
+
+        def prepare(self, *_: Any) -> None:
+            return None
+
+        def generate(self, tiles: FloatImage, *_: Any) -> FloatImage:
+            return np.clip(tiles * np.float32([1.2, 1.0, 0.8]), 0, 1)
+
+    gray = np.random.default_rng(0).random((12, 9, 1), np.float32).repeat(3, 2)
+    origin = Origin(format="TIFF", bits=16, gray=True)
+    result = Restorer(Tinting())(Picture(gray, origin=origin, notes=("first of 3 pages",)), colour="none")
+    assert np.ptp(result.picture.pixels, axis=2).max() == 0
+    assert result.picture.origin == origin
+    assert "first of 3 pages" in result.notes
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (2, 1)])
+def test_tiny_pictures(local: Make, size: tuple[int, int]) -> None:
+    pixels = np.full((size[1], size[0], 3), 0.25, np.float32)
+    result = Restorer(local(scale=4, grid="input", minimum=32))(Picture(pixels))
+    assert result.picture.pixels.shape == (size[1] * 4, size[0] * 4, 3)
+    assert result.picture.pixels == pytest.approx(0.25, abs=1e-6)
+
+
+def test_a_result_that_cannot_fit_into_memory_is_refused_before_the_work(
+    local: Make, lq: FloatImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30)
+    generator = local()
+    with pytest.raises(OutOfMemory, match=r"45000×30000 pixels needs about 30\.2 GiB of memory and 1\.0 GiB are free"):
+        Restorer(generator)(Picture(lq), size=TargetSize(scale=1000))
+    assert generator.shapes == []
+
+
+def test_smaller_tiles_after_running_out_of_memory_are_told(local: Make, lq: FloatImage) -> None:
+    generator = local(fail=lambda call, _: MemoryError() if call == 0 else None)
+    result = Restorer(generator)(Picture(lq))
+    assert result.settings["tile"] == 32
+    assert any("Memory ran out with tiles of 64 pixels: finished with 32." in note for note in result.notes)
+
+
+def test_untrained_weights_are_never_passed_over_in_silence(local: Make, lq: FloatImage) -> None:
+    from dataclasses import replace
+
+    generator = local()
+    generator.info = replace(generator.info, trained=False, name="mini (untrained)")
+    assert any("untrained" in note for note in Restorer(generator)(Picture(lq)).notes)
+
+
+def test_settings_name_everything_that_determines_the_result(lq: FloatImage) -> None:
+    settings = Restorer("bicubic")(Picture(lq), seed=5).settings
+    assert settings["preset"] == "bicubic"
+    assert settings["seed"] == 5
+    assert settings["generator"]["uses_reference"] is False
+    assert {"python", "rasr", "numpy", "pillow"} <= set(settings["versions"])
+    assert {"size", "tile", "colour", "strength", "k", "query_restore", "device", "encoder"} <= set(settings)
+
+
+def test_the_same_call_gives_the_same_bytes(lq: FloatImage) -> None:
+    restorer = Restorer("realesrgan", device="cpu")
+    small = Picture(np.ascontiguousarray(lq[:12, :16]))
+    first, second = restorer(small), restorer(small)
+    assert first.picture.pixels.tobytes() == second.picture.pixels.tobytes()
+
+
+def test_unknown_presets_and_options_are_usage_errors(lq: FloatImage) -> None:
+    with pytest.raises(UsageError, match="Unknown preset"):
+        Restorer("nope")
+    with pytest.raises(UsageError, match="too small"):
+        Restorer("bicubic")(Picture(lq), tile=3)
