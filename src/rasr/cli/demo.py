@@ -60,7 +60,7 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     restorer = Restorer(preset=preset or DEFAULT_PRESET, gallery=gallery)
     result = restorer(query, size=TargetSize(scale=SCALE), seed=seed)
     restored = result.save(out / "restored.png", overwrite=True)
-    report = write_report([result], out / "report.html")
+    report = write_report([result], out / "report.html", overwrite=True)
     for reference in result.references:
         say(f"Reference {reference.rank}: {reference.path.name}, score {reference.score:.3f}. {reference.why}")
     for note in result.notes:
