@@ -12,10 +12,15 @@ from rasr.images import FloatImage
 
 __all__ = ["NEAR_BITS", "NEAR_COSINE", "content_hash", "hamming", "perceptual_hash"]
 
-NEAR_BITS = 6
-"""Perceptual hashes that differ in at most so many of 64 bits show the same picture (docs/decisions.md)."""
+NEAR_BITS = 8
+"""Perceptual hashes that differ in at most so many of 64 bits show the same picture.
+
+Measured on 435 photos: different photos differ in 12 bits or more, re-encoded, resized or recoloured copies in at most
+6, copies cropped by 5 % in at most 8 for 94 % (docs/decisions.md).
+"""
 NEAR_COSINE = 0.95
-"""Embeddings closer than this count as the same picture for the leak guard."""
+"""Embeddings closer than this count as the same picture for the leak guard: it catches mirrored and cropped copies,
+and no two different photos of those 435 come closer than 0.90."""
 
 
 def content_hash(content: bytes) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, UsageError
-from rasr.gallery.encoders import DEFAULT_ENCODER, Encoder, load_encoder
+from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
 from rasr.gallery.info import GalleryInfo, summarise
 from rasr.gallery.ingest import Progress, ingest
 from rasr.gallery.integrity import VerifyReport, verify
@@ -51,9 +53,9 @@ class Gallery:
         device: str = "cpu",
         lock_timeout: float = 60.0,
     ) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="rasr-gallery-") if str(path) == ":memory:" else None
-        folder = Path(self._temporary.name) if self._temporary else Path(path).expanduser()
-        self.path = folder.resolve()
+        temporary = str(path) == ":memory:"
+        self.path = Path(tempfile.mkdtemp(prefix="rasr-gallery-") if temporary else path).expanduser().resolve()
+        self._cleanup = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True) if temporary else None
         self._wanted = encoder
         self._device = device
         self._encoder: Encoder | None = None
@@ -65,6 +67,11 @@ class Gallery:
     def __repr__(self) -> str:
         return f"Gallery({str(self.path)!r})"
 
+    def close(self) -> None:
+        """Delete the files of a ``":memory:"`` gallery; others need no closing."""
+        if self._cleanup is not None:
+            self._cleanup()
+
     def __len__(self) -> int:
         """Number of photos. Raises GalleryNotFound and GalleryCorrupt."""
         return self._store.pointer().photos
@@ -72,12 +79,18 @@ class Gallery:
     @property
     def encoder(self) -> Encoder:
         """The gallery's encoder. Raises EncoderMismatch when another one was asked for than it was built with."""
+        pointer = self._existing()
         if self._encoder is None:
             wanted = self._wanted
             if wanted is None:
-                wanted = pointer.encoder.name if (pointer := self._existing()) is not None else DEFAULT_ENCODER
+                wanted = DEFAULT_ENCODER if pointer is None else pointer.encoder.name
+                if pointer is not None and wanted not in ENCODERS:
+                    raise EncoderMismatch(
+                        f"The gallery {self.path} was built with the encoder {wanted}, which this version of rasr does "
+                        f"not have (it has {', '.join(ENCODERS)}). Build another with: "
+                        f"rasr gallery add {self.path}-{DEFAULT_ENCODER} FOLDER_OF_PHOTOS"
+                    )
             self._encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
-        pointer = self._existing()
         if pointer is not None:
             self._check_encoder(self._encoder, pointer)
         return self._encoder

@@ -68,18 +68,22 @@ class Store:
         Never waits for a writer. ``checked`` False looks at the files' sizes only. Raises GalleryNotFound or
         GalleryCorrupt.
         """
-        attempts = 5
-        for attempt in range(attempts):
+        failure: GalleryError = GalleryBusy(f"The gallery {self.folder} changes faster than it can be read. Try again.")
+        for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
             pointer = self.pointer()
             try:
                 self.check_files(pointer, full=checked)
-                return pointer, self._rows(pointer, vectors=vectors)
-            except GalleryError:
-                # A writer may have moved on and swept, or be removing leftovers, while we were reading.
-                if attempt == attempts - 1 and self.pointer() == pointer:
+            except GalleryCorrupt:
+                if self.pointer() == pointer:
                     raise
-                time.sleep(0.05 * attempt)
-        raise GalleryBusy(f"The gallery {self.folder} changes faster than it can be read. Try again.")
+                continue  # a writer has moved on and swept meanwhile
+            try:
+                return pointer, self._rows(pointer, vectors=vectors)
+            except GalleryCorrupt as error:
+                # The files are sound; Lance may have met what another writer had not finished or was removing.
+                failure = error
+                time.sleep(delay)
+        raise failure
 
     def open_table(self, pointer: Pointer) -> Any:  # noqa: ANN401  (lancedb is untyped)
         """The LanceDB table at ``pointer``'s version, or None before the first photo. Raises GalleryCorrupt."""

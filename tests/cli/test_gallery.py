@@ -1,0 +1,165 @@
+"""``rasr gallery`` and ``rasr search`` as scripts and people meet them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real photos that come with scikit-image, in two categories, with a copy and a broken file."""
+    from skimage import data
+
+    root = tmp_path_factory.mktemp("photos")
+    left, right, _ = data.stereo_motorcycle()
+    for name, pixels in {
+        "machine/left": left, "machine/right": right, "animal/chelsea": data.chelsea(), "coffee": data.coffee(),
+    }.items():  # fmt: skip
+        path = root / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.asarray(pixels)).save(path)
+    (root / "zz_copy.png").write_bytes((root / "coffee.png").read_bytes())
+    (root / "broken.jpg").write_text("no picture")
+    return root
+
+
+def test_the_life_of_a_gallery(photos: Path, run_rasr: Run, tmp_path: Path) -> None:
+    added = run_rasr("gallery", "add", "zoo", photos, "--tag", "test", "--json")
+    assert added.returncode == 1, added.stderr  # broken.jpg
+    report = json.loads(added.stdout)
+    assert report["added"] == 4
+    assert report["gallery"] == str(tmp_path / "zoo")
+    assert [Path(one["path"]).name for one in report["failed"]] == ["broken.jpg"]
+    assert report["duplicates"] == [{"path": str(photos / "zz_copy.png"), "of": str(photos / "coffee.png")}]
+    assert f"skipped {photos / 'broken.jpg'}: " in added.stderr
+    assert "images/s" in added.stderr
+
+    info = json.loads(run_rasr("gallery", "info", "zoo", "--json").stdout)
+    assert (info["photos"], info["encoder"], info["dimension"]) == (4, "effnet-lite0", 1280)
+    assert info["categories"] == {"": 1, "animal": 1, "machine": 2}
+    assert info["tags"] == {"test": 4}
+    assert "4, of which 1 near-duplicates" in run_rasr("gallery", "info", "zoo").stdout
+
+    listed = run_rasr("gallery", "list", "zoo", "--category", "machine")
+    assert listed.stdout == f"machine\t{photos}/machine/left.png\nmachine\t{photos}/machine/right.png\n"
+
+    found = json.loads(run_rasr("search", "zoo", photos / "machine" / "left.png", "-k", "2", "--json").stdout)
+    assert found["query"] == str(photos / "machine" / "left.png")
+    assert [Path(one["path"]).name for one in found["references"]] == ["left.png", "right.png"]
+    assert [one["rank"] for one in found["references"]] == [1, 2]
+    assert found["references"][0]["score"] == pytest.approx(1.0, abs=1e-5)
+    assert found["references"][0]["category"] == "machine"
+
+    # The two views of the motorcycle are 10 cm apart: the same picture, as far as leaking the answer goes.
+    table = run_rasr("search", "zoo", photos / "machine" / "left.png", "--exclude-near-duplicates")
+    assert len(table.stdout.splitlines()) == 2
+    assert "machine" not in table.stdout
+
+    verified = run_rasr("gallery", "verify", "zoo", "--deep")
+    assert (verified.returncode, verified.stdout) == (0, "")
+    assert "in order" in verified.stderr
+
+    removed = run_rasr("gallery", "remove", "zoo", "*.png", "--category", "machine", "--json")
+    assert len(json.loads(removed.stdout)) == 2
+    assert json.loads(run_rasr("gallery", "info", "zoo", "--json").stdout)["photos"] == 2
+
+
+def test_a_plain_folder_is_searched_with_a_degraded_query(photos: Path, run_rasr: Run, tmp_path: Path) -> None:
+    with Image.open(photos / "machine" / "left.png") as image:
+        image.resize((60, 40)).save(tmp_path / "query.jpg", quality=60)
+    for mode in ("auto", "off"):
+        found = run_rasr("search", photos, "query.jpg", "-k", "1", "--category", "machine", "--query-restore", mode)
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.split("\t")[1] == "machine"
+    assert not list(photos.rglob("*.json"))
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(photos: Path, run_rasr: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    picture = photos / "coffee.png"
+    cases = {
+        ("gallery", "add", "g", "empty"): (1, "no pictures found"),
+        ("gallery", "add", "g", "nowhere"): (1, "nowhere"),
+        ("gallery", "info", "g"): (1, "no gallery"),
+        ("gallery", "verify", "g"): (1, "no gallery"),
+        ("gallery", "remove", "g", "x"): (1, "no gallery"),
+        ("gallery", "add", "g"): (2, "Missing argument"),
+        ("search", "empty", str(picture)): (1, "no gallery"),
+        ("search", "nowhere", str(picture)): (1, "does not exist"),
+        ("search", "empty", "missing.png"): (1, "missing.png"),
+        ("search", str(photos), str(picture), "-k", "0"): (2, "-k"),
+        ("search", str(photos), str(picture), "--encoder", "vgg"): (2, "vgg"),
+    }
+    for arguments, (code, message) in cases.items():
+        result = run_rasr(*arguments)
+        assert result.returncode == code, (arguments, result.stderr)
+        assert message in result.stderr
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
+        if code == 1:
+            assert len(result.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_damage_and_foreign_encoders_are_said(photos: Path, run_rasr: Run, tmp_path: Path) -> None:
+    assert run_rasr("gallery", "add", "g", photos / "coffee.png").returncode == 0
+    pointer = tmp_path / "g" / "gallery.json"
+    whole = pointer.read_text()
+    table = next((tmp_path / "g").rglob("data/*.lance"))
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    verified = run_rasr("gallery", "verify", "g", "--json")
+    assert verified.returncode == 1
+    report = json.loads(verified.stdout)
+    assert not report["ok"]
+    assert [problem["path"] for problem in report["problems"]] == [str(table)]
+    searched = run_rasr("search", "g", photos / "coffee.png")
+    assert (searched.returncode, searched.stdout) == (1, "")
+    assert str(table) in searched.stderr
+    assert "rasr gallery verify" in searched.stderr
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    from rasr.gallery.pointer import read_pointer, write_pointer
+
+    sealed = read_pointer(tmp_path / "g")
+    foreign = sealed.moved_on(encoder=type(sealed.encoder)("other-encoder", "3", 1280, "other"))
+    write_pointer(tmp_path / "g", foreign)
+    for arguments in (("search", "g", photos / "coffee.png"), ("gallery", "add", "g", photos / "coffee.png")):
+        result = run_rasr(*arguments)
+        assert result.returncode == 1
+        assert "other-encoder" in result.stderr
+        assert "rasr gallery add" in result.stderr
+    pointer.write_text(whole)
+    assert run_rasr("gallery", "verify", "g").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["gallery", "add"],
+        ["gallery", "info"],
+        ["gallery", "list"],
+        ["gallery", "verify"],
+        ["gallery", "remove"],
+        ["search"],
+    ],
+)
+def test_every_help_ends_in_examples(verb: list[str]) -> None:
+    import importlib
+
+    from click.testing import CliRunner
+
+    command = importlib.import_module(f"rasr.cli.{verb[0]}").command
+    result = CliRunner().invoke(command, [*verb[1:], "--help"])
+    assert result.exit_code == 0
+    assert f"rasr {' '.join(verb)} " in result.output.partition("Examples:")[2]

@@ -1,0 +1,20 @@
+"""One of several processes adding to the same gallery: ``add_worker.py GALLERY PHOTO...``; prints its report."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import lancedb  # noqa: F401
+from standin import ColourLayout
+
+from rasr.gallery import Gallery
+from rasr.gallery import ingest as ingest_module
+
+if __name__ == "__main__":
+    ingest_module.BATCH = 2
+    ingest_module.COMMIT_PHOTOS = 4
+    gallery = Gallery(sys.argv[1], encoder=ColourLayout())
+    print("ready", flush=True)  # noqa: T201
+    sys.stdin.readline()
+    print(json.dumps(gallery.add(sys.argv[2:], workers=1).as_json()), flush=True)  # noqa: T201
