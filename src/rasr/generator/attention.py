@@ -28,7 +28,7 @@ from rasr.errors import ConfigError
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.encoder_half import tied_controlnet
 
-__all__ = ["AttentionBranch", "ReferenceAttention", "Remembered"]
+__all__ = ["AttentionBranch", "Blend", "ReferenceAttention", "Remembered"]
 
 CHUNK = 2**24
 """Similarities held at once while nothing is trained (64 MB in fp32); bounds the memory of a search."""
@@ -60,6 +60,7 @@ class AttentionBranch(nn.Module):
         """The encoder level on whose grid decoder block i's output lies; deepest first."""
         self.control = tied_controlnet(unet, latent_channels, lora_rank=config.lora_rank, lora_alpha=config.lora_alpha)
         self.control.down_blocks = self.control.down_blocks[: self.levels[0] + 1]
+        self.control.down_blocks[-1].downsamplers = None
         self.control.controlnet_down_blocks = nn.ModuleList()
         for unused in ("mid_block", "controlnet_mid_block", "controlnet_cond_embedding"):
             setattr(self.control, unused, None)
@@ -75,6 +76,8 @@ class AttentionBranch(nn.Module):
             )
             for index, level in enumerate(self.levels)
         ).to(device, dtype)
+        if config.direct:
+            self.direct = Blend(unet.config.out_channels, widths[self.levels[-1]], config.width).to(device, dtype)
 
     def _attention(self, index: int) -> ReferenceAttention:
         return cast("ReferenceAttention", self.attentions[index])
@@ -104,38 +107,65 @@ class AttentionBranch(nn.Module):
         ``weights`` (N, K) are already times strength. The hooks are removed on leaving, so that the backbone's own
         forward stays what it was.
         """
-        queries: dict[int, torch.Tensor] = {}
+        features: dict[int, torch.Tensor] = {}
         matches: dict[int, torch.Tensor] = {}
+        finest: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def keep(level: int) -> Any:  # noqa: ANN401
-            def hook(_block: nn.Module, _args: Any, output: Any) -> None:  # noqa: ANN401
-                queries[level] = output[1][-2]  # the last layer's output, before the downsampler's
+            def hook(block: Any, _args: object, output: Any) -> None:  # noqa: ANN401
+                features[level] = _features(block, output)
 
             return hook
 
         def look_up(index: int, level: int) -> Any:  # noqa: ANN401
             def hook(_block: nn.Module, _args: object, hidden: torch.Tensor) -> torch.Tensor:
                 attention = self._attention(index)
-                query = attention.ask(queries[level])
+                query = attention.ask(features[level])
                 result = hidden
                 for k, remembered in enumerate(bank):
-                    added, match = attention(hidden, query, remembered[index], matches.get(k))
-                    matches[k] = match
-                    result = result + weights[:, k].view(-1, 1, 1, 1) * added
+                    taken, trust, matches[k] = attention.look_up(query, remembered[index], matches.get(k))
+                    trust = trust * weights[:, k].view(-1, 1, 1, 1)
+                    result = result + trust * attention(hidden, features[level], taken)
+                    if index == len(self.levels) - 1:
+                        finest.append((taken, trust))
                 return result
 
             return hook
+
+        def change_answer(_layer: nn.Module, _args: object, answer: torch.Tensor) -> torch.Tensor:
+            changes = [trust * self.direct(answer, features[self.levels[-1]], taken) for taken, trust in finest]
+            return answer + torch.stack(changes).sum(0)
 
         handles = [unet.down_blocks[level].register_forward_hook(keep(level)) for level in self.levels]
         handles += [
             unet.up_blocks[index].register_forward_hook(look_up(index, level))
             for index, level in enumerate(self.levels)
         ]
+        if self.config.direct:
+            handles.append(unet.conv_out.register_forward_hook(change_answer))
         try:
             yield {}
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class Blend(nn.Module):
+    """What to add to ``hidden`` given what was taken from the reference: starts as nothing."""
+
+    def __init__(self, hidden: int, features: int, width: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(hidden + features, width, 1)
+        self.fuse = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.project = nn.Conv2d(width, hidden, 1)
+        for parameter in self.project.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, hidden: torch.Tensor, features: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+        """(N, hidden, h, w) from ``hidden``, the LQ's encoder ``features`` and ``taken`` (N, width, h, w)."""
+        own = self.squeeze(torch.cat((hidden, features), 1))
+        blended: torch.Tensor = self.project(F.silu(self.fuse(torch.cat((own, taken), 1))))
+        return blended
 
 
 class ReferenceAttention(nn.Module):
@@ -157,11 +187,7 @@ class ReferenceAttention(nn.Module):
         if local:
             self.offsets = nn.Parameter(torch.zeros(4, config.window**2))
             """Preference of each of a cell's four positions for the positions of the window."""
-        self.squeeze = nn.Conv2d(hidden, config.width, 1)
-        self.fuse = nn.Conv2d(2 * config.width, config.width, 3, padding=1)
-        self.project = nn.Conv2d(config.width, hidden, 1)
-        for parameter in self.project.parameters():
-            nn.init.zeros_(parameter)
+        self.blend = Blend(hidden, features, config.width)
 
     def remember(self, features: torch.Tensor, latents: torch.Tensor | None) -> Remembered:
         """What is kept of references from their encoder ``features`` (M, C, h, w) and, on the finest grid, latents."""
@@ -175,22 +201,29 @@ class ReferenceAttention(nn.Module):
         """Queries (N, d, h, w) of unit length from the LQ's features on the same level."""
         return F.normalize(self.query(self.norm(features)), dim=1)
 
-    def forward(
-        self, hidden: torch.Tensor, query: torch.Tensor, reference: Remembered, coarse: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What to add to ``hidden`` (N, C, h, w), and each position's match (N, h·w), an index into the reference."""
+    def forward(self, hidden: torch.Tensor, features: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+        """What to add to ``hidden`` (N, C, h, w), before the gate."""
+        blended: torch.Tensor = self.blend(hidden, features, taken)
+        return blended
+
+    def look_up(
+        self, query: torch.Tensor, reference: Remembered, coarse: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What each position takes (N, width, h, w), its gate (N, 1, h, w) in 0..1, and its match (N, h·w).
+
+        A match is an index into the reference's positions; ``coarse`` are those of the next coarser level. A local
+        search passes them on.
+        """
         if self.local:
             if coarse is None:
-                raise ValueError("a local search needs the match of the level below")
+                raise ValueError("a local search needs the matches of the next coarser level")
             taken, best = self._search_near(query, reference, coarse)
-            match = coarse
         else:
-            taken, best, match = self._search_all(query, reference)
-        likeness = torch.einsum("ndhw,ntd->nhw", query, reference.summaries.expand(len(query), -1, -1))
-        likeness = likeness / reference.summaries.shape[1]
-        gate = torch.sigmoid(self.gate[0] * likeness.unsqueeze(1) + self.gate[1] * best + self.gate[2])
-        fused = F.silu(self.fuse(torch.cat((self.squeeze(hidden), taken), 1)))
-        return gate * self.project(fused), match
+            taken, best, coarse = self._search_all(query, reference)
+        summaries = reference.summaries.expand(len(query), -1, -1)
+        likeness = torch.einsum("ndhw,ntd->nhw", query, summaries).unsqueeze(1) / summaries.shape[1]
+        trust = torch.sigmoid(self.gate[0] * likeness + self.gate[1] * best + self.gate[2])
+        return taken, trust, coarse
 
     def _search_all(
         self, query: torch.Tensor, reference: Remembered
@@ -246,5 +279,10 @@ def _encoder_features(
     for block in control.down_blocks:
         reads = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
         hidden, outputs = block(hidden, embedding, **reads)
-        features.append(outputs[-2])
+        features.append(_features(block, (hidden, outputs)))
     return features
+
+
+def _features(block: Any, output: tuple[torch.Tensor, Sequence[torch.Tensor]]) -> torch.Tensor:  # noqa: ANN401
+    """A down block's last layer, before its downsampler, from what the block returns."""
+    return output[1][len(block.resnets) - 1]

@@ -69,6 +69,8 @@ class ReferenceConfig(_Table):
     """``attention``: side of the window searched around a coarse match, in positions of the finer grid; even."""
     width: int = 256
     """``attention``: channels taken from the reference; at least those of a latent, or it could not be copied."""
+    direct: bool = False
+    """``attention``: what the finest level takes also changes the UNet's answer itself, past the frozen last layers."""
     local_levels: tuple[int, ...] = ()
     """``attention``: encoder levels (0 the finest) searched only around the match on the next coarser level."""
 

@@ -89,9 +89,11 @@ class Prompts:
 
     def _encode(self, prompt: str) -> torch.Tensor:
         from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
 
         folder = self._folder / "text_encoder"
         variant = {} if (folder / "model.safetensors").is_file() else {"variant": "fp16"}
+        logging.disable_progress_bar()  # transformers draws one on stderr even for a file on disk
         try:
             tokenizer = CLIPTokenizer.from_pretrained(self._folder / "tokenizer", local_files_only=True)
             encoder, report = CLIPTextModel.from_pretrained(
@@ -99,6 +101,8 @@ class Prompts:
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
             raise WeightsCorrupt(f"The text encoder in {self._folder} cannot be loaded: {error}") from error
+        finally:
+            logging.enable_progress_bar()
         if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
             raise WeightsCorrupt(f"The text encoder in {self._folder} is for another architecture: {wrong[0]}.")
         ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids

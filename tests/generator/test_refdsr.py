@@ -1,0 +1,181 @@
+"""The module: exactness without a reference, what reaches what, several references, training's interface."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rasr.errors import UsageError
+from rasr.generator.build import build_model
+from rasr.generator.config import ModelConfig, ReferenceConfig
+from rasr.generator.refdsr import RefDSR
+
+RandomPictures = Callable[..., torch.Tensor]
+
+
+def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+LQ = pictures(2, 3, 32, 64)
+REFERENCES = pictures(2, 2, 3, 32, 64, seed=1)
+
+
+@torch.no_grad()
+def test_an_untrained_backbone_in_residual_form_returns_its_input(small_config: Callable[..., ModelConfig]) -> None:
+    model = build_model(small_config())
+    assert torch.equal(model(LQ), LQ)
+    cleaned = pictures(2, 3, 32, 64, seed=5)
+    assert torch.equal(model(LQ, cleaned), cleaned)
+
+
+@torch.no_grad()
+def test_an_untrained_branch_changes_no_bit(backbone: RefDSR, control: ReferenceConfig) -> None:
+    alone = backbone(LQ)
+    assert (alone - LQ).abs().max() > 0.01, "the backbone must do something for this test to mean anything"
+    backbone.attach_reference(control)
+    assert torch.equal(backbone(LQ, references=REFERENCES), alone)
+
+
+@torch.no_grad()
+def test_without_reference_or_strength_no_bit_changes(guided: RefDSR) -> None:
+    branch, guided.branch = guided.branch, None
+    alone = guided(LQ)
+    guided.branch = branch
+    assert (guided(LQ, references=REFERENCES) - alone).abs().max() > 1e-3
+    assert torch.equal(guided(LQ), alone)
+    assert torch.equal(guided(LQ, references=REFERENCES, strength=0.0), alone)
+    assert torch.equal(guided(LQ, references=REFERENCES, reference_weights=torch.zeros(2, 2)), alone)
+
+
+@torch.no_grad()
+def test_a_null_reference_in_a_batch_touches_only_its_own_sample(guided: RefDSR) -> None:
+    mixed = guided(LQ, references=REFERENCES, reference_weights=torch.tensor([[0.0, 0.0], [0.5, 0.5]]))
+    alone, both = guided(LQ), guided(LQ, references=REFERENCES)
+    assert torch.equal(mixed[0], alone[0])
+    torch.testing.assert_close(mixed[1], both[1])
+
+
+@torch.no_grad()
+def test_strength_moves_gradually_from_nothing_to_all(guided: RefDSR) -> None:
+    alone = guided(LQ)
+    moved = [(guided(LQ, references=REFERENCES, strength=s) - alone).norm() for s in (0.1, 0.5, 1.0)]
+    assert 0 < moved[0] < moved[1] < moved[2]
+
+
+@torch.no_grad()
+def test_a_reference_with_all_the_weight_is_the_only_reference(guided: RefDSR) -> None:
+    first = guided(LQ, references=REFERENCES, reference_weights=torch.tensor([[1.0, 0.0]] * 2))
+    torch.testing.assert_close(first, guided(LQ, references=REFERENCES[:, 0]))
+
+
+@torch.no_grad()
+def test_the_order_of_references_does_not_matter(guided: RefDSR) -> None:
+    weights = torch.tensor([[0.7, 0.3]] * 2)
+    one = guided(LQ, references=REFERENCES, reference_weights=weights)
+    other = guided(LQ, references=REFERENCES.flip(1), reference_weights=weights.flip(1))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_takes_references_of_any_size_and_finds_moved_content(
+    small_config: Callable[..., ModelConfig],
+) -> None:
+    model = build_model(small_config())
+    model.attach_reference()
+    assert model(LQ, references=pictures(2, 3, 160, 32)).shape == LQ.shape
+    # A reference that is the LQ itself, cyclically moved by whole cells: each position's best match is where its
+    # content went, before anything is trained.
+    branch = model.branch
+    lq = pictures(1, 3, 128, 128, seed=3)
+    lq = F.interpolate(F.avg_pool2d(lq, 4), scale_factor=4, mode="bicubic")
+    moved = lq.roll((16, 32), (2, 3))
+    bank = [model.encode_reference(moved)]
+    found = {}
+    attention = branch.attentions[1]  # type: ignore[union-attr,index]  # an AttentionBranch here
+    look_up = attention.look_up
+    attention.look_up = lambda *asked: found.setdefault("answer", look_up(*asked))
+    model.restore(lq, None, bank, torch.ones(1, 1))
+    side = 128 // 8
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    expected = ((rows + 16 // 8) % side) * side + (columns + 32 // 8) % side
+    inner = (slice(4, -6), slice(4, -8))  # away from the borders before and after moving
+    agree = (found["answer"][2].reshape(side, side) == expected)[inner].float().mean()
+    assert agree > 0.8, f"{agree:.2f} of positions matched their moved content"
+
+
+@torch.no_grad()
+def test_a_batch_gives_what_its_samples_give_alone(guided: RefDSR) -> None:
+    together = guided(LQ, references=REFERENCES)
+    for index in range(2):
+        alone = guided(LQ[index : index + 1], references=REFERENCES[index : index + 1])
+        torch.testing.assert_close(together[index : index + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_context_reaches_the_output_and_none_is_the_null_context(backbone: RefDSR) -> None:
+    embedding = pictures(2, 1280, seed=7)
+    assert (backbone(LQ, context=embedding) - backbone(LQ)).abs().max() > 1e-4
+    torch.testing.assert_close(backbone(LQ, context=torch.zeros(2, 1280)), backbone(LQ))
+
+
+@torch.no_grad()
+def test_text_in_the_last_block_only(guided: RefDSR) -> None:
+    """The option leaves the backbone alone, and what the deeper blocks see no longer depends on the prompt."""
+    alone = guided(LQ, context=(embedding := pictures(2, 1280, seed=7)))
+    branch = guided.branch
+    assert branch is not None
+    branch.config = branch.config.model_copy(update={"text": "last"})
+    seen = []
+    handle = guided.unet.up_blocks[1].register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
+    zeros = torch.zeros(2, 1)
+    guided(LQ, context=embedding, references=REFERENCES[:, 0], reference_weights=zeros)
+    guided(LQ, references=REFERENCES[:, 0], reference_weights=zeros)
+    handle.remove()
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(guided(LQ, context=embedding), alone), "hooks must be gone"
+
+
+def test_stages_train_what_they_say_and_nothing_else(guided: RefDSR) -> None:
+    own = guided.reference_parameters()
+    shared = {id(parameter) for parameter in guided.unet.parameters()}
+    for stage, expected in (
+        ("reference", list(own.values())),
+        ("backbone", [*guided.unet.parameters(), *guided.context_projection.parameters()]),  # type: ignore[union-attr]
+        ("autoencoder", []),
+    ):
+        chosen = guided.trainable_parameters(stage)  # type: ignore[arg-type]
+        unfrozen = {id(parameter) for parameter in guided.parameters() if parameter.requires_grad}
+        assert {id(parameter) for parameter in chosen} == unfrozen == {id(parameter) for parameter in expected}
+    assert not shared & {id(parameter) for parameter in own.values()}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_every_trained_parameter_of_the_branch_gets_a_gradient(guided: RefDSR, checkpointing: bool) -> None:
+    chosen = guided.trainable_parameters("reference")
+    guided.train()
+    guided.gradient_checkpointing(checkpointing)
+    guided(LQ, references=REFERENCES[:, :1]).square().mean().backward()
+    names = {id(parameter): name for name, parameter in guided.named_parameters()}
+    without = [names[id(p)] for p in chosen if p.grad is None or torch.count_nonzero(p.grad) == 0]
+    # The null context of `mini` is one token, over which every softmax is 1: what asks for it has no influence.
+    assert [name for name in without if ".attn2.to_q." not in name and ".attn2.to_k." not in name] == []
+    assert all(parameter.grad is None for parameter in guided.unet.parameters())
+
+
+def test_an_optimizer_step_on_the_branch_leaves_the_backbone_as_it_was(guided: RefDSR) -> None:
+    with torch.no_grad():
+        before = guided(LQ)
+    optimizer = torch.optim.SGD(guided.trainable_parameters("reference"), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (guided(LQ, references=REFERENCES) - LQ).square().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert torch.equal(guided(LQ), before)
+
+
+def test_a_reference_needs_a_branch(backbone: RefDSR) -> None:
+    with pytest.raises(UsageError, match="no reference branch"):
+        backbone(LQ, references=REFERENCES)
