@@ -1,0 +1,70 @@
+"""Results: saved with their settings inside, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rasr
+from rasr.errors import OutputExists
+from rasr.gallery import Reference
+from rasr.images import Picture
+from rasr.restore import Restorer, Result, TargetSize
+
+SOFTWARE, EXIF_IFD, HISTORY = 0x0131, 0x8769, 0x9213
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Result:
+    picture = Picture(np.random.default_rng(0).random((6, 8, 3), np.float32), path=tmp_path / "secret/in.png")
+    made = Restorer("bicubic")(picture, size=TargetSize(scale=2), seed=3)
+    made.references = [Reference(tmp_path / "secret/zebra.jpg", 0.7512345678, 1, "mammal", ("t",), True, "Accepted.")]
+    return made
+
+
+def test_the_file_says_how_it_was_made_but_not_where(result: Result, tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.webp", "a.tif"):
+        path = result.save(tmp_path / name)
+        assert result.output == path
+        with Image.open(path) as image:
+            exif = image.getexif()
+            history = exif.get(HISTORY) or exif.get_ifd(EXIF_IFD).get(HISTORY)
+        assert exif[SOFTWARE] == f"RASR {rasr.__version__}"
+        facts = json.loads(history.decode() if isinstance(history, bytes) else history)
+        assert facts["preset"] == "bicubic"
+        assert facts["seed"] == 3
+        assert facts["references"] == ["zebra.jpg"]
+        assert b"secret" not in path.read_bytes()
+
+
+def test_stripped_files_say_nothing(result: Result, tmp_path: Path) -> None:
+    path = result.save(tmp_path / "a.png", metadata="strip")
+    with Image.open(path) as image:
+        assert not dict(image.getexif())
+    assert b"RASR" not in path.read_bytes()
+
+
+def test_nothing_is_overwritten_unless_asked(result: Result, tmp_path: Path) -> None:
+    result.save(tmp_path / "a.png")
+    with pytest.raises(OutputExists):
+        result.save(tmp_path / "a.png")
+    assert result.save(tmp_path / "a.png", overwrite=True).is_file()
+
+
+def test_json_holds_what_the_contract_names(result: Result, tmp_path: Path) -> None:
+    assert result.to_json()["output"] is None
+    result.save(tmp_path / "a.png")
+    plain = json.loads(json.dumps(result.to_json()))
+    assert {"input", "output", "references", "settings", "timings", "error"} <= set(plain)
+    assert plain["output"] == str(tmp_path / "a.png")
+    assert plain["error"] is None
+    (reference,) = plain["references"]
+    assert reference["path"].endswith("zebra.jpg")
+    assert reference["score"] == pytest.approx(0.751235)
+    assert reference["rank"] == 1
+    assert reference["category"] == "mammal"
+    assert {"read", "search", "restore", "colour", "save"} <= set(plain["timings"])
