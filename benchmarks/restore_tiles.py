@@ -1,6 +1,6 @@
 """How much tiling shows: tiled against untiled Real-ESRGAN, by overlap.
 
-python benchmarks/restore_tiles.py [--photos ../shared/photos] [--count 4] [--side 160] [--tile 96] [--overlaps 0 8 ...]
+python benchmarks/restore_tiles.py [--photos ../shared/photos] [--count 4] [--side 160] [--overlaps 0 8 ...]
 
 Difference is mean and largest |tiled − whole| in levels of 255. The seam metric is the mean gradient across the places
 where tiles are blended over the mean gradient elsewhere, divided by the same of the untiled result: 1 means that the
@@ -54,18 +54,18 @@ def main() -> None:
     arguments.add_argument("--photos", type=Path, default=Path("../shared/photos"))
     arguments.add_argument("--count", type=int, default=4)
     arguments.add_argument("--side", type=int, default=160)
-    arguments.add_argument("--tile", type=int, default=96)
     arguments.add_argument("--overlaps", type=int, nargs="+", default=[0, 8, 16, 24, 32])
     options = arguments.parse_args()
-    side, tile = options.side, options.tile
+    side = options.side
     generator = RealESRGAN(device="cpu")
     photos = pictures(options.photos, options.count, side)
     conditioning = generator.prepare(photos[0], [], GenerationSettings())
     wholes = [generator.generate(photo[None], None, conditioning)[0] for photo in photos]
-    print(f"{len(photos)} pictures of {side} px, tiles of {tile}; {platform.machine()}, {os.cpu_count()} cores, "
+    print(f"{len(photos)} pictures of {side} px, 2² tiles; {platform.machine()}, {os.cpu_count()} cores, "
           f"ncnn {version('ncnn')}")  # fmt: skip
     for overlap in options.overlaps:
         generator._info = replace(generator.info, tile=replace(generator.info.tile, overlap=overlap))
+        tile = (side + overlap + 1) // 2  # two tiles a side that share exactly the overlap
         strips = plan_axis(side, 4 * side, tile, overlap, scale=4)
         borders = np.zeros(4 * side - 1, np.bool_)
         for left, right in pairwise(strips):
@@ -77,7 +77,7 @@ def main() -> None:
             difference = np.abs(canvas - whole) * 255
             rows.append((difference.mean(), difference.max(), seam(canvas, borders) / seam(whole, borders)))
         mean, _, ratio = np.mean(rows, axis=0)
-        print(f"overlap {overlap:3d}: {len(strips)}² tiles, mean difference {mean:.3f}, largest "
+        print(f"overlap {overlap:3d}: tiles of {tile}, mean difference {mean:.3f}, largest "
               f"{max(row[1] for row in rows):.1f}, seam {ratio:.3f} (worst {max(row[2] for row in rows):.3f}), "
               f"{(time.perf_counter() - begun) / len(photos):.1f} s a picture")  # fmt: skip
 

@@ -117,8 +117,8 @@ class Report:
     def _viewer(self, source: Picture, picture: Picture) -> str:
         if self._room < LEAST_PIXELS:
             return '<p class="soft">Not shown: this page holds too many pictures. Open the file itself.</p>'
-        after, width, height = _embed(picture, self._limit)
-        before, before_width, before_height = _embed(source, self._limit)
+        after, width, height = _embed(picture, self._limit, LOSSLESS_PIXELS)
+        before, before_width, before_height = _embed(source, self._limit, LOSSLESS_PIXELS)
         self._room -= width * height + before_width * before_height
         scaled = ""
         if (width, height) != (picture.width, picture.height):
@@ -172,7 +172,7 @@ def _value(value: Any) -> str:  # noqa: ANN401
     return _text("none" if value is None else value)
 
 
-def _embed(picture: Picture, limit: int, lossless_to: int = LOSSLESS_PIXELS) -> tuple[str, int, int]:
+def _embed(picture: Picture, limit: int, lossless_to: int) -> tuple[str, int, int]:
     """The picture as a data: address, reduced to at most ``limit`` pixels, with its width and height there."""
     pixels, alpha = picture.pixels, picture.alpha
     shrink = math.sqrt(limit / (picture.width * picture.height))
