@@ -20,6 +20,9 @@ VERBS = {
     "gallery": "Create, extend, check and list galleries of good photos.",
     "search": "Find the photos in a gallery that look most like a picture.",
     "degrade": "Make low-quality versions of good pictures, reproducibly.",
+    "train": "Train the generator, or your own reference adapter, from a folder of photos.",
+    "evaluate": "Compare methods on a benchmark, and prove what the reference does.",
+    "methods": "List the methods that can be evaluated, and what each needs.",
     "dataset": "Build a dataset from licensed photos, and check it.",
     "doctor": "Say what this machine can do and why.",
 }

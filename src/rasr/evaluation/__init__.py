@@ -1,1 +1,30 @@
-"""Evaluation: methods, reference policies, metrics and the tables that compare them."""
+"""Evaluation: methods, reference policies, metrics, and the tables that compare them.
+
+:func:`evaluate` does the work, :func:`write_report` writes the tables and the page.
+"""
+
+from rasr.evaluation.benchmark import Benchmark, Sample, load_benchmark
+from rasr.evaluation.inputs import InputSettings, TestInput
+from rasr.evaluation.method import Job, Method, MethodInfo, Outcome
+from rasr.evaluation.methods import MethodOptions, list_methods, load_method
+from rasr.evaluation.report import write_report
+from rasr.evaluation.runner import Evaluation, EvaluationSettings, evaluate
+
+__all__ = [
+    "Benchmark",
+    "Evaluation",
+    "EvaluationSettings",
+    "InputSettings",
+    "Job",
+    "Method",
+    "MethodInfo",
+    "MethodOptions",
+    "Outcome",
+    "Sample",
+    "TestInput",
+    "evaluate",
+    "list_methods",
+    "load_benchmark",
+    "load_method",
+    "write_report",
+]

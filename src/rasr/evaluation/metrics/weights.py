@@ -23,10 +23,11 @@ class WeightFile:
     """A file as its authors publish it; nothing is converted, so that anyone can check it against the source."""
 
     filename: str
+    """Name it has here; the publisher's own except where that one says nothing."""
     url: str
     megabytes: int
     sha256: str
-    """The whole hash, or its first eight digits where the publisher puts those into the file's name."""
+    """The first eight digits, which the publisher puts into the file's name; empty where there are none to check."""
     licence: str
     used_by: str
 
@@ -50,15 +51,16 @@ WEIGHT_FILES: Mapping[str, WeightFile] = {
     ),
     "inception": WeightFile(
         "pt_inception-2015-12-05-6726825d.pth",
-        "https://github.com/mseitz/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         91,
         "6726825d",
         "Apache-2.0",
         "FID and KID",
     ),
     "clip-rn50": WeightFile(
-        "open_clip_model.safetensors",
-        "https://huggingface.co/timm/resnet50_clip.openai/resolve/main/open_clip_model.safetensors",
+        "resnet50_clip.openai.safetensors",
+        "https://huggingface.co/timm/resnet50_clip.openai/resolve/"
+        "b5ad1dd2714e05200953a70eb508a352fc52b803/open_clip_model.safetensors",
         408,
         "",
         "MIT (OpenAI CLIP)",
@@ -105,8 +107,8 @@ class MetricWeights:
         if self._download:
             return _fetch(wanted, home() / "models" / "metrics")
         raise WeightsMissing(
-            f"{wanted.used_by} needs {wanted.filename} ({wanted.megabytes} MB, {wanted.licence}), which is not in "
-            f"{self.folders()[0]}. Run again with --download, or put it there from {wanted.url}"
+            f"{wanted.filename} ({wanted.megabytes} MB, {wanted.licence}) is not in {self.folders()[0]}. Run again "
+            f"with --download, or put it there from {wanted.url}"
         )
 
     def load(self, name: str) -> dict[str, torch.Tensor]:

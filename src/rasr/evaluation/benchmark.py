@@ -1,0 +1,194 @@
+"""Benchmarks: which pictures are restored, what they should look like, and where references may come from.
+
+Files are paired by name, never by sort order: a missing, extra or misnamed file is an error, not a shifted column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rasr.errors import BenchmarkError, PictureError, UsageError
+from rasr.images import find_pictures
+
+__all__ = ["LAYOUTS", "Benchmark", "ReferencePhoto", "Sample", "load_benchmark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One test picture."""
+
+    name: str
+    """Unique within the benchmark and safe as a file name; outputs are called ``NAME.png``."""
+    truth: Path
+    """The ground truth (HR)."""
+    low: Path | None = None
+    """The low-quality input, or None when it is made from the ground truth."""
+    category: str = ""
+    paired: tuple[Path, ...] = ()
+    """References the benchmark itself gives for this picture, most similar first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePhoto:
+    """A photo that the benchmark offers as a reference."""
+
+    path: Path
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A set of test pictures with its own references, if it has any."""
+
+    name: str
+    layout: str
+    root: Path
+    samples: tuple[Sample, ...]
+    references: tuple[ReferencePhoto, ...] = ()
+    by_category: bool = False
+    """References are looked for in the sample's own category only (RASR-Flickr30: one gallery a species)."""
+
+
+def load_benchmark(path: Path, *, layout: str = "auto", low: Path | None = None) -> Benchmark:
+    """Read a benchmark's folder. ``low`` is a folder of ready-made inputs for the ``folder`` layout.
+
+    Raises BenchmarkError when files do not pair up, UsageError for an unknown layout or a missing folder.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise UsageError(f"Unknown layout '{layout}'. Choose auto, {', '.join(LAYOUTS)}.")
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}.")
+    chosen = _detect(path) if layout == "auto" else layout
+    if low is not None and chosen != "folder":
+        raise UsageError(f"--lq goes with the layout 'folder', not with '{chosen}'.")
+    benchmark = _folder(path, low) if chosen == "folder" else LAYOUTS[chosen](path)
+    if not benchmark.samples:
+        raise BenchmarkError(f"There are no test pictures in {path} (layout '{chosen}').")
+    return benchmark
+
+
+def _detect(path: Path) -> str:
+    folders = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    if any((folder / "test").is_dir() and (folder / "reference").is_dir() for folder in folders):
+        return "flickr30"
+    if {"input", "ref"} <= {folder.name for folder in folders} or any(map(_CUFED5.fullmatch, _names(path))):
+        return "pairs"
+    return "folder"
+
+
+def _flickr30(path: Path) -> Benchmark:
+    """``species/{train,test,reference}/*``: test pictures and one gallery for each species."""
+    samples: list[tuple[str, Path, Path | None]] = []
+    references: list[ReferencePhoto] = []
+    for species in sorted(child for child in path.iterdir() if (child / "test").is_dir()):
+        if not (species / "reference").is_dir():
+            raise BenchmarkError(f"{species} has a test folder but no reference folder.")
+        samples += [(species.name, picture, None) for picture in _pictures(species / "test")]
+        references += [ReferencePhoto(photo, species.name) for photo in _pictures(species / "reference")]
+    return Benchmark(path.name, "flickr30", path, _named(samples), tuple(references), by_category=True)
+
+
+_CUFED5 = re.compile(r"(?P<group>.+)_(?P<rank>\d)\.\w+")
+
+
+def _pairs(path: Path) -> Benchmark:
+    """CUFED5 (``000_0.png`` with ``000_1`` to ``000_5``) or WR-SR (``input/001.png`` with ``ref/001_ref.png``)."""
+    groups = _wrsr(path) if (path / "input").is_dir() else _cufed5(path)
+    samples = tuple(Sample(name, truth, paired=tuple(refs)) for name, (truth, refs) in sorted(groups.items()))
+    references = tuple(ReferencePhoto(photo) for sample in samples for photo in sample.paired)
+    return Benchmark(path.name, "pairs", path, samples, references)
+
+
+def _cufed5(path: Path) -> dict[str, tuple[Path, list[Path]]]:
+    ranks: dict[str, dict[int, Path]] = {}
+    for picture in _pictures(path, recursive=False):
+        match = _CUFED5.fullmatch(picture.name)
+        if match is None:
+            raise BenchmarkError(f"{picture} is not named GROUP_RANK, as 000_0.png and 000_1.png are.")
+        group = ranks.setdefault(match["group"], {})
+        if int(match["rank"]) in group:
+            raise BenchmarkError(f"{picture} and {group[int(match['rank'])]} have the same group and rank.")
+        group[int(match["rank"])] = picture
+    expected = Counter(frozenset(group) for group in ranks.values()).most_common(1)[0][0] if ranks else frozenset()
+    for name, group in ranks.items():
+        if 0 not in group or len(group) < 2 or set(group) != expected:
+            have, want = (", ".join(map(str, sorted(numbers))) for numbers in (group, expected | {0}))
+            raise BenchmarkError(f"Group {name} in {path} has the files {have}; expected {want}.")
+    return {name: (group[0], [group[rank] for rank in sorted(group) if rank]) for name, group in ranks.items()}
+
+
+def _wrsr(path: Path) -> dict[str, tuple[Path, list[Path]]]:
+    inputs = {picture.stem: picture for picture in _pictures(path / "input", recursive=False)}
+    references: dict[str, list[Path]] = {}
+    for photo in _pictures(path / "ref", recursive=False):
+        references.setdefault(re.sub(r"_ref\d*$", "", photo.stem), []).append(photo)
+    _match(inputs, references, f"{path}/input", f"{path}/ref (NAME_ref)")
+    return {name: (inputs[name], references[name]) for name in inputs}
+
+
+_TRUTH_FOLDERS, _LOW_FOLDERS = ("hr", "gt"), ("lq", "lr")
+
+
+def _folder(path: Path, low: Path | None = None) -> Benchmark:
+    """Any folder of good photos; or ``hr/`` (or ``gt/``) with inputs of the same names in ``lq/`` (or ``lr/``)."""
+    children = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
+    truth = next((children[name] for name in _TRUTH_FOLDERS if name in children), path)
+    if low is None and truth != path:
+        low = next((children[name] for name in _LOW_FOLDERS if name in children), None)
+    lows: dict[str, Path] = {}
+    truths = {_key(picture, truth): picture for picture in _pictures(truth)}
+    if low is not None:
+        lows = {_key(picture, low): picture for picture in _pictures(low)}
+        _match(truths, lows, str(truth), str(low))
+    entries = [(Path(key).parent.as_posix(), picture, lows.get(key)) for key, picture in truths.items()]
+    return Benchmark(path.name or "folder", "folder", path, _named(entries))
+
+
+LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {"flickr30": _flickr30, "pairs": _pairs, "folder": _folder}
+
+
+def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[Sample, ...]:
+    """Samples called by their file's stem, or ``category__stem`` where stems repeat."""
+    categories = ["" if category == "." else category for category, _, _ in entries]
+    repeated = {stem for stem, count in Counter(truth.stem for _, truth, _ in entries).items() if count > 1}
+    samples = []
+    for category, (_, truth, low) in zip(categories, entries, strict=True):
+        stem = truth.stem
+        name = f"{category.replace('/', '__')}__{stem}" if stem in repeated and category else stem
+        samples.append(Sample(name, truth, low, category))
+    twice = [name for name, count in Counter(sample.name for sample in samples).items() if count > 1]
+    if twice:
+        raise BenchmarkError(f"Several test pictures are called '{twice[0]}'. Give them different names.")
+    return tuple(sorted(samples, key=lambda sample: sample.name))
+
+
+def _key(picture: Path, folder: Path) -> str:
+    return picture.relative_to(folder).with_suffix("").as_posix()
+
+
+def _match(left: Iterable[str], right: Iterable[str], left_place: str, right_place: str) -> None:
+    """Raise BenchmarkError unless both sides have exactly the same names."""
+    a, b = set(left), set(right)
+    if a == b:
+        return
+    parts = [
+        f"{len(extra)} only in {place} ({', '.join(sorted(extra)[:3])}{', …' if len(extra) > 3 else ''})"
+        for extra, place in ((a - b, left_place), (b - a, right_place))
+        if extra
+    ]
+    raise BenchmarkError(f"Pictures are paired by name, and the names differ: {'; '.join(parts)}.")
+
+
+def _pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
+    try:
+        return find_pictures([folder], recursive=recursive)
+    except PictureError as error:
+        raise BenchmarkError(str(error)) from error
+
+
+def _names(path: Path) -> list[str]:
+    return [child.name for child in path.iterdir() if child.is_file()]

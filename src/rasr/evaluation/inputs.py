@@ -1,0 +1,161 @@
+"""From a benchmark's files to what every method gets: 8-bit PNG pairs of exactly matching size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rasr.degrade import crop_to_multiple, degrade
+from rasr.errors import BenchmarkError, PictureError
+from rasr.evaluation.benchmark import Benchmark, Sample
+from rasr.images import FloatImage, Picture, read_picture, write_bytes, write_picture
+
+__all__ = ["InputSettings", "TestInput", "file_hash", "prepare_inputs"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSettings:
+    """How inputs are made where a benchmark has only good pictures."""
+
+    scale: int = 4
+    crop: int | None = None
+    """Side of the centre crop of the ground truth, in pixels; None takes the whole picture."""
+    degradation: str = "realesrgan"
+    """Preset of ``rasr degrade``."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TestInput:
+    """One prepared test picture."""
+
+    __test__ = False  # pytest: not a test class
+
+    name: str
+    category: str
+    source: Path
+    """The original file of the ground truth, uncropped."""
+    truth: Path
+    low: Path
+    truth_hash: str
+    low_hash: str
+    """SHA-256 of the two PNG files."""
+    scale: int
+    width: int
+    height: int
+    """Size of the ground truth, which every output must have."""
+    paired: tuple[Path, ...] = ()
+
+
+def prepare_inputs(
+    benchmark: Benchmark, out: Path, settings: InputSettings, progress: Callable[[int, int], None] | None = None
+) -> list[TestInput]:
+    """Write ``out/hr/NAME.png`` and ``out/lq/NAME.png``, and ``out/manifest.json`` with how each came about.
+
+    What is there from an earlier run with the same settings and the same source files is kept. Raises BenchmarkError
+    naming the picture that is unreadable, too small for the crop, or whose LQ does not divide its HR.
+    """
+    for folder in ("hr", "lq"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    manifest = out / "manifest.json"
+    known: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    inputs, records = [], {}
+    for done, sample in enumerate(benchmark.samples):
+        record = _current(known.get(sample.name), sample, out, settings) or _make(sample, out, settings)
+        records[sample.name] = record
+        inputs.append(_input(sample, out, record))
+        if progress:
+            progress(done + 1, len(benchmark.samples))
+    write_bytes(json.dumps(records, indent=1, ensure_ascii=False).encode(), manifest, overwrite=True)
+    return inputs
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _identity(sample: Sample, settings: InputSettings) -> dict[str, Any]:
+    low = file_hash(sample.low) if sample.low else None
+    made = asdict(settings) if sample.low is None else {"crop": settings.crop}
+    return {"truth": file_hash(sample.truth), "low": low, **made}
+
+
+def _current(
+    record: dict[str, Any] | None, sample: Sample, out: Path, settings: InputSettings
+) -> dict[str, Any] | None:
+    if record is None or record["made_from"] != _identity(sample, settings):
+        return None
+    for folder in ("hr", "lq"):
+        path = out / folder / f"{sample.name}.png"
+        if not path.is_file() or file_hash(path) != record[f"{folder}_sha256"]:
+            return None
+    return record
+
+
+def _make(sample: Sample, out: Path, settings: InputSettings) -> dict[str, Any]:
+    try:
+        truth = read_picture(sample.truth).pixels
+        if sample.low is not None:
+            if settings.crop:
+                raise BenchmarkError("--crop applies to benchmarks whose inputs are made here; this one has its own.")
+            low, recipe = read_picture(sample.low).pixels, None
+            _scale_of(sample, truth, low)
+        else:
+            truth = crop_to_multiple(_centre(sample, truth, settings.crop), settings.scale)
+            low, recipe = degrade(
+                truth, preset=settings.degradation, scale=settings.scale, seed=settings.seed, name=sample.name
+            )
+    except PictureError as error:
+        raise BenchmarkError(f"Test picture '{sample.name}': {error}") from error
+    record: dict[str, Any] = {"source": str(sample.truth), "made_from": _identity(sample, settings), "recipe": recipe}
+    for folder, pixels in (("hr", truth), ("lq", low)):
+        path = out / folder / f"{sample.name}.png"
+        write_picture(Picture(pixels), path, bits=8, overwrite=True)
+        record[f"{folder}_sha256"] = file_hash(path)
+    record |= {"width": truth.shape[1], "height": truth.shape[0], "scale": _scale_of(sample, truth, low)}
+    return record
+
+
+def _input(sample: Sample, out: Path, record: dict[str, Any]) -> TestInput:
+    return TestInput(
+        sample.name,
+        sample.category,
+        sample.truth,
+        out / "hr" / f"{sample.name}.png",
+        out / "lq" / f"{sample.name}.png",
+        record["hr_sha256"],
+        record["lq_sha256"],
+        record["scale"],
+        record["width"],
+        record["height"],
+        sample.paired,
+    )
+
+
+def _centre(sample: Sample, pixels: FloatImage, side: int | None) -> FloatImage:
+    if side is None:
+        return pixels
+    height, width = pixels.shape[:2]
+    if min(height, width) < side:
+        raise BenchmarkError(
+            f"{sample.truth} has {width}×{height} pixels, fewer than the {side}×{side} crop. Use a smaller --crop."
+        )
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def _scale_of(sample: Sample, truth: FloatImage, low: FloatImage) -> int:
+    height, width = low.shape[:2]
+    scale: int = truth.shape[1] // width
+    if truth.shape[:2] != (height * scale, width * scale):
+        raise BenchmarkError(
+            f"'{sample.name}': the ground truth has {truth.shape[1]}×{truth.shape[0]} pixels, which is no whole "
+            f"multiple of the input's {width}×{height}."
+        )
+    return scale

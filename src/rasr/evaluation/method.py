@@ -1,0 +1,87 @@
+"""What a method is to the evaluation: something that turns low-quality files into restored files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rasr.evaluation.references import Choice
+
+__all__ = ["FAMILIES", "Job", "Method", "MethodInfo", "Outcome", "State"]
+
+State = Literal["ready", "needs weights", "needs checkout", "needs package"]
+
+FAMILIES = ("Interpolation", "GAN-based", "Regression", "Reference-based", "Diffusion-based", "RASR", "Other")
+"""Groups of rows, as in the paper's Table I."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodInfo:
+    """What a method says about itself."""
+
+    name: str
+    family: str
+    summary: str
+    uses_reference: bool
+    needs_reference: bool = False
+    """Whether it cannot run without one; it then has no row for the policy ``none``."""
+    state: State = "ready"
+    todo: str = ""
+    """What to do when the state is not ready."""
+    licence: str = ""
+    remark: str = ""
+    """Why this is not yet the method its name promises ("untrained", "no reference adapter"); shown beside the name
+    wherever it appears, and such rows are never ranked."""
+    whole: bool = False
+    """Whether it must be given all pictures at once even when only some are missing."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Everything that determines the result besides the input; finished pictures are kept as long as it is the same."""
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return f"{self.name} ({self.remark})" if self.remark else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to restore."""
+
+    name: str
+    low: Path
+    output: Path
+    """PNG to write."""
+    width: int
+    height: int
+    """Size the output must have."""
+    scale: int
+    references: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job."""
+
+    name: str
+    seconds: float = 0.0
+    memory: int = 0
+    """Peak resident bytes while it ran (plus peak GPU bytes, where there is one); 0 when not measured."""
+    error: str = ""
+
+
+class Method(Protocol):
+    """A way to restore pictures."""
+
+    @property
+    def info(self) -> MethodInfo:
+        """What this method is, and whether it can run here."""
+        ...
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
+        """Restore all jobs, in any order, yielding each as it is done; ``folder`` is for working files and logs.
+
+        A job that fails is yielded with its error. Raises RasrError when nothing can be run at all.
+        """
+        ...

@@ -1,0 +1,239 @@
+"""Methods run from a checkout of their official code, as a process of its own with a time limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from rasr.errors import MethodError
+from rasr.evaluation.method import Job, MethodInfo, Outcome, State
+from rasr.evaluation.methods.outputs import collect
+from rasr.evaluation.methods.profile import Profile
+from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
+
+__all__ = ["CommandMethod"]
+
+
+class CommandMethod:
+    """A profile with the checkout to run it in.
+
+    The checkout is given, or named by the environment variable ``RASR_CHECKOUT_NAME``; its Python is
+    ``RASR_PYTHON_NAME``, else ``.venv/bin/python`` inside it, else ``python3``.
+    """
+
+    def __init__(self, profile: Profile, checkout: Path | None = None, seconds: float | None = None) -> None:
+        self._profile = profile
+        named = os.environ.get(self._variable("CHECKOUT"))
+        self._checkout = (checkout or (Path(named) if named else None)) and Path(checkout or str(named)).resolve()
+        self._seconds = seconds or profile.seconds
+
+    def _variable(self, kind: str) -> str:
+        return f"RASR_{kind}_{self._profile.name.upper().replace('-', '_')}"
+
+    @cached_property
+    def info(self) -> MethodInfo:
+        """The profile's facts, and whether its checkout and weights are there."""
+        state, todo = self._state()
+        profile = self._profile
+        return MethodInfo(
+            profile.name,
+            profile.family,
+            f"{profile.title}: {profile.summary}",
+            profile.uses_reference,
+            needs_reference=profile.needs_reference,
+            state=state,
+            todo=todo,
+            licence=profile.licence,
+            settings={"profile": profile.model_dump(mode="json"), "commit": _commit(self._checkout)},
+        )
+
+    def _state(self) -> tuple[State, str]:
+        profile = self._profile
+        how = (
+            f"{profile.setup} Then name its folder: --checkout {profile.name}=DIR, or {self._variable('CHECKOUT')}=DIR."
+        )
+        if self._checkout is None:
+            return "needs checkout", f"git clone {profile.repository} and set it up. {how}"
+        if not (self._checkout / profile.entry).is_file():
+            return "needs checkout", f"{self._checkout} has no {profile.entry}. git clone {profile.repository}. {how}"
+        missing = [name for name in profile.weights if not (self._checkout / name).exists()]
+        if missing:
+            return "needs weights", f"{self._checkout / missing[0]} is missing. {profile.setup}"
+        return "ready", ""
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
+        """Write inputs, references and files, run the command once for all pictures, and take its outputs.
+
+        Raises MethodError when the checkout or its weights are missing, when the command fails without any output, and
+        when the time limit passes; what the command had finished by then is kept.
+        """
+        if self.info.state != "ready" or self._checkout is None:
+            raise MethodError(f"{self._profile.title} cannot run: {self.info.todo}")
+        workplace = _Workplace(self._profile, self._checkout, folder.resolve(), self._variable("PYTHON"))
+        numbered = {f"{number:06d}": job for number, job in enumerate(jobs)}
+        workplace.prepare(numbered)
+        limit = self._profile.start_seconds + self._seconds * len(jobs)
+        ended = _execute(workplace.command(), self._checkout, folder / "log.txt", limit)
+        finished = {number: workplace.output(number, job) for number, job in numbered.items()}
+        failure = ended.failure(self._profile.title, folder / "log.txt")
+        if failure and not any(finished.values()):
+            raise MethodError(failure)
+        each = ended.seconds / max(1, sum(path is not None for path in finished.values()))
+        for number, job in numbered.items():
+            path = finished[number]
+            if path is None and failure:
+                yield Outcome(job.name, error=failure)
+            else:
+                yield collect(job, path, each, ended.memory)
+
+
+class _Workplace:
+    """The folders and files one run of a command sees."""
+
+    def __init__(self, profile: Profile, checkout: Path, folder: Path, python_variable: str) -> None:
+        self._profile = profile
+        python = os.environ.get(python_variable)
+        own = checkout / ".venv" / "bin" / "python"
+        self._places = {
+            "python": python or (str(own) if own.exists() else "python3"),
+            "checkout": str(checkout),
+            "work": str(folder),
+            "inputs": str(folder / profile.inputs),
+            "references": str(folder / profile.references),
+            "outputs": str(folder / profile.outputs),
+            "seed": "0",
+        }
+
+    def prepare(self, jobs: Mapping[str, Job]) -> None:
+        """Start from an empty folder, so that nothing of an earlier run can be taken for an output of this one."""
+        shutil.rmtree(self._places["work"], ignore_errors=True)
+        for name in ("inputs", "references", "outputs"):
+            Path(self._places[name]).mkdir(parents=True)
+        for number, job in jobs.items():
+            stale = self.output(number, job)
+            if stale is not None:
+                stale.unlink()
+            self._write(job, number)
+        self._places["scale"] = str(next(iter(jobs.values())).scale)
+        for file in self._profile.file:
+            lines = [self._fill(file.line, number, job) for number, job in jobs.items()]
+            text = self._fill(file.text) if file.text else "\n".join(lines) + "\n"
+            path = Path(self._places["work"]) / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        names = {number: job.name for number, job in jobs.items()}
+        (Path(self._places["work"]) / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+
+    def command(self) -> list[str]:
+        """The command with its placeholders filled in."""
+        return [self._fill(part) for part in self._profile.command]
+
+    def output(self, number: str, job: Job) -> Path | None:
+        """The output picture that is there, if any."""
+        places = [Path(self._fill(pattern, number, job)) for pattern in self._profile.output]
+        return next((place for place in places if place.is_file()), None)
+
+    def _write(self, job: Job, number: str) -> None:
+        picture = read_picture(job.low)
+        pixels = picture.pixels
+        if self._profile.input == "upsampled":
+            pixels = np.clip(resize(pixels, (job.width, job.height)), 0.0, 1.0)
+        place = Path(self._places["inputs"]) / self._fill(self._profile.input_name, number, job)
+        write_picture(Picture(pixels), _with_folder(place), format="PNG", bits=8, overwrite=True)
+        for rank, choice in enumerate(job.references if self._profile.uses_reference else (), 1):
+            reference = read_picture(choice.path).pixels
+            if self._profile.reference_fit:
+                reference = _fit(reference, job.width, job.height)
+            place = Path(self._places["references"]) / self._fill(self._profile.reference_name, number, job, rank)
+            write_picture(Picture(reference), _with_folder(place), format="PNG", bits=8, overwrite=True)
+
+    def _fill(self, text: str, number: str = "", job: Job | None = None, rank: int = 1) -> str:
+        values = self._places | {"name": number, "rank": str(rank)}
+        if job is not None:
+            values |= {"width": str(job.width), "height": str(job.height), "scale": str(job.scale)}
+        for name, value in values.items():
+            text = text.replace("{" + name + "}", value)
+        return text
+
+
+def _with_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _fit(pixels: FloatImage, width: int, height: int) -> FloatImage:
+    """The largest centred part with the output's aspect, resized to the output's size."""
+    have_height, have_width = pixels.shape[:2]
+    factor = min(have_width / width, have_height / height)
+    part_width, part_height = width * factor, height * factor
+    left, top = (have_width - part_width) / 2, (have_height - part_height) / 2
+    resized = resize(pixels, (width, height), box=(left, top, left + part_width, top + part_height))
+    return np.clip(resized, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    code: int
+    seconds: float
+    memory: int
+    limit: float | None = None
+
+    def failure(self, title: str, log: Path) -> str:
+        if self.limit is not None:
+            return f"{title} was stopped after its time limit of {self.limit:.0f} s; raise it with --time-limit."
+        if self.code:
+            tail = " | ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
+            return f"{title} ended with exit code {self.code}. Its last words ({log}): {tail or 'none'}"
+        return ""
+
+
+def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> _Ended:
+    """Run to the end or the limit; then the whole process group is killed, so that no worker is left behind."""
+    begun = time.monotonic()
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                command, cwd=checkout, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        except OSError as error:
+            raise MethodError(f"{command[0]} cannot be started: {error.strerror}.") from error
+        late = False
+        try:
+            while True:
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    break
+                if not late and time.monotonic() - begun > limit:
+                    late = True
+                    os.killpg(process.pid, signal.SIGKILL)
+                time.sleep(0.05)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    process.returncode = os.waitstatus_to_exitcode(status)  # Popen must not wait for it again
+    seconds = time.monotonic() - begun
+    return _Ended(process.returncode, seconds, usage.ru_maxrss * 1024, limit if late else None)
+
+
+def _commit(checkout: Path | None) -> str:
+    """The checkout's commit, so that results of another version are not taken for this one's; empty outside git."""
+    if checkout is None:
+        return ""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip()
