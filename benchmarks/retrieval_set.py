@@ -1,7 +1,7 @@
 """The photos, degraded queries and cached embeddings that the retrieval benchmarks share.
 
-A photo set is a folder with ``manifest.csv`` (columns id, category, split) and ``SPLIT/CATEGORY/ID.*`` below it. Queries
-are made from every photo; the photo itself is always left out of the gallery when its own query is answered.
+A photo set is a folder with ``manifest.csv`` (columns id, category, split) and ``SPLIT/CATEGORY/ID.*`` below it.
+Queries are made from every photo; the photo itself is left out of the gallery when its own query is answered.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def query(photo: Photo, kind: str, seed: int) -> FloatImage:
         return pixels
     height, width = pixels.shape[:2]
     if kind == "crop":
-        top, left = (height - 512) // 2, (width - 512) // 2
-        return degrade(pixels[top : top + 512, left : left + 512], seed=seed, name=photo.id)[0]
+        side = min(512, height // 4 * 4, width // 4 * 4)
+        top, left = (height - side) // 2, (width - side) // 2
+        return degrade(pixels[top : top + side, left : left + side], seed=seed, name=photo.id)[0]
     shrink = 1024 / max(height, width)
     small = resize(pixels, (round(width * shrink), round(height * shrink)), filter="lanczos").clip(0, 1)
     preset = "light" if kind == "light" else "realesrgan"

@@ -1,0 +1,160 @@
+"""Calibrate the retrieval policy for an encoder: thresholds by gallery size, margin, and what they cost.
+
+    python benchmarks/retrieval_calibrate.py --encoder effnet-lite0 [--photos DIR] [--write FILE.toml]
+
+Queries are degraded photos (kinds crop, whole and light of retrieval_set.py, in equal parts); the gallery is the rest
+of the set, without the query's own photo. A query is *out of the gallery* when every photo of its own and of related
+categories has been removed: whatever is found then is unrelated. Thresholds are set so that 1 in 10 such queries finds
+a photo above them, for random galleries of several sizes. ``sure`` is passed by 1 in 100, in the largest gallery. The
+margin is what all but 1 in 100 correct matches have. Without --write nothing is stored. A FILE named calibration.toml
+in RASR's home folder (RASR_HOME, or ~/.cache/rasr) is used by rasr in place of the shipped figures.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.gallery.encoders import load_encoder
+from retrieval_set import Photo, arguments, embeddings, machine, photos, query
+
+QUERY_KINDS = ("crop", "whole", "light")
+SIZES = (1, 3, 10, 30, 100)
+FALSE_ACCEPTS = (0.01, 0.02, 0.05, 0.10, 0.20)
+TARGET, SURE, LOST = 0.10, 0.01, 0.01
+RELATED = """
+beach coast-cliff lake-wetland mountain-lake mountain-valley snow-mountain river-stream sunset-water water-surface \
+winter-snow-ice canyon-rock desert-dune field-grassland forest night-sky
+architecture-historic architecture-modern bridge-pier city-skyline street
+bird cat dog insect mammal marine-life reptile-amphibian
+flower flower-daisy-sunflower flower-lotus leaf-foliage forest field-grassland
+texture-stone wood canyon-rock
+"""
+"""Categories that may well show the same things, one group a line, for the photo set this was written for."""
+
+
+def related(categories: list[str]) -> NDArray[np.bool_]:
+    """(N, N): whether two photos' categories are the same or of one group of :data:`RELATED`."""
+    groups = [set(line.split()) for line in RELATED.strip().splitlines()]
+    return np.array([[a == b or any({a, b} <= group for group in groups) for b in categories] for a in categories])
+
+
+class Scores:
+    """Similarities of the queries of one kind to all photos, and the best of them under a condition."""
+
+    def __init__(self, queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> None:
+        self.all = queries @ gallery.T
+        np.fill_diagonal(self.all, -np.inf)
+
+    def best(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Highest score and its photo for every query, among the photos allowed to it."""
+        scores = np.where(allowed, self.all, -np.inf)
+        return scores.max(axis=1), scores.argmax(axis=1)
+
+    def best_of(self, size: int, allowed: NDArray[np.bool_], draws: int = 10) -> NDArray[np.float32]:
+        """Highest scores over random galleries of ``size`` allowed photos, all draws in one array."""
+        random = np.random.default_rng(size)
+        drawn = []
+        for row, mask in zip(self.all, allowed, strict=True):
+            candidates = row[mask & np.isfinite(row)]
+            drawn += [random.choice(candidates, min(size, candidates.size), replace=False).max() for _ in range(draws)]
+        return np.array(drawn, np.float32)
+
+    def above_median(self) -> NDArray[np.float32]:
+        """(N,): how far every query's best photo stands above the median of its scores."""
+        scores = np.where(np.isfinite(self.all), self.all, np.nan)
+        margin: NDArray[np.float32] = np.nanmax(scores, axis=1) - np.nanmedian(scores, axis=1)
+        return margin
+
+
+def main() -> None:
+    """Measure, print the table, and store it when asked."""
+    parser = arguments(__doc__)
+    parser.add_argument("--write", type=Path, help="calibration.toml to put the figures into")
+    options = parser.parse_args()
+    encoder = load_encoder(options.encoder)
+    everything = photos(options.photos)
+    categories = [photo.category for photo in everything]
+    same = np.array([[a == b for b in categories] for a in categories])
+    unrelated = ~related(categories)
+
+    def kind_of(kind: str) -> NDArray[np.float32]:
+        def pixels(photo: Photo):  # noqa: ANN202
+            return query(photo, kind, 0)
+
+        return embeddings(encoder, kind if kind == "clean" else f"{kind}-0", everything, pixels, options.cache)
+
+    gallery = kind_of("clean")
+    kinds = {kind: Scores(kind_of(kind), gallery) for kind in ("clean", *QUERY_KINDS)}
+    degraded = [kinds[kind] for kind in QUERY_KINDS]
+
+    largest = int(np.median(unrelated.sum(axis=1)))
+    by_size = {size: np.concatenate([s.best_of(size, unrelated) for s in degraded]) for size in (*SIZES, largest)}
+    thresholds = [(size, float(np.quantile(best, 1 - TARGET))) for size, best in by_size.items()]
+    sure = float(np.quantile(by_size[largest], 1 - SURE))
+    correct = np.concatenate([same[np.arange(len(same)), s.best(~np.eye(len(same), dtype=bool))[1]] for s in degraded])
+    best = np.concatenate([s.best(np.ones_like(same))[0] for s in degraded])
+    margins = np.concatenate([s.above_median() for s in degraded])
+    margin = float(np.quantile(margins[correct], LOST))
+
+    print(f"{encoder.fingerprint}\n{len(everything)} photos, {len(set(categories))} categories; {machine()}")
+    print("threshold by gallery size: " + ", ".join(f"{size}: {value:.3f}" for size, value in thresholds))
+    print(f"sure {sure:.3f}, margin {margin:.3f}")
+    curve = []
+    for rate in FALSE_ACCEPTS:
+        at = float(np.quantile(by_size[largest], 1 - rate))
+        curve.append(
+            {"false_accept": rate, "threshold": round(at, 3), "accept": round(float((best[correct] >= at).mean()), 3)}
+        )
+        print(f"false accepts {rate:.2f}: threshold {at:.3f}, correct matches accepted {curve[-1]['accept']:.3f}")
+    full = thresholds[-1][1]
+    for kind, scores in kinds.items():
+        top, where = scores.best(np.ones_like(same))
+        right = same[np.arange(len(same)), where]
+        likely = ~unrelated[np.arange(len(same)), where]
+        gone = scores.best(~same)[0]
+        far = scores.best(unrelated)[0]
+        print(
+            f"{kind:6} P@1 {right.mean():.3f}, related@1 {likely.mean():.3f}; accepted at {full:.3f}: "
+            f"correct {(top[right] >= full).mean():.2f}, related {(top[likely] >= full).mean():.2f}, "
+            f"own category removed {(gone >= full).mean():.2f}, related removed {(far >= full).mean():.2f}"
+        )
+    if options.write:
+        table = {
+            "fingerprint": encoder.fingerprint,
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "photos": len(everything),
+            "thresholds": [[size, round(value, 3)] for size, value in thresholds],
+            "margin": round(margin, 3),
+            "sure": round(sure, 3),
+            "curve": curve,
+        }
+        store(options.write, encoder.name, table)
+
+
+def store(path: Path, name: str, table: dict[str, object]) -> None:
+    """Put one encoder's figures into the file, leaving the others."""
+    tables = tomllib.loads(path.read_text()) if path.exists() else {}
+    tables[name] = table
+    lines = ["# Written by benchmarks/retrieval_calibrate.py; what the figures mean is in docs/retrieval.md."]
+    for encoder, figures in sorted(tables.items()):
+        lines += ["", f'["{encoder}"]' if ":" in encoder else f"[{encoder}]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in figures.items()]
+    path.write_text("\n".join(lines) + "\n")
+    print(f"written to {path}")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+if __name__ == "__main__":
+    main()
