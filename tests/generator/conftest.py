@@ -25,7 +25,7 @@ SD21_UNET: dict[str, Any] = {
     "sample_size": 64,
 }
 """Stable Diffusion 2.1-base, as its unet/config.json."""
-NARROW = {"block_out_channels": [16, 32, 32, 32], "attention_head_dim": [2, 4, 4, 4], "norm_num_groups": 8}
+NARROW = {"block_out_channels": [16, 32, 48, 48], "attention_head_dim": [2, 4, 6, 6], "norm_num_groups": 8}
 
 
 def small(control: str = "attention", **changes: Any) -> ModelConfig:
@@ -68,6 +68,16 @@ def guided(control: ReferenceConfig) -> RefDSR:
     model = build_model(small())
     model.attach_reference(control)
     return awaken(model)
+
+
+@pytest.fixture(scope="session")
+def sd21_unet() -> dict[str, Any]:
+    return SD21_UNET
+
+
+@pytest.fixture(scope="session")
+def narrow_sd21_unet() -> dict[str, Any]:
+    return SD21_UNET | NARROW | {"cross_attention_dim": 24}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +73,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         program = sum(member.file_size for member in members if member.filename.endswith(".pkl"))
         if any(member.compress_type != zipfile.ZIP_STORED for member in members) or program > MAX_PROGRAM:
             raise WeightsCorrupt(f"{path} is not an ordinary checkpoint (compressed, or with an oversized pickle).")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: what is not understood raises below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except zipfile.BadZipFile as error:
         raise WeightsCorrupt(f"{path} is truncated or not a torch checkpoint. Get it again.") from error
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError) as error:

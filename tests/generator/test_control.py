@@ -1,0 +1,134 @@
+"""The tied ControlNet: shared tensors, which residual goes where, and trainable counts by structure."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+
+from rasr.generator.config import ReferenceConfig
+from rasr.generator.control import ControlBranch, first_guided_residual
+from rasr.generator.encoder_half import own_parameters
+
+
+@pytest.fixture(scope="module")
+def unet(narrow_sd21_unet: dict[str, Any]) -> Any:
+    """SD 2.1's UNet with narrow layers: the same blocks, residuals and names."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(**narrow_sd21_unet).eval()
+
+
+def test_the_branchs_frozen_weights_are_the_unets_own_tensors(unet: Any) -> None:
+    branch = ControlBranch(unet, 4, ReferenceConfig())
+    addresses = {parameter.data_ptr() for parameter in unet.parameters()}
+    own = own_parameters(branch, unet)
+    frozen = [name for name, p in branch.named_parameters() if name not in own]
+    copied = ControlNetModel.from_unet(unet, conditioning_channels=4, conditioning_embedding_out_channels=(16,))
+    assert len(frozen) == len(list(copied.parameters())) - 2 * 13 - 2 * 2  # zero convolutions, condition embedding
+    for name in frozen:
+        assert branch.get_parameter(name).data_ptr() in addresses
+    assert not any(parameter.is_meta for parameter in branch.parameters())
+
+
+def test_lora_sits_in_the_down_blocks_only_and_reaches_101_layers(unet: Any) -> None:
+    own = own_parameters(ControlBranch(unet, 4, ReferenceConfig()), unet)
+    lora = {name.split(".lora_")[0] for name in own if ".lora_" in name}
+    assert len(lora) == 101
+    assert all(name.startswith("control.down_blocks.") for name in lora)
+
+
+@torch.no_grad()
+def test_tying_gives_what_a_copied_controlnet_gives(unet: Any) -> None:
+    branch = ControlBranch(unet, 4, ReferenceConfig(lora_rank=0, blocks=4))
+    copied = ControlNetModel.from_unet(unet, conditioning_channels=4, conditioning_embedding_out_channels=(16,)).eval()
+    torch.manual_seed(3)
+    for name, parameter in own_parameters(branch, unet).items():
+        parameter.copy_(torch.randn_like(parameter))
+        copied.get_parameter(name.removeprefix("control.")).copy_(parameter)
+    inputs = torch.randn(1, 4, 16, 16), 7, torch.randn(1, 5, 24), torch.randn(1, 4, 16, 16)
+    ours, theirs = branch.control(*inputs, return_dict=False), copied(*inputs, return_dict=False)
+    for mine, its in zip((*ours[0], ours[1]), (*theirs[0], theirs[1]), strict=True):
+        assert torch.equal(mine, its)
+
+
+@torch.no_grad()
+def test_each_residual_reaches_the_decoder_block_it_should(unet: Any) -> None:
+    """Of SD's twelve: 9-11 change what up block 0 gives, 6-8 only from block 1 on, 3-5 from 2, 0-2 from 3."""
+    sample, context = torch.randn(1, 4, 16, 16), torch.randn(1, 5, 24)
+    shapes = [part.shape for part in _residuals(unet, sample, context)]
+    assert len(shapes) == 12
+    untouched = _up_outputs(unet, sample, context, [torch.zeros(s) for s in shapes])
+    for index in range(12):
+        residuals = [torch.full(shape, 0.5 * (number == index)) for number, shape in enumerate(shapes)]
+        changed = [
+            not torch.equal(a, b) for a, b in zip(untouched, _up_outputs(unet, sample, context, residuals), strict=True)
+        ]
+        first = 3 - index // 3
+        assert changed == [block >= first for block in range(4)], index
+
+
+@pytest.mark.parametrize(("blocks", "first"), [(1, 9), (2, 6), (3, 3), (4, 0)])
+@torch.no_grad()
+def test_residuals_of_unguided_blocks_are_zero(unet: Any, blocks: int, first: int) -> None:
+    assert first_guided_residual(unet, blocks) == first
+    branch = ControlBranch(unet, 4, ReferenceConfig(blocks=blocks))
+    for parameter in own_parameters(branch, unet).values():
+        parameter.add_(0.1)
+    sample, null = torch.randn(2, 4, 16, 16), torch.zeros(1, 5, 24)
+    with branch.guiding(unet, sample, 1, null, [torch.randn(1, 4, 16, 16)], torch.ones(2, 1)) as extra:
+        sizes = [part.abs().max() for part in extra["down_block_additional_residuals"]]
+    assert [bool(size > 0) for size in sizes] == [index >= first for index in range(12)]
+
+
+@pytest.mark.parametrize("mid", [False, True])
+@torch.no_grad()
+def test_the_middle_block_is_an_option(unet: Any, mid: bool) -> None:
+    branch = ControlBranch(unet, 4, ReferenceConfig(mid=mid))
+    for parameter in own_parameters(branch, unet).values():
+        parameter.add_(0.1)
+    sample = torch.randn(1, 4, 16, 16)
+    with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [sample], torch.ones(1, 1)) as extra:
+        assert bool(extra["mid_block_additional_residual"].abs().max() > 0) == mid
+
+
+@torch.no_grad()
+def test_both_readings_of_the_paper_differ_and_start_as_nothing(unet: Any) -> None:
+    sample, reference = torch.randn(2, 1, 4, 16, 16)
+    answers = {}
+    for reading in ("condition", "sample"):
+        torch.manual_seed(1)
+        branch = ControlBranch(unet, 4, ReferenceConfig(reading=reading))  # type: ignore[arg-type]
+        with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [reference], torch.ones(1, 1)) as extra:
+            assert all(torch.count_nonzero(part) == 0 for part in extra["down_block_additional_residuals"])
+        for name, parameter in own_parameters(branch, unet).items():
+            if "lora" not in name:
+                parameter.add_(0.1)
+        with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [reference], torch.ones(1, 1)) as extra:
+            answers[reading] = extra["mid_block_additional_residual"]
+    assert not torch.allclose(answers["condition"], answers["sample"])
+
+
+def _residuals(unet: Any, sample: torch.Tensor, context: torch.Tensor) -> list[torch.Tensor]:
+    down, _ = ControlNetModel.from_unet(unet, conditioning_channels=4, conditioning_embedding_out_channels=(16,))(
+        sample, 1, context, sample, return_dict=False
+    )
+    return list(down)
+
+
+def _up_outputs(
+    unet: Any, sample: torch.Tensor, context: torch.Tensor, residuals: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    outputs: list[torch.Tensor] = []
+    handles = [
+        block.register_forward_hook(lambda _m, _i, output: outputs.append(output.clone())) for block in unet.up_blocks
+    ]
+    unet(
+        sample,
+        1,
+        context,
+        down_block_additional_residuals=tuple(residuals),
+        mid_block_additional_residual=torch.zeros(()),
+    )
+    for handle in handles:
+        handle.remove()
+    return outputs
