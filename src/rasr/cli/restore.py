@@ -107,7 +107,7 @@ def command(
     Prints the paths of the results. A gallery photo guides only if it is a good match; the result says which did.
     """
     from rasr.generator import DEFAULT_PRESET
-    from rasr.restore import Report, Restorer, SaveOptions, plan_jobs, run_batch
+    from rasr.restore import Report, Restorer, SaveOptions, is_folder, plan_jobs, run_batch
 
     settings = _settings(options)
     limits = _limits(options["max_megapixels"])
@@ -123,7 +123,7 @@ def command(
     restorer = Restorer(preset or DEFAULT_PRESET, _open(gallery), device=device, dtype=dtype)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
 
-    several = len(jobs) > 1 or inputs[0].is_dir()
+    several = len(jobs) > 1 or is_folder(inputs[0])
     failed: list[RasrError] = []
     with _Talk(jobs, limits) as talk:
         outcomes = run_batch(

@@ -10,7 +10,7 @@ from typing import Any
 
 from rasr.restore.batch import Outcome, SaveOptions, run_batch
 from rasr.restore.colour import COLOUR_METHODS, ColourMethod, match_colour
-from rasr.restore.plan import Job, plan_jobs
+from rasr.restore.plan import Job, is_folder, plan_jobs
 from rasr.restore.query import restore_query
 from rasr.restore.report import Report, write_report
 from rasr.restore.restorer import Restorer, restore
@@ -30,6 +30,7 @@ __all__ = [
     "SaveOptions",
     "Settings",
     "TargetSize",
+    "is_folder",
     "match_colour",
     "plan_jobs",
     "restore",

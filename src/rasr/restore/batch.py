@@ -134,9 +134,10 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
 @contextmanager
 def _folder_for(file: Path) -> Iterator[None]:
     """Make the folders ``file`` needs; when the work fails, those that were made and are still empty go again."""
-    missing = [folder for folder in file.parents if not folder.exists()]
+    missing: list[Path] = []
     try:
         try:
+            missing += [folder for folder in file.parents if not folder.exists()]
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{file.parent}: the folder cannot be made ({error.strerror}).") from error

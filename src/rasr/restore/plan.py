@@ -10,7 +10,7 @@ from pathlib import Path
 from rasr.errors import PictureError, UsageError
 from rasr.images import walk_pictures
 
-__all__ = ["DEFAULT_NAME", "Job", "plan_jobs"]
+__all__ = ["DEFAULT_NAME", "Job", "is_folder", "plan_jobs"]
 
 DEFAULT_NAME = "{stem}_rasr{ext}"
 READ_ONLY = {".heic", ".heif", ".hif"}
@@ -42,9 +42,9 @@ def plan_jobs(
     Raises UsageError when ``name`` is impossible or two pictures would get one name.
     """
     folder = Path(out)
-    if not _is_folder(inputs, out):
+    if not _into_folder(inputs, out):
         return [Job(inputs[0], folder)]
-    if folder.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"} and not folder.is_dir():
+    if folder.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"} and not is_folder(folder):
         raise UsageError(f"Several pictures need a folder for the results, and {out} is named like a file.")
     jobs: dict[Path, Job] = {}
     for root in inputs:
@@ -59,13 +59,21 @@ def plan_jobs(
     return list(jobs.values())
 
 
-def _is_folder(inputs: Sequence[Path], out: str | Path) -> bool:
-    several = len(inputs) > 1 or inputs[0].is_dir()
-    return several or Path(out).is_dir() or str(out).endswith(("/", os.sep)) or not Path(out).suffix
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False, not an error, for a path the system refuses (a name too long)."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _into_folder(inputs: Sequence[Path], out: str | Path) -> bool:
+    several = len(inputs) > 1 or is_folder(inputs[0])
+    return several or is_folder(Path(out)) or str(out).endswith(("/", os.sep)) or not Path(out).suffix
 
 
 def _found(root: Path, folder: Path, name: str, format: str | None) -> list[Job]:  # noqa: A002
-    if not root.is_dir():
+    if not is_folder(root):
         return [Job(root, folder / _result_name(root, name, format))]
     results = folder.resolve()
     own = results if results.is_relative_to(root.resolve()) and results != root.resolve() else None

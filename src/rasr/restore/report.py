@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +21,7 @@ from rasr.errors import OutputError, OutputExists, RasrError
 from rasr.gallery.reference import Reference
 from rasr.images import Picture, read_picture, resize, write_bytes
 from rasr.restore.batch import Outcome
+from rasr.restore.plan import is_folder
 from rasr.restore.result import Result
 
 __all__ = ["Report", "write_report"]
@@ -53,9 +55,9 @@ class Report:
     def __init__(self, path: str | Path, *, overwrite: bool = False, expected: int = 1) -> None:
         self._path = Path(path)
         self._overwrite = overwrite
-        if self._path.exists() and not overwrite:
+        if os.path.lexists(self._path) and not overwrite:
             raise OutputExists(f"{path}: exists already. Use --overwrite to replace it, or another name.")
-        if not self._path.parent.is_dir():
+        if not is_folder(self._path.parent):
             raise OutputError(f"{path}: the folder {self._path.parent} does not exist.")
         self._limit = min(MOST_PIXELS, max(LEAST_PIXELS, PAGE_PIXELS // max(1, 2 * expected)))
         self._room = PAGE_PIXELS
