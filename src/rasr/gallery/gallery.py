@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, UsageError
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
+from rasr.gallery.index import IndexedSnapshot
 from rasr.gallery.info import GalleryInfo, summarise
 from rasr.gallery.ingest import Progress, ingest
 from rasr.gallery.integrity import VerifyReport, verify
@@ -224,8 +225,13 @@ class Gallery:
         pointer = self._store.pointer()
         loaded = self._loaded
         if loaded is None or loaded.pointer != pointer:
-            pointer, rows = self._store.read(vectors=True)
-            loaded = self._loaded = Snapshot(pointer, rows, self._store.root)
+            exact = not pointer.indexed
+            pointer, rows = self._store.read(vectors=exact)
+            if exact:
+                loaded = Snapshot(pointer, rows, self._store.root)
+            else:
+                loaded = IndexedSnapshot(pointer, rows, self._store.root, self._store.open_table(pointer))
+            self._loaded = loaded
         return loaded
 
     def _prepare(self, queries: Sequence[Queryable]) -> Queries:

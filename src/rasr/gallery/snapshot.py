@@ -18,7 +18,7 @@ from rasr.gallery.query import Query
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hit", "Snapshot"]
+__all__ = ["Hit", "Mask", "Snapshot", "matrix"]
 
 Mask = NDArray[np.bool_]
 Hit = tuple[int, float]
@@ -26,14 +26,15 @@ Hit = tuple[int, float]
 
 
 class Snapshot:
-    """Rows of a gallery at ``pointer``, and exact search over them."""
+    """Rows of a gallery at ``pointer``, with all vectors in memory: search is exact."""
 
     def __init__(self, pointer: Pointer, rows: pa.Table, root: Path | None) -> None:
         self.pointer = pointer
         self._root = root
-        self.vectors = _matrix(rows, pointer.encoder.dimension)
-        """(N, D) float32, each row of length 1."""
-        self._rows = rows.drop_columns(["vector"])
+        if "vector" in rows.column_names:
+            self._matrix = matrix(rows, pointer.encoder.dimension)
+            rows = rows.drop_columns(["vector"])
+        self._rows = rows
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -62,7 +63,7 @@ class Snapshot:
         for tag in [tags] if isinstance(tags, str) else tags or ():
             allowed &= self._tagged(tag)
         for one in exclude:
-            row = self._row_of(one)
+            row = self.row_of(one)
             if row is not None:
                 allowed[row] = False
         return allowed
@@ -75,30 +76,26 @@ class Snapshot:
         ``guard`` leaves out every row that shows the query's own picture: same bytes, perceptual hash within
         NEAR_BITS, or cosine above NEAR_COSINE.
         """
-        return self.select(query, self.scores(query.embedding), k, mask, min_score=min_score, guard=guard)
+        hits = self._select(query, self.scores(query.embedding), k, mask, guard=guard)
+        return [hit for hit in hits if min_score is None or hit[1] >= min_score]
 
     def scores(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N,) cosine similarities of all rows with a unit embedding (D,)."""
-        scores: NDArray[np.float32] = self.vectors @ embedding
+        scores: NDArray[np.float32] = self._matrix @ embedding
         return scores
 
-    def select(
-        self,
-        query: Query,
-        scores: NDArray[np.float32],
-        k: int,
-        mask: Mask,
-        *,
-        min_score: float | None = None,
-        guard: bool = False,
-    ) -> list[Hit]:
-        """As :meth:`search`, from the ``scores`` of all rows."""
+    def vectors(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(len(rows), D) stored unit vectors."""
+        return self._matrix[rows]
+
+    def _select(self, query: Query, scores: NDArray[np.float32], k: int, mask: Mask, *, guard: bool) -> list[Hit]:
+        """The best ``k`` rows of ``mask`` by ``scores`` (N,), which only need to be right to 1e-5."""
         allowed = mask
         if guard:
-            allowed = allowed & (scores <= NEAR_COSINE)
+            allowed = mask & (scores <= NEAR_COSINE)
             if query.phash is not None:
                 allowed &= hamming(self._phashes, query.phash) > NEAR_BITS
-            if query.photo is not None and (row := self._row_of(query.photo)) is not None:
+            if query.photo is not None and (row := self.row_of(query.photo)) is not None:
                 allowed[row] = False
         if allowed.all():
             rows, found = None, scores
@@ -112,11 +109,10 @@ class Snapshot:
         worst = np.partition(found, -k)[-k] if k < len(found) else found.min()
         near = np.flatnonzero(found >= worst - 1e-5)
         rows = near if rows is None else rows[near]
-        exact = self.vectors[rows].astype(np.float64) @ query.embedding.astype(np.float64)
+        exact = self.vectors(rows).astype(np.float64) @ query.embedding.astype(np.float64)
         paths = self._rows.column("path").take(rows).to_pylist()
         order = sorted(range(len(rows)), key=lambda i: (-exact[i], paths[i]))[:k]
-        hits = [(int(rows[i]), float(np.clip(exact[i], -1.0, 1.0))) for i in order]
-        return [hit for hit in hits if min_score is None or hit[1] >= min_score]
+        return [(int(rows[i]), float(np.clip(exact[i], -1.0, 1.0))) for i in order]
 
     @cached_property
     def _phashes(self) -> NDArray[np.uint64]:
@@ -128,13 +124,18 @@ class Snapshot:
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
 
     @cached_property
+    def _rows_by_id(self) -> dict[str, int]:
+        return {photo: row for row, photo in enumerate(self._rows.column("id").to_pylist())}
+
+    @cached_property
     def _row_by_key(self) -> dict[str | Path, int]:
-        keys: dict[str | Path, int] = {photo: row for row, photo in enumerate(self._rows.column("id").to_pylist())}
+        keys: dict[str | Path, int] = dict(self._rows_by_id.items())
         for row, path in enumerate(self._rows.column("path").to_pylist()):
             keys[Path(path) if self._root is None else self._root / path] = row
         return keys
 
-    def _row_of(self, key: str | Path) -> int | None:
+    def row_of(self, key: str | Path) -> int | None:
+        """Row of a photo given by content hash or path."""
         row = self._row_by_key.get(key)
         return row if row is not None else self._row_by_key.get(Path(key).expanduser().resolve())
 
@@ -152,11 +153,12 @@ class Snapshot:
         return values
 
 
-def _matrix(rows: pa.Table, dimension: int) -> NDArray[np.float32]:
+def matrix(rows: pa.Table, dimension: int) -> NDArray[np.float32]:
+    """The ``vector`` column as (N, D) float32."""
     chunks = rows.column("vector").chunks
-    matrix = np.empty((rows.num_rows, dimension), np.float32)
+    vectors = np.empty((rows.num_rows, dimension), np.float32)
     start = 0
     for chunk in chunks:
-        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+        vectors[start : start + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
         start += len(chunk)
-    return matrix
+    return vectors

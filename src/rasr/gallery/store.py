@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryBusy, GalleryCorrupt, GalleryError, GalleryNotFound
+from rasr.gallery import index
 from rasr.gallery.photo import METADATA, schema
 from rasr.gallery.pointer import (
     EncoderId,
@@ -253,14 +254,15 @@ class Writer:
                 table.add(add)
             self._publish(pointer, table, indexed=pointer.indexed)
         commits = sum(name.endswith(".manifest") for name in self.pointer.files)
-        if commits > COMPACT_COMMITS + self.pointer.photos // 1000:
+        needs_index = not self.pointer.indexed and self.pointer.photos >= index.INDEX_FROM
+        if needs_index or commits > COMPACT_COMMITS + self.pointer.photos // 250:
             self.compact()
         return self.pointer
 
-    def compact(self, index: Callable[[Any], int] | None = None) -> Pointer:
+    def compact(self, *, force_index: bool = False) -> Pointer:
         """Rewrite all photos into a fresh table of one file, leaving out what was removed.
 
-        ``index`` may build an index on the new table and returns the number of rows it covers.
+        A large gallery (:data:`rasr.gallery.index.INDEX_FROM`), or any with ``force_index``, also gets an index.
         """
         with _reported(self.store.folder):
             old = self.store.open_table(self.pointer)
@@ -268,7 +270,8 @@ class Writer:
                 return self.pointer
             pointer = self.pointer.moved_on(generation=self.pointer.generation + 1, files={})
             table = _create(self.store.folder, pointer.table, old.search().to_batches(batch_size=8192))
-            indexed = index(table) if index is not None else 0
+            large = force_index or pointer.photos >= index.INDEX_FROM
+            indexed = index.build_index(table, pointer.encoder.dimension) if large else 0
             self._publish(pointer, table, indexed=indexed)
             os.utime(old_folder := self.store.folder / f"{old.name}.lance")
             sync_folder(old_folder)
@@ -340,7 +343,7 @@ def _gallery_of(path: Path) -> Path:
 
 def _import_lancedb() -> Any:  # noqa: ANN401
     # Read once, when lancedb is first imported; its warnings speak of tables that are about to be created.
-    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCEDB_LOG", "error")
     import lancedb
 
     return lancedb
