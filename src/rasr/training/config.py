@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -24,6 +25,7 @@ __all__ = [
     "TrainingConfig",
     "ValidationConfig",
     "changed_keys",
+    "packaged_configs",
     "read_training_config",
 ]
 
@@ -250,12 +252,20 @@ FREE = (
 """Keys that may differ when a run is resumed: where things are, how long and how often; not what is learnt from."""
 
 
-def read_training_config(path: Path, changes: Sequence[str] = ()) -> TrainingConfig:
-    """Read a config; ``changes`` are ``table.key=value`` settings on top of it, with TOML values.
+def read_training_config(
+    source: str | Path,
+    changes: Sequence[str] = (),
+    *,
+    photos: Sequence[Path] = (),
+    validation: Sequence[Path] = (),
+) -> TrainingConfig:
+    """Read a TOML file, or one that comes with RASR by its name (:func:`packaged_configs`).
 
-    Relative paths are taken from the config's folder. Raises ConfigError naming the file and the key; an unknown key
-    comes with the nearest known one.
+    ``changes`` are ``table.key=value`` settings on top of it, with TOML values; ``photos`` and ``validation`` replace
+    data.photos and validation.photos. Paths in the file are relative to its folder. Raises ConfigError naming the file
+    and the key; an unknown key comes with the nearest known one.
     """
+    path = _locate(source)
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -264,11 +274,30 @@ def read_training_config(path: Path, changes: Sequence[str] = ()) -> TrainingCon
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
     for change in changes:
         _apply_change(tree, change)
+    for table, given in (("data", photos), ("validation", validation)):
+        if given:
+            tree.setdefault(table, {})["photos"] = [str(folder.expanduser().resolve()) for folder in given]
     try:
         config = TrainingConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}.") from error
+        raise ConfigError(f"{path}: {_explain(error)}") from error
     return _with_absolute_paths(config, path.resolve().parent)
+
+
+def packaged_configs() -> dict[str, Path]:
+    """The configurations that come with RASR, by name."""
+    folder = Path(str(files("rasr.training"))) / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _locate(source: str | Path) -> Path:
+    path = Path(source)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    packaged = packaged_configs()
+    if str(source) in packaged:
+        return packaged[str(source)]
+    raise ConfigError(f"There is no configuration '{source}'. Give a TOML file or one of: {', '.join(packaged)}.")
 
 
 def changed_keys(old: TrainingConfig, new: TrainingConfig) -> list[str]:
@@ -307,6 +336,8 @@ def _apply_change(tree: dict[str, Any], change: str) -> None:
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
+    if place == "data.photos" and first["type"] == "missing":
+        return "data.photos is not set. Name a folder of photos: --photos FOLDER"
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
         return f"{place}: {message}" if place else message
@@ -325,28 +356,24 @@ def _fields_at(table: type[BaseModel], place: Sequence[str]) -> list[str]:
 
 
 def _with_absolute_paths(config: TrainingConfig, folder: Path) -> TrainingConfig:
-    def absolute(path: Path) -> Path:
-        return (folder / path.expanduser()).resolve()
+    def absolute(place: str | Path) -> Path:
+        return (folder / Path(place).expanduser()).resolve()
 
-    data = config.data.model_copy(update={"photos": tuple(absolute(path) for path in config.data.photos)})
-    validation = config.validation.model_copy(
-        update={"photos": tuple(absolute(path) for path in config.validation.photos)}
-    )
+    def file_or_name(place: str) -> str:
+        """Weights may also be hub ids and presets names; those stay."""
+        is_file = place.endswith((".safetensors", ".pth", ".pkl", ".toml")) or place.startswith((".", "~"))
+        return str(absolute(place)) if is_file else place
+
     gallery = config.references.gallery
-    references = config.references.model_copy(update={"gallery": absolute(gallery) if gallery else None})
-    weights = {
-        part: str(absolute(Path(place)))
-        if place.endswith((".safetensors", ".pth", ".pkl")) or place.startswith((".", "~"))
-        else place
-        for part, place in config.model.weights.items()
+    changes: dict[str, dict[str, Any]] = {
+        "data": {"photos": tuple(map(absolute, config.data.photos))},
+        "validation": {"photos": tuple(map(absolute, config.validation.photos))},
+        "references": {"gallery": absolute(gallery) if gallery else None},
+        "model": {
+            "preset": file_or_name(config.model.preset),
+            "weights": {part: file_or_name(place) for part, place in config.model.weights.items()},
+        },
+        "loss": {"files": {name: str(absolute(place)) for name, place in config.loss.files.items()}},
     }
-    files = {name: str(absolute(Path(place))) for name, place in config.loss.files.items()}
-    return config.model_copy(
-        update={
-            "data": data,
-            "validation": validation,
-            "references": references,
-            "model": config.model.model_copy(update={"weights": weights}),
-            "loss": config.loss.model_copy(update={"files": files}),
-        }
-    )
+    tables = {name: getattr(config, name).model_copy(update=change) for name, change in changes.items()}
+    return config.model_copy(update=tables)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,13 +167,12 @@ class Trainer:
                 if f"judge.buffer.{name}" in found.tensors:
                     buffer.copy_(found.tensors[f"judge.buffer.{name}"])
         for name in self._averaged.values:
-            self._averaged.values[name] = found.tensors[f"average.{name}"].to(self._accelerator.device)
+            self._averaged.values[name] = found.tensors[f"average.{name}"].clone().to(self._accelerator.device)
         return found.step
 
     def _train(self, first: int, seconds: float, interruption: Interruption, max_minutes: float | None) -> Outcome:
         config, accelerator = self.config, self._accelerator
         loop = config.loop
-        record = Record(self.folder, first_step=first) if self._prepare_folder() else None
         stream = BatchStream(
             self._material.maker,
             first_step=first,
@@ -186,32 +186,41 @@ class Trainer:
         )
         batches = iter(stream)
         tally, started = Tally(), time.monotonic()
-        step, saved, stopped = first, first if first else -1, ""
-        while step < loop.steps and not stopped:
-            rate = self._one_step(step, batches, tally)
-            step += 1
-            spent = time.monotonic() - started
-            stopped = self._stop(interruption, max_minutes is not None and spent > 60 * max_minutes)
-            last = step == loop.steps or bool(stopped)
-            if step % loop.log_every == 0 or last:
-                values = tally.take(accelerator, waited=stream.take_waited(), samples=loop.batch)
-                values |= {"lr": rate, "seconds": seconds + spent}
-                if record:
-                    record.log(step, values)
+        step, stopped = first, ""
+        with self._recording(first) as record:
+            while step < loop.steps and not stopped:
+                rate = self._one_step(step, batches, tally)
+                step += 1
+                spent = time.monotonic() - started
+                stopped = self._stop(interruption, max_minutes is not None and spent > 60 * max_minutes)
+                last = step == loop.steps or bool(stopped)
+                values: dict[str, float] = {}
+                if step % loop.log_every == 0 or last:
+                    values = tally.take(accelerator, waited=stream.take_waited(), samples=loop.batch)
+                    values |= {"lr": rate, "seconds": seconds + spent}
+                    if record:
+                        record.log(step, values)
                 self._on_step(step, values)
-            else:
-                self._on_step(step, {})
-            if self._material.validation and (step % config.validation.every == 0 or step == loop.steps):
-                self._validate(step, record)
-            if step % loop.checkpoint_every == 0 or last:
-                self._save(step, seconds + time.monotonic() - started)
-                saved = step
-        if saved < 0:
-            self._save(step, seconds)
-        if record:
-            record.close()
+                if step % config.validation.every == 0 or step == loop.steps:
+                    self._validate(step, record)
+                if step % loop.checkpoint_every == 0 or last:
+                    self._save(step, seconds + time.monotonic() - started)
+            if step == first:  # nothing was left to do: make sure that the exported weights are there
+                self._save(step, seconds)
         accelerator.wait_for_everyone()
         return Outcome(step, loop.steps, stopped, self._exported)
+
+    @contextmanager
+    def _recording(self, first: int) -> Iterator[Record | None]:
+        """The run's folder and its record, in the process that writes."""
+        if not self._main:
+            yield None
+            return
+        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+        content = self.config.model_dump_json(indent=1) + "\n"
+        write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
+        with closing(Record(self.folder, first_step=first)) as record:
+            yield record
 
     def _one_step(self, step: int, batches: Any, tally: Tally) -> float:  # noqa: ANN401
         config, accelerator, objective = self.config, self._accelerator, self._objective
@@ -287,17 +296,9 @@ class Trainer:
             self._named.add(sentence)
             self._say(f"skipped: {sentence}")
 
-    def _prepare_folder(self) -> bool:
-        """True in the process that writes."""
-        if self._main:
-            (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-            content = self.config.model_dump_json(indent=1) + "\n"
-            write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
-        return self._main
-
     def _validate(self, step: int, record: Record | None) -> None:
         validation = self._material.validation
-        if self._main and validation and record:
+        if validation and record:
             self._averaged.swap(self._parameters)
             self._model.train(False)
             perceptual = self._objective.perceptual

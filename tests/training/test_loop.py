@@ -1,0 +1,279 @@
+"""The loop: resumed runs, averaged weights, limits, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from standin import TinyModel, tiny_config
+from torch import Tensor
+
+from rasr.errors import ConfigError, OutputError, PictureError, TrainingDiverged, UsageError
+from rasr.training.batch import TrainingBatch
+from rasr.training.checkpoint import latest_checkpoint
+from rasr.training.config import OptimizerConfig, TrainingConfig
+from rasr.training.loop import Outcome, Trainer
+from rasr.training.optimization import AveragedWeights, learning_rate
+
+
+def train(config: TrainingConfig, folder: Path, *, model: Any = None, resume: bool = False, **options: Any) -> Outcome:
+    minutes = options.pop("max_minutes", None)
+    trainer = Trainer(config, folder, model=model or TinyModel(), **options)
+    return trainer.run(resume=resume, max_minutes=minutes)
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    found, damaged = latest_checkpoint(folder / "checkpoints")
+    assert found
+    assert not damaged
+    return {name: value.clone() for name, value in found.tensors.items()}  # they are mapped from the file
+
+
+def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_it_promises(tmp_path: Path, photos: Path) -> None:
+    said: list[str] = []
+    config = tiny_config(
+        photos, validation__photos=[str(photos)], validation__crop=64, validation__every=6, validation__count=2
+    )
+    outcome = train(config, tmp_path, say=said.append)
+    assert (outcome.step, outcome.stopped) == (12, "")
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-00000008.safetensors",
+        "step-00000012.safetensors",
+    ]
+    assert json.loads((tmp_path / "config.json").read_text())["name"] == "tiny"
+    assert any(tmp_path.joinpath("tensorboard").iterdir())
+    with Image.open(tmp_path / "samples" / "step-00000012.png") as grid:
+        assert grid.size == (5 * 64, 2 * 64)
+    logged = [row for row in rows(tmp_path) if row["loss"]]
+    assert [int(row["step"]) for row in logged] == list(range(1, 13))
+    assert all(0 <= float(row["data_wait"]) <= 1 for row in logged)
+    validated = [row for row in rows(tmp_path) if row.get("val/none/psnr")]
+    assert [int(row["step"]) for row in validated] == [6, 12]
+    assert {key.split("/")[1] for key in validated[0] if key.startswith("val/")} == {
+        "none",
+        "truth",
+        "retrieved",
+        "random",
+    }
+    assert any(line.startswith("trainable: 0.00 M parameters in 6 tensors") for line in said)
+    assert any("5 photos" in line for line in said)
+    # What is exported are the averaged weights, not the last ones.
+    exported, kept = load_file(outcome.exported), tensors(tmp_path)
+    assert all(torch.equal(value, kept[f"average.{name}"]) for name, value in exported.items())
+    assert not torch.equal(exported["guide.bias"], kept["model.weight.guide.bias"])
+
+
+def test_stopping_and_resuming_changes_nothing(tmp_path: Path, photos: Path) -> None:
+    """Stopped off a checkpoint's beat, resumed with other workers: bit for bit the uninterrupted run."""
+    train(tiny_config(photos), tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(step: int, _values: Mapping[str, float]) -> None:
+        if step == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tiny_config(photos), tmp_path / "cut", on_step=stop_at)
+    outcome = train(tiny_config(photos, data__workers=1), tmp_path / "cut", resume=True)
+    assert outcome.step == 12
+    assert equal(tensors(tmp_path / "whole"), tensors(tmp_path / "cut"))
+    keep = ("step", "loss", "mse", "grad_norm", "lr")
+    assert [[r[k] for k in keep] for r in rows(tmp_path / "whole")] == [
+        [r[k] for k in keep] for r in rows(tmp_path / "cut")
+    ]
+
+
+def test_the_adversarial_game_resumes_too(tmp_path: Path, photos: Path) -> None:
+    options = {"loss__gan": 0.5, "loss__gan_after": 2, "data__crop": 96, "loop__steps": 6, "loop__batch": 2}
+    options |= {"loop__checkpoint_every": 3, "loss__gram": 0.1, "loss__perceptual": 0.5}
+    train(tiny_config(photos, **options), tmp_path / "whole")
+    assert rows(tmp_path / "whole")[1]["gan"] == ""
+    assert float(rows(tmp_path / "whole")[2]["discriminator"]) > 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "cut" / "checkpoints" / "step-00000006.safetensors").unlink()
+    train(tiny_config(photos, **options), tmp_path / "cut", resume=True)
+    whole, cut = tensors(tmp_path / "whole"), tensors(tmp_path / "cut")
+    assert any(name.startswith("judge.buffer.") for name in whole), "spectral norm's vectors are state"
+    assert equal(whole, cut)
+
+
+def test_accumulation_gives_the_same_step(tmp_path: Path, photos: Path) -> None:
+    train(tiny_config(photos), tmp_path / "one")
+    train(tiny_config(photos, loop__accumulation=4), tmp_path / "four")
+    one, four = tensors(tmp_path / "one"), tensors(tmp_path / "four")
+    for name in one:
+        torch.testing.assert_close(one[name], four[name], rtol=1e-3, atol=1e-5)
+    assert [float(r["loss"]) for r in rows(tmp_path / "four")] == pytest.approx(
+        [float(r["loss"]) for r in rows(tmp_path / "one")], rel=1e-4
+    )
+
+
+def test_only_the_listed_parameters_change(tmp_path: Path, photos: Path) -> None:
+    model = TinyModel()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train(tiny_config(photos), tmp_path, model=model)
+    listed = set(model.trainable())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == (name not in listed), name
+
+
+def test_time_limit_saves_and_resume_goes_on(tmp_path: Path, photos: Path) -> None:
+    outcome = train(tiny_config(photos), tmp_path, max_minutes=0)
+    assert (outcome.step, outcome.stopped) == (1, "time")
+    assert train(tiny_config(photos), tmp_path, resume=True).step == 12
+    again = train(tiny_config(photos), tmp_path, resume=True)
+    assert (again.step, again.stopped) == (12, "")
+    assert train(tiny_config(photos, loop__steps=14), tmp_path, resume=True).step == 14
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_another_recipe(tmp_path: Path, photos: Path) -> None:
+    train(tiny_config(photos), tmp_path)
+    with pytest.raises(UsageError, match="Add --resume"):
+        train(tiny_config(photos), tmp_path)
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.001 → 0\.1"):
+        train(tiny_config(photos, optimizer__lr=0.1), tmp_path, resume=True)
+    fewer = tmp_path / "fewer"
+    shutil.copytree(photos, fewer)
+    (fewer / "1.png").unlink()
+    with pytest.raises(ConfigError, match="photos is not what the run began with"):
+        train(tiny_config(fewer, loop__steps=20), tmp_path, resume=True)
+
+
+class Poisoned(TinyModel):
+    """Gives a NaN for one sample."""
+
+    def forward(self, batch: TrainingBatch) -> Tensor:
+        prediction = super().forward(batch)
+        return prediction * float("nan") if 4 * 6 in batch.indices else prediction
+
+
+def test_a_nan_stops_the_run_and_names_it(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"Step 7: the gradient is not finite \(loss nan.*photos \d\.png"):
+        train(tiny_config(photos), tmp_path, model=Poisoned())
+    found, _ = latest_checkpoint(tmp_path / "checkpoints")
+    assert found
+    assert found.step == 4
+    assert all(torch.isfinite(value).all() for value in found.tensors.values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, photos: Path) -> None:
+    """The kernel refuses to let files grow beyond what is left: a real failed write, in the middle of saving."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step: int, _values: Mapping[str, float]) -> None:
+        if step == 7:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+
+    try:
+        with pytest.raises(OutputError, match="step-00000008"):
+            train(tiny_config(photos, loop__log_every=50), tmp_path, on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
+    train(tiny_config(photos, loop__log_every=50), tmp_path, resume=True)
+    train(tiny_config(photos, loop__log_every=50), tmp_path / "whole")
+    assert equal(tensors(tmp_path), tensors(tmp_path / "whole"))
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path: Path, photos: Path) -> None:
+    train(tiny_config(photos), tmp_path)
+    whole = tensors(tmp_path)
+    newest = tmp_path / "checkpoints" / "step-00000012.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    said: list[str] = []
+    train(tiny_config(photos), tmp_path, resume=True, say=said.append)
+    assert any("step-00000012" in line and line.startswith("passed over") for line in said)
+    assert equal(tensors(tmp_path), whole)
+
+
+def test_unreadable_photos_are_skipped_by_name(tmp_path: Path, photos: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    said: list[str] = []
+
+    def tear(step: int, _values: Mapping[str, float]) -> None:
+        if step == 2:
+            for name in ("1.png", "3.png"):
+                (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n torn")
+
+    config = tiny_config(folder, data__cache_gb=0)
+    assert train(config, tmp_path / "run", say=said.append, on_step=tear).step == 12
+    named = [line for line in said if line.startswith("skipped: ")]
+    assert len(named) == 2
+    assert {name for name in ("1.png", "3.png") if any(name in line for line in named)} == {"1.png", "3.png"}
+
+    def tear_all(step: int, _values: Mapping[str, float]) -> None:
+        for path in folder.glob("*.png"):
+            path.write_bytes(b"")
+
+    shutil.copytree(photos, folder, dirs_exist_ok=True)
+    with pytest.raises(PictureError, match="50 photos in a row"):
+        train(config, tmp_path / "run2", on_step=tear_all)
+
+
+def test_nothing_to_retrieve_is_an_error_before_the_first_step(tmp_path: Path, photos: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(photos / "0.png", alone)
+    config = tiny_config(alone, references__phases=[{"mix": {"retrieved": 1.0}}])
+    with pytest.raises(ConfigError, match="photos to retrieve from"):
+        train(config, tmp_path / "run")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    config = tiny_config(photos, references__phases=[{"mix": {"retrieved": 1.0}}], references__gallery=str(empty))
+    with pytest.raises(Exception, match="empty"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_batch_must_divide(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(ConfigError, match="multiple of 3"):
+        Trainer(tiny_config(photos, loop__accumulation=3), tmp_path)
+
+
+def test_the_learning_rate_warms_up_and_follows_a_cosine() -> None:
+    config = OptimizerConfig(warmup=4, final_lr=0.1)
+    rates = [learning_rate(config, step, 104) for step in range(104)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1
+    assert rates[54] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_averaged_weights_follow_their_formula_and_swap_exactly() -> None:
+    parameters = {"w": torch.nn.Parameter(torch.tensor([1.0, -3.3e-5]))}
+    averaged = AveragedWeights(parameters, 0.9)
+    expected = parameters["w"].detach().double()
+    for step in range(30):
+        with torch.no_grad():
+            parameters["w"] += 0.37
+        averaged.update(parameters, step)
+        decay = min(0.9, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * parameters["w"].detach().double()
+    torch.testing.assert_close(averaged.values["w"].double(), expected, rtol=1e-6, atol=1e-6)
+    live = parameters["w"].detach().clone()
+    averaged.swap(parameters)
+    assert not torch.equal(parameters["w"], live)
+    averaged.swap(parameters)
+    assert torch.equal(parameters["w"], live)
