@@ -6,6 +6,7 @@ Pillow's process-wide pixel limit gives way to :class:`~rasr.images.limits.Limit
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from rasr.errors import ExtraMissing
 __all__ = ["PLUGINS", "TiffFile", "sample_bits", "stored_orientation", "tiff_pages", "webp_size"]
 
 _ORIENTATION = 0x0112
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on odd tags go to the terminal
 
 
 class TiffFile(TiffImagePlugin.TiffImageFile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,11 @@ def pillow8(image: ImageFile, name: str) -> Samples:
     image.load()
     upright = isinstance(image, TiffFile)  # Pillow turns TIFF, and only TIFF, while loading
     plain: Image.Image = image
-    if image.mode in {"RGBa", "La"}:  # premultiplied
-        plain = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
+    if image.mode == "La":  # premultiplied
+        plain = image.convert("LA")
     elif image.mode in {"P", "PA", "1", "L", "RGB"} and image.has_transparency_data:
         plain = image.convert("LA" if image.mode in {"1", "L"} else "RGBA")
-    elif image.mode in {"P", "RGBX", "YCbCr", "HSV"}:
+    elif image.mode in {"P", "YCbCr"}:
         plain = image.convert("RGB")
     elif image.mode == "1":
         plain = image.convert("L")
@@ -46,8 +46,7 @@ def pillow8(image: ImageFile, name: str) -> Samples:
     if plain.mode == "CMYK":
         return Samples(np.asarray(plain), None, "cmyk", upright)
     if plain.mode not in {"L", "LA", "RGB", "RGBA"}:
-        what = {"F": "float32", "I": "int32"}.get(plain.mode, plain.mode)
-        raise PictureError(f"{name}: {what} samples are not read; save it with 8 or 16 bits.")
+        raise PictureError(f"{name}: {plain.mode} samples are not read; save it as RGB with 8 or 16 bits.")
     samples = _split(np.asarray(plain))
     samples.upright = upright
     return samples
@@ -95,7 +94,4 @@ def _from_lab(image: Image.Image) -> Image.Image:
     from PIL import ImageCms
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if converted is None:  # only when converting in place
-        raise ValueError("no result")
-    return converted
+    return cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 import os
 import struct
 from typing import Any, BinaryIO
@@ -10,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, FILLORDER, SAMPLEFORMAT, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, FILLORDER, SAMPLEFORMAT, IFDRational, ImageFileDirectory_v2
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
 from rasr.errors import PictureError
@@ -24,6 +26,8 @@ Base = ExifTags.Base
 IFD = ExifTags.IFD
 
 _XMP, _IPTC = 700, 33723
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else its remarks on odd tags go to the terminal
 
 
 _SPACES: dict[int, tuple[Space, int]] = {0: ("gray", 1), 1: ("gray", 1), 2: ("rgb", 3), 5: ("cmyk", 4)}
@@ -64,6 +68,7 @@ def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
         photometric = int(page.photometric)
         if photometric not in _SPACES:
             raise PictureError(f"{name}: 16-bit TIFF of this colour model ({photometric}) is not read; save it as RGB.")
+        expect(len(page.dataoffsets) == math.prod(page.chunked))
         for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
             if not length or offset + length > size:  # tifffile would fill these with black
                 raise ValueError("strips are missing")
@@ -102,9 +107,10 @@ def encode_tiff(
     if exif:
         block = Image.Exif()
         block.load(exif)
-        if block.get(Base.XResolution) and block.get(Base.YResolution):
-            resolution = (float(block[Base.XResolution]), float(block[Base.YResolution]))
-            unit = block.get(Base.ResolutionUnit)
+        density: list[Any] = [block.get(Base.XResolution), block.get(Base.YResolution)]
+        if all(isinstance(value, float | int | IFDRational) and 0 < value < 1e6 for value in density):
+            resolution = (float(density[0]), float(density[1]))
+            unit = block.get(Base.ResolutionUnit) if block.get(Base.ResolutionUnit) in {1, 2, 3} else None
         tags += _main_tags(block)
         details = {ifd: dict(block.get_ifd(ifd)) for ifd in (IFD.Exif, IFD.GPSInfo) if block.get_ifd(ifd)}
         if interop := block.get_ifd(IFD.Interop) if IFD.Exif in details else None:
