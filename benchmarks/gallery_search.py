@@ -1,9 +1,9 @@
 """Search time and recall on a gallery of 100 000 vectors of 1 280 dimensions.
 
 Two galleries: ``clustered`` vectors, like real embeddings (themes with a decaying spectrum), and ``uniform`` ones on
-the sphere, the hardest case. Queries are stored vectors moved by noise (cosine about 0.9) and vectors drawn anew from
-the same distribution. Recall@1 is against brute force in double precision. Times are those of the whole ``Gallery.search``
-from an embedding to References, and of opening the gallery (every checksum verified, vectors loaded).
+the sphere, the hardest case. Queries are stored vectors moved by noise (cosine about 0.9), and vectors drawn anew from
+the same distribution. Recall@1 is against brute force. Times are those of the whole ``Gallery.search``, from an
+embedding to References, and of opening the gallery (every checksum verified, vectors loaded).
 
     python benchmarks/gallery_search.py [--photos 100000] [--queries 200] [--threads 2] [--index]
 

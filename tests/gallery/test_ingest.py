@@ -129,6 +129,10 @@ def test_near_duplicates_are_kept_and_flagged(gallery: Gallery, photos: Path) ->
     flagged = {photo.path: photo.near_duplicate_of for photo in gallery.list() if photo.near_duplicate_of}
     assert flagged == {similar: next(photo.id for photo in gallery.list() if photo.path == original)}
     assert gallery.info().near_duplicates == 1
+    gallery.remove([original])
+    assert [photo.near_duplicate_of for photo in gallery.list() if photo.path == similar] == [""]
+    assert gallery.info().near_duplicates == 0
+    assert gallery.verify().ok
 
 
 def test_unreadable_files_are_named_and_skipped(tmp_path: Path, photos: Path, encoder: ColourLayout) -> None:

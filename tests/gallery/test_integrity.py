@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 from standin import ColourLayout, make_picture
 
-from rasr.errors import GalleryCorrupt
+from rasr.errors import GalleryCorrupt, GalleryError, UsageError
 from rasr.gallery import Gallery, store
 from rasr.gallery.pointer import NAME, read_pointer
 
@@ -172,3 +173,51 @@ def test_a_newer_format_is_refused_with_the_reason(gallery: Gallery) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(GalleryCorrupt, match="Upgrade rasr"):
         gallery.info()
+
+
+def test_a_full_disk_changes_nothing(gallery: Gallery, photos: Path) -> None:
+    before = {photo.id for photo in gallery.list()}
+    for number in range(40):
+        make_picture(photos / "more" / f"{number}.png", 2000 + number)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))  # no file may grow beyond: what a full disk looks like
+    try:
+        with pytest.raises(GalleryError, match="as it was before"):
+            gallery.add(photos)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    fresh = Gallery(gallery.path, encoder=ColourLayout())
+    assert {photo.id for photo in fresh.list()} == before
+    assert fresh.verify().ok
+    assert fresh.add(photos).added == 40
+    assert fresh.verify().leftovers == []
+
+
+def test_a_gallery_that_cannot_be_created(tmp_path: Path, photos: Path, encoder: ColourLayout) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(GalleryError, match="cannot be created"):
+        Gallery(tmp_path / "file" / "gallery", encoder=encoder).add(photos)
+
+
+def test_what_a_user_writes_finds_the_photos_meant(gallery: Gallery, photos: Path) -> None:
+    def left() -> set[str]:
+        return {photo.path.name for photo in gallery.list()}
+
+    photo = next(photo for photo in gallery.list() if photo.path.name == "00.png")
+    assert [one.path.name for one in gallery.remove([photo.id[:10]])] == ["00.png"]
+    assert [one.path.name for one in gallery.remove([photos / "dog" / "02.png"])] == ["02.png"]
+    assert [one.path.name for one in gallery.remove([photos / "bird"])] == ["06.png", "04.png", "05.png"]
+    assert [one.path.name for one in gallery.remove(["0[78].*"])] == ["07.png", "08.png"]
+    assert [one.path.name for one in gallery.remove([f"{photos}/*/01.png"])] == ["01.png"]
+    (photos / "cat" / "09.png").unlink()
+    assert [one.path.name for one in gallery.remove(missing=True)] == ["09.png"]
+    assert [one.path.name for one in gallery.remove(category="dog")] == ["03.png", "10.png"]
+    assert gallery.remove(["nothing.png"]) == []
+    assert left() == {"11.png"}
+    gallery.remove(["*"])
+    assert left() == set()
+    assert gallery.search(photos / "11.png") == []
+    with pytest.raises(UsageError):
+        gallery.remove()
+    assert gallery.verify().ok
+    assert gallery.add(photos).added == 11

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rasr.gallery.index import IndexedSnapshot
 from rasr.gallery.info import GalleryInfo, summarise
 from rasr.gallery.ingest import Progress, ingest
 from rasr.gallery.integrity import VerifyReport, verify
-from rasr.gallery.photo import Photo, from_row
+from rasr.gallery.photo import Photo, from_row, to_table
 from rasr.gallery.pointer import Pointer
 from rasr.gallery.query import Query, Queryable, prepare
 from rasr.gallery.reference import Reference
@@ -25,7 +26,7 @@ from rasr.gallery.removal import matching
 from rasr.gallery.report import AddReport
 from rasr.gallery.snapshot import Snapshot
 from rasr.gallery.sources import sources_of
-from rasr.gallery.store import Store
+from rasr.gallery.store import Store, Writer
 from rasr.images import Picture
 
 __all__ = ["Gallery"]
@@ -218,7 +219,7 @@ class Gallery:
             photos = [from_row(row, self._store.root) for row in writer.rows().to_pylist()]
             chosen = matching(photos, patterns or None, category=category, missing=missing)
             if chosen:
-                writer.commit(remove={photo.id for photo in chosen})
+                _remove(writer, photos, {photo.id for photo in chosen})
         return sorted(chosen, key=lambda photo: str(photo.path))
 
     def _snapshot(self) -> Snapshot:
@@ -254,6 +255,18 @@ class Gallery:
             f"with {asked}{same}. Leave the encoder out to use the gallery as it is, or build another with: "
             f"rasr gallery add {self.path}-{encoder.name} FOLDER_OF_PHOTOS --encoder {encoder.name}"
         )
+
+
+def _remove(writer: Writer, photos: Photos, gone: set[str]) -> None:
+    """Drop the photos in ``gone``, and the flags of those that were near-duplicates of one of them."""
+    freed = {one.id: replace(one, near_duplicate_of="") for one in photos if one.near_duplicate_of in gone}
+    for photo in gone:
+        freed.pop(photo, None)
+    vectors = writer.vectors(list(freed))
+    rows = None
+    if freed:
+        rows = to_table(list(freed.values()), np.stack([vectors[photo] for photo in freed]), writer.store.root)
+    writer.commit(rows, {*gone, *freed})
 
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:

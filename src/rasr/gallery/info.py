@@ -44,6 +44,7 @@ class GalleryInfo:
 
 def summarise(path: Path, pointer: Pointer, rows: pa.Table) -> GalleryInfo:
     """Count the ``rows`` (metadata) of a gallery."""
+    ids = set(rows.column("id").to_pylist())
     categories = Counter(rows.column("category").to_pylist())
     tags = Counter(tag for row in rows.column("tags").to_pylist() for tag in row)
     return GalleryInfo(
@@ -51,7 +52,7 @@ def summarise(path: Path, pointer: Pointer, rows: pa.Table) -> GalleryInfo:
         photos=pointer.photos,
         categories=dict(sorted(categories.items())),
         tags=dict(sorted(tags.items())),
-        near_duplicates=sum(map(bool, rows.column("near_duplicate_of").to_pylist())),
+        near_duplicates=sum(one in ids for one in rows.column("near_duplicate_of").to_pylist()),
         encoder=pointer.encoder.name,
         encoder_version=pointer.encoder.version,
         fingerprint=pointer.encoder.fingerprint,
