@@ -6,7 +6,8 @@ sides come from the same frozen encoder half, so that similar places have simila
 
 Deep levels are searched everywhere. A level of many positions (128 × 128 for a 512² picture on a stride of 4) is
 searched in a small window around each position's best match one level deeper, as in C2-Matching and TTSR: the search
-stays linear in the number of positions where the texture is.
+stays linear in the number of positions where the texture is. There the reference is also searched moved by fractions of
+a position, so that what is copied lies where it should.
 
 The gate is AdaRefSR's: a few learned tokens summarise the reference, and each position's mean similarity to the
 summaries, through a sigmoid, scales what it takes. We add the position's best similarity to the reference, which tells
@@ -38,10 +39,10 @@ CHUNK = 2**24
 class Remembered:
     """What one attention keeps of a reference."""
 
-    keys: torch.Tensor
-    """(M, d, h, w), of unit length."""
-    values: torch.Tensor
-    """(M, width, h, w)."""
+    keys: tuple[torch.Tensor, ...]
+    """One for each phase, (M, d, h, w), of unit length."""
+    values: tuple[torch.Tensor, ...]
+    """One for each phase, (M, width, h, w)."""
     summaries: torch.Tensor
     """(M, T, d), of unit length."""
 
@@ -82,15 +83,20 @@ class AttentionBranch(nn.Module):
     def _attention(self, index: int) -> ReferenceAttention:
         return cast("ReferenceAttention", self.attentions[index])
 
-    def encode(self, latents: torch.Tensor, timestep: int, null_context: torch.Tensor) -> tuple[Remembered, ...]:
-        """Keys, values and summaries of references on every guided level. ``latents`` (M, c, h, w)."""
-        features = _encoder_features(
-            self.control, latents.repeat(1, self.copies, 1, 1), timestep, null_context.expand(len(latents), -1, -1)
-        )
-        return tuple(
-            self._attention(index).remember(features[level], latents if level == 0 else None)
-            for index, level in enumerate(self.levels)
-        )
+    def encode(
+        self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor
+    ) -> tuple[Remembered, ...]:
+        """Keys, values and summaries of references on every guided level, from their latents in every phase."""
+        every: list[list[torch.Tensor]] = [[] for _ in self.levels]
+        for phase, latent in enumerate(latents):
+            sample, context = latent.repeat(1, self.copies, 1, 1), null_context.expand(len(latent), -1, -1)
+            # Other phases serve the local levels only, and those are the finest.
+            depth = len(self.control.down_blocks) if phase == 0 else max(self.config.local_levels) + 1
+            features = _encoder_features(self.control, sample, timestep, context, depth)
+            for index, level in enumerate(self.levels):
+                if phase == 0 or level in self.config.local_levels:
+                    every[index].append(torch.cat((features[level], latent), 1) if level == 0 else features[level])
+        return tuple(self._attention(index).remember(contents) for index, contents in enumerate(every))
 
     @contextmanager
     def guiding(
@@ -185,21 +191,23 @@ class ReferenceAttention(nn.Module):
         self.gate = nn.Parameter(torch.tensor([1.0, 4.0, -2.0]))
         """Weights of mean similarity to the summaries and of the best similarity, and the bias."""
         if local:
-            self.offsets = nn.Parameter(torch.zeros(4, config.window**2))
-            """Preference of each of a cell's four positions for the positions of the window."""
+            self.offsets = nn.Parameter(torch.zeros(4, config.phases**2 * config.window**2))
+            """Preference of each of a cell's four positions for the positions of the windows, phase by phase."""
         self.blend = Blend(hidden, features, config.width)
 
-    def remember(self, features: torch.Tensor, latents: torch.Tensor | None) -> Remembered:
-        """What is kept of references from their encoder ``features`` (M, C, h, w) and, on the finest grid, latents."""
-        keys = F.normalize(self.key(self.norm(features)), dim=1)
-        content = features if latents is None else torch.cat((features, latents), 1)
-        flat = keys.flatten(2)
-        summaries = (F.normalize(self.summarise, dim=-1) @ flat * self.sharpness.exp()).softmax(-1) @ flat.mT
-        return Remembered(keys, self.value(content), F.normalize(summaries, dim=-1))
+    def remember(self, contents: Sequence[torch.Tensor]) -> Remembered:
+        """What is kept of references from ``contents``, one (M, C, h, w) for each phase.
 
-    def ask(self, features: torch.Tensor) -> torch.Tensor:
+        Those are the encoder's features, on the finest grid with the latent behind them.
+        """
+        keys = tuple(self.ask(content[:, : self.query.in_channels], self.key) for content in contents)
+        flat = keys[0].flatten(2)
+        summaries = (F.normalize(self.summarise, dim=-1) @ flat * self.sharpness.exp()).softmax(-1) @ flat.mT
+        return Remembered(keys, tuple(map(self.value, contents)), F.normalize(summaries, dim=-1))
+
+    def ask(self, features: torch.Tensor, projection: nn.Module | None = None) -> torch.Tensor:
         """Queries (N, d, h, w) of unit length from the LQ's features on the same level."""
-        return F.normalize(self.query(self.norm(features)), dim=1)
+        return F.normalize((projection or self.query)(self.norm(features)), dim=1)
 
     def forward(self, hidden: torch.Tensor, features: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
         """What to add to ``hidden`` (N, C, h, w), before the gate."""
@@ -230,7 +238,7 @@ class ReferenceAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Every position against the whole reference."""
         count, _, height, width = query.shape
-        keys, values = reference.keys.flatten(2), reference.values.flatten(2).mT
+        keys, values = reference.keys[0].flatten(2), reference.values[0].flatten(2).mT
         positions = query.flatten(2).mT
         step = positions.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // (count * keys.shape[2]))
         taken, best, match = [], [], []
@@ -258,9 +266,15 @@ class ReferenceAttention(nn.Module):
             chosen = every.gather(2, coarse.unsqueeze(1).expand(-1, every.shape[1], -1))
             return chosen.reshape(count, of.shape[1], side * side, cells)
 
-        similarity = positions @ windows(reference.keys).permute(0, 3, 1, 2)
-        attention = (similarity * self.sharpness.exp() + self.offsets).softmax(-1)
-        taken = (attention @ windows(reference.values).permute(0, 3, 2, 1)).permute(0, 3, 2, 1)
+        similarity = torch.cat([positions @ windows(keys).permute(0, 3, 1, 2) for keys in reference.keys], -1)
+        attention = torch.split((similarity * self.sharpness.exp() + self.offsets).softmax(-1), side * side, -1)
+        taken = sum(
+            (
+                part @ windows(values).permute(0, 3, 2, 1)
+                for part, values in zip(attention, reference.values, strict=True)
+            ),
+            start=positions.new_zeros(()),
+        ).permute(0, 3, 2, 1)
         best = similarity.amax(-1).permute(0, 2, 1)
         grid = (count, -1, height // 2, width // 2)
         return F.pixel_shuffle(taken.reshape(grid), 2), F.pixel_shuffle(best.reshape(grid), 2)
@@ -271,12 +285,13 @@ def _encoder_features(
     sample: torch.Tensor,
     timestep: int,
     context: torch.Tensor,
+    depth: int,
 ) -> list[torch.Tensor]:
-    """Each down block's last features before its downsampler; level i is 2^i coarser than the latent."""
+    """The first ``depth`` down blocks' features before their downsamplers; level i is 2^i coarser than the latent."""
     steps = torch.full((len(sample),), timestep, device=sample.device)
     embedding = control.time_embedding(control.time_proj(steps).to(sample.dtype))
     hidden, features = control.conv_in(sample), []
-    for block in control.down_blocks:
+    for block in control.down_blocks[:depth]:
         reads = {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
         hidden, outputs = block(hidden, embedding, **reads)
         features.append(_features(block, (hidden, outputs)))

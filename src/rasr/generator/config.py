@@ -69,6 +69,9 @@ class ReferenceConfig(_Table):
     """``attention``: side of the window searched around a coarse match, in positions of the finer grid; even."""
     width: int = 256
     """``attention``: channels taken from the reference; at least those of a latent, or it could not be copied."""
+    phases: int = Field(default=1, ge=1)
+    """``attention``: local levels also search the reference moved by fractions of a position, ``phases`` an axis. The
+    photos' grids never agree, and what is taken off by half a position of 4 pixels is blur."""
     direct: bool = False
     """``attention``: what the finest level takes also changes the UNet's answer itself, past the frozen last layers."""
     local_levels: tuple[int, ...] = ()

@@ -37,9 +37,9 @@ class ControlBranch(nn.Module):
         if not config.mid:
             self.control.controlnet_mid_block = _NoResidual()
 
-    def encode(self, latents: torch.Tensor, timestep: int, null_context: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+    def encode(self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """What is kept of a reference: its latent. The branch itself reads the LQ latent too, so it runs per tile."""
-        return latents
+        return latents[0]
 
     @contextmanager
     def guiding(

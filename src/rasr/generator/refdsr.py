@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rasr.errors import UsageError
 from rasr.generator.attention import AttentionBranch
@@ -97,7 +98,7 @@ class RefDSR(nn.Module):
         if self.branch is None:
             raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
         with torch.no_grad():  # the codec is frozen whenever a branch is trained
-            latents = self.codec.encode(pictures)
+            latents = [self.codec.encode(moved) for moved in _phases(pictures, self.codec.stride, self.branch.config)]
         return self.branch.encode(latents, self.config.timestep, self.read_context(None))
 
     def restore(
@@ -195,3 +196,12 @@ class RefDSR(nn.Module):
         for model in (self.unet, self.branch.control if self.branch is not None else None):
             if model is not None:
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
+
+
+def _phases(pictures: torch.Tensor, stride: int, config: ReferenceConfig) -> Iterator[torch.Tensor]:
+    """The pictures as they are, then moved up and left by every other fraction of a latent position, edges repeated."""
+    count = config.phases if config.control == "attention" and config.local_levels else 1
+    steps = [index * stride // count for index in range(count)]
+    for down in steps:
+        for right in steps:
+            yield F.pad(pictures[:, :, down:, right:], (0, right, 0, down), mode="replicate")
