@@ -22,8 +22,8 @@ from rasr.dataset.manifest import MANIFEST, write_manifest, write_text
 from rasr.dataset.review import read_decisions
 from rasr.dataset.sources import Folder, Source, make_sources
 from rasr.dataset.splits import SPLITS, Item, assign
-from rasr.dataset.verdict import PASSING, Verdicts, judge, photo_id
-from rasr.dataset.web import Web
+from rasr.dataset.verdict import Verdicts, judge, photo_id
+from rasr.dataset.web import PASSING, Web
 from rasr.errors import DatasetBusy, DatasetError, OutputError
 from rasr.gallery.encoders import load_encoder
 
@@ -105,7 +105,7 @@ class _Build:
         """All steps; those done by an earlier run are found done."""
         journal = Journal(self.folder / WORKSHOP / "journal.sqlite")
         try:
-            journal.begin(PASSING)
+            journal.begin([*PASSING, "lost"])
             with Web(self.config.download, self.config.agent) as web:
                 sources = make_sources(self.config, web)
                 categories = self._categories(sources)

@@ -151,7 +151,6 @@ def _fetch(row: Row, web: Web, folder: Path) -> tuple[Row, FetchError | None]:
         return row, error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            target.with_name(target.name + ".part").unlink(missing_ok=True)
             raise OutputError(
                 f"Cannot write to {folder}: {os.strerror(error.errno)}. Make room and run the same command again."
             ) from error

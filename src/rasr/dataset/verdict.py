@@ -16,7 +16,6 @@ from rasr.dataset.licences import allowed
 from rasr.gallery.encoders import Embeddings
 
 __all__ = [
-    "PASSING",
     "REASONS",
     "Kept",
     "Verdicts",
@@ -50,9 +49,6 @@ REASONS = {
     "off subject": "unlike the rest of its category",
 }
 """Every reason for leaving a photo out, in the order in which the filters are applied."""
-
-PASSING = ("server trouble", "rate limit", "no connection", "lost")
-"""Reasons that may be gone another day."""
 
 ANONYMOUS = frozenset({"", "unknown", "unknown author", "anonymous", "author unknown", "n/a", "none", "see source"})
 

@@ -17,11 +17,16 @@ import httpx2
 
 from rasr.dataset.config import Download
 from rasr.dataset.pace import Interrupted, Pace, retry_after
+from rasr.errors import SourceError
+from rasr.home import offline
 
-__all__ = ["FetchError", "Web"]
+__all__ = ["PASSING", "FetchError", "Web"]
 
+PASSING = ("server trouble", "rate limit", "no connection")
+"""Kinds of failure that may be gone another day."""
 MAX_REDIRECTS = 5
 MAX_JSON_BYTES = 32 << 20
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 SECONDS_PER_FILE = 600.0
 """A server that trickles bytes would otherwise hold a worker for ever."""
@@ -76,8 +81,18 @@ class Web:
         """Make every waiting worker give up with :class:`Interrupted`."""
         self._stop.set()
 
-    def json(self, url: str, params: Mapping[str, str | int]) -> Any:  # noqa: ANN401
-        """The JSON value at ``url``. Raises FetchError; a 4xx answer's body is its message's source."""
+    def ready(self, url: str) -> None:
+        """Raise SourceError when this address must not be asked: the user wants no network."""
+        if offline() and urlsplit(url).hostname not in LOOPBACK:
+            host = urlsplit(url).hostname
+            raise SourceError(f"RASR_OFFLINE or HF_HUB_OFFLINE is set, so {host} is not asked.")
+
+    def json(self, url: str, params: Mapping[str, str | int], busy: Callable[[Any], str] = lambda _: "") -> Any:  # noqa: ANN401
+        """The JSON value at ``url``. Raises FetchError; a 4xx answer's body is its message's source.
+
+        ``busy`` looks at the value and returns why it means "come back later", or an empty string: some services say
+        so under status 200.
+        """
 
         def attempt() -> Any:  # noqa: ANN401
             with self._open(url, params=params) as response:
@@ -88,10 +103,14 @@ class Web:
                     said = body[:200].decode("utf-8", "replace")
                     raise FetchError("refused", f"{_shown(url)} answered {response.status_code}: {said}")
                 try:
-                    return json.loads(body)
+                    value = json.loads(body)
                 except ValueError as error:
                     # Overloaded services put an HTML page behind status 200; it is gone a moment later.
                     raise _Again(f"{_shown(url)} answered something that is not JSON") from error
+                if why := busy(value):
+                    after = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+                    raise _Again(why, after=after)
+                return value
 
         return self._retried(url, attempt)
 
@@ -101,10 +120,16 @@ class Web:
         What an earlier attempt or an earlier run left in ``target.part`` is continued when the server confirms with
         its ETag or date that the file is the same. Raises FetchError, and OSError when the disk is full.
         """
-        self._retried(url, lambda: self._download_once(url, target))
-
-    def _download_once(self, url: str, target: Path) -> None:
         part, mark = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.mark")
+        try:
+            self._retried(url, lambda: self._download_once(url, target, part, mark))
+        except FetchError as error:
+            if error.kind not in PASSING:
+                part.unlink(missing_ok=True)
+                mark.unlink(missing_ok=True)
+            raise
+
+    def _download_once(self, url: str, target: Path, part: Path, mark: Path) -> None:
         have = part.stat().st_size if part.exists() and mark.exists() else 0
         # Without compression the lengths in the headers are those of the file: Range and the cap mean what they say.
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}

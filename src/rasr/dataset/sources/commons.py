@@ -11,7 +11,7 @@ from rasr.dataset.candidate import Candidate
 from rasr.dataset.config import Category, CommonsSource
 from rasr.dataset.licences import parse_licence
 from rasr.dataset.sources.protocol import Page
-from rasr.dataset.web import FetchError, Web
+from rasr.dataset.web import Web
 from rasr.errors import SourceError
 
 __all__ = ["Commons"]
@@ -38,6 +38,7 @@ class Commons:
 
     def ready(self) -> None:
         """Raise SourceError when the User-Agent names nobody: Wikimedia blocks such programs."""
+        self._web.ready(self._settings.endpoint)
         if not self._reachable:
             raise SourceError(
                 "Wikimedia Commons asks every program to say how its operator can be reached. Set RASR_CONTACT, "
@@ -77,11 +78,10 @@ class Commons:
             "iiextmetadatafilter": FIELDS,
             "iiurlwidth": self._long_side,
         }
-        answer = self._web.json(self._settings.endpoint, fixed | generator | (json.loads(cursor) if cursor else {}))
+        asked = fixed | generator | (json.loads(cursor) if cursor else {})
+        answer = self._web.json(self._settings.endpoint, asked, _busy)
         if "error" in answer:
             code, said = answer["error"].get("code", ""), answer["error"].get("info", "no message")
-            if code in ("maxlag", "ratelimited", "readonly"):
-                raise FetchError("server trouble", f"Wikimedia Commons is busy: {said}")
             raise SourceError(f"Wikimedia Commons cannot answer: {said} ({code}).")
         found = [self._candidate(page) for page in answer.get("query", {}).get("pages", ())]
         following = answer.get("continue")
@@ -112,6 +112,13 @@ class Commons:
             width=int(width),
             height=int(height),
         )
+
+
+def _busy(answer: Any) -> str:  # noqa: ANN401
+    error = answer.get("error", {}) if isinstance(answer, dict) else {}
+    if error.get("code") in ("maxlag", "ratelimited", "readonly"):
+        return f"Wikimedia Commons is busy: {error.get('info', error['code'])}"
+    return ""
 
 
 class _Text(HTMLParser):

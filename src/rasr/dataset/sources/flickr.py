@@ -11,7 +11,7 @@ from rasr.dataset.candidate import Candidate
 from rasr.dataset.config import Category, FlickrSource
 from rasr.dataset.licences import allowed, parse_licence
 from rasr.dataset.sources.protocol import Page
-from rasr.dataset.web import FetchError, Web
+from rasr.dataset.web import Web
 from rasr.errors import SourceError
 
 __all__ = ["Flickr"]
@@ -43,6 +43,7 @@ class Flickr:
 
     def ready(self) -> None:
         """Raise SourceError when there is no key in the environment."""
+        self._web.ready(self._settings.endpoint)
         if not self._key:
             raise SourceError(
                 f"Flickr needs an API key: put it into the environment variable {self._settings.key_variable} "
@@ -94,7 +95,7 @@ class Flickr:
     def _call(self, method: str, **arguments: str | int) -> Mapping[str, Any]:
         """One API call. Flickr reports its failures in the body, under status 200."""
         fixed: dict[str, str | int] = {"method": method, "api_key": self._key, "format": "json", "nojsoncallback": 1}
-        answer = self._web.json(self._settings.endpoint, fixed | arguments)
+        answer = self._web.json(self._settings.endpoint, fixed | arguments, _unavailable)
         if not isinstance(answer, dict):
             raise SourceError("Flickr answered something that is not a JSON object.")
         if answer.get("stat") == "ok":
@@ -105,8 +106,6 @@ class Flickr:
                 f"Flickr refuses the API key in {self._settings.key_variable} ({said}). Copy it again from "
                 "https://www.flickr.com/services/apps/."
             )
-        if code in UNAVAILABLE:
-            raise FetchError("server trouble", f"Flickr is not available: {said} (code {code})")
         raise SourceError(f"Flickr cannot answer {method}: {said} (code {code}).")
 
     def _candidate(self, photo: Mapping[str, Any]) -> Candidate | None:
@@ -133,3 +132,9 @@ class Flickr:
             width=width,
             height=height,
         )
+
+
+def _unavailable(answer: Any) -> str:  # noqa: ANN401
+    if isinstance(answer, dict) and answer.get("code") in UNAVAILABLE:
+        return f"Flickr is not available: {answer.get('message')} (code {answer['code']})"
+    return ""

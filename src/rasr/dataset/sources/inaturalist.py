@@ -40,6 +40,7 @@ class INaturalist:
 
     def ready(self) -> None:
         """Raise SourceError when none of iNaturalist's licences is accepted."""
+        self._web.ready(self._settings.endpoint)
         if not self._codes:
             raise SourceError("None of iNaturalist's licences is among the accepted ones of the config.")
 
