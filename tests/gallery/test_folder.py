@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from standin import ColourLayout, make_picture
 
-from rasr.errors import GalleryNotFound
+from rasr.errors import GalleryNotFound, UsageError
 from rasr.gallery import Gallery, is_gallery, open_gallery_or_folder
 from rasr.home import home
 
@@ -66,3 +66,12 @@ def test_an_index_in_memory_leaves_nothing_behind(photos: Path) -> None:
     assert gallery.search(photos / "07.png", 1)[0].path == photos / "07.png"
     gallery.close()
     assert not folder.exists()
+
+
+def test_object_stores_are_refused_and_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="object stores"):
+        Gallery("s3://bucket/zoo")
+    with pytest.raises(UsageError, match="object stores"):
+        open_gallery_or_folder("s3://bucket/zoo")
+    assert list(tmp_path.iterdir()) == []

@@ -38,8 +38,8 @@ def open_gallery_or_folder(
     what :class:`Gallery` raises.
     """
     folder = Path(path).expanduser()
-    if is_gallery(folder):
-        return Gallery(folder, encoder=encoder, device=device)
+    if "://" in str(path) or is_gallery(folder):
+        return Gallery(path, encoder=encoder, device=device)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise GalleryNotFound(f"{path} {what}; give a gallery, or a folder of photos.")

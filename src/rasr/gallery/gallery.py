@@ -55,6 +55,10 @@ class Gallery:
         device: str = "cpu",
         lock_timeout: float = 60.0,
     ) -> None:
+        if "://" in str(path):
+            raise UsageError(
+                f"{path}: a gallery is a folder; object stores are not supported (docs/gallery.md says why)."
+            )
         temporary = str(path) == ":memory:"
         self.path = Path(tempfile.mkdtemp(prefix="rasr-gallery-") if temporary else path).expanduser().resolve()
         self._cleanup = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True) if temporary else None
