@@ -61,12 +61,12 @@ class VerifyReport:
 def verify(store: Store, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
     """Check everything that can be checked and report all of it; raises only GalleryNotFound."""
     report = VerifyReport()
+    store.forget_checks()
     try:
         pointer = store.pointer()
     except GalleryCorrupt as error:
         report.problems.append(Problem("pointer", store.folder / "gallery.json", str(error)))
         return report
-    store.forget_checks()
     report.files, report.bytes = len(pointer.files), sum(size for size, _ in pointer.files.values())
     report.leftovers = store.leftovers(pointer)
     for name in pointer.files:

@@ -24,6 +24,7 @@ from rasr.errors import GalleryBusy, GalleryCorrupt, GalleryError, GalleryNotFou
 from rasr.gallery import index
 from rasr.gallery.photo import METADATA, schema
 from rasr.gallery.pointer import (
+    NAME,
     EncoderId,
     Pointer,
     checksum_file,
@@ -53,6 +54,7 @@ class Store:
         self.folder = folder
         self.lock_timeout = lock_timeout
         self._checked: dict[str, tuple[int, int, int, str]] = {}
+        self._pointer: tuple[tuple[int, int, int, int], Pointer] | None = None
 
     @property
     def root(self) -> Path | None:
@@ -61,7 +63,14 @@ class Store:
 
     def pointer(self) -> Pointer:
         """The current ``gallery.json``. Raises GalleryNotFound or GalleryCorrupt."""
-        return read_pointer(self.folder)
+        try:
+            status = (self.folder / NAME).stat()
+            identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        except OSError:
+            return read_pointer(self.folder)
+        if self._pointer is None or self._pointer[0] != identity:
+            self._pointer = identity, read_pointer(self.folder)
+        return self._pointer[1]
 
     def read(self, *, vectors: bool, checked: bool = True) -> tuple[Pointer, pa.Table]:
         """All rows of the current version, once every file has passed its checksum.
@@ -134,6 +143,7 @@ class Store:
     def forget_checks(self) -> None:
         """Read every file again at the next check, whatever its time stamps say."""
         self._checked.clear()
+        self._pointer = None
 
     def leftovers(self, pointer: Pointer) -> list[str]:
         """Files in table folders that ``pointer`` does not name."""
