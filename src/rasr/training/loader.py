@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -66,9 +65,9 @@ class BatchStream:
         workers: int = 2,
         pin: bool = False,
     ) -> None:
-        # Not "fork": LanceDB's and torch's threads do not survive it safely.
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": method} if workers else {}
+        # Not "fork": LanceDB and torch run threads, which do not survive it. Not "forkserver": its workers do not notice
+        # when the main process is killed, and stay.
+        options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
         self._loader = DataLoader(
             _Samples(maker),
             batch_sampler=_Portions(first_step, last_step, batch, portions, process, processes),
