@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from skimage.color import deltaE_ciede2000, xyz2lab
 
-from rasr.images import Encoding, Picture, encode_picture, read_picture
+from rasr.images import Encoding, Picture, colour, encode_picture, read_picture
 from rasr.images.colour import adobe_rgb, from_srgb, is_srgb, to_srgb, usable_profile
 
 Save = Callable[..., bytes]
@@ -106,6 +106,16 @@ def test_the_whole_gamut_survives_the_round_trip(
     difference = np.abs(levels.astype(np.int16) - colours)
     assert difference.max() <= 3  # where the half-precision residual meets the steep foot of the gamma curve
     assert (difference <= 1).mean() > 0.95
+
+
+def test_strips_do_not_show(
+    colours: NDArray[np.uint8], profiles: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = to_srgb(colours, "rgb", profiles["display-p3"])
+    monkeypatch.setattr(colour, "_STRIP", 169 * 3)
+    parts = to_srgb(colours, "rgb", profiles["display-p3"])
+    np.testing.assert_array_equal(parts[0], whole[0])
+    np.testing.assert_array_equal(parts[1], whole[1])
 
 
 def test_colours_beyond_srgb_follow_the_picture_to_another_size(saved: Save, profiles: dict[str, bytes]) -> None:

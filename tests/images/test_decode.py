@@ -19,7 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from rasr.errors import ExtraMissing, OutOfMemory, PictureError, UnsupportedFormat
+from rasr.errors import ExtraMissing, OutOfMemory, PictureError, PictureTooLarge, UnsupportedFormat
 from rasr.images import Limits, decode, read_header, read_picture
 
 Save = Callable[..., bytes]
@@ -184,6 +184,24 @@ def test_an_interlaced_sixteen_bit_png(png_chunk: Callable[[bytes, bytes], bytes
     data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(raw))
     picture = read_picture(data + png_chunk(b"IEND", b""))
     np.testing.assert_allclose(picture.pixels, samples / np.float64(65535), atol=1e-7)
+
+
+def test_sixteen_bit_gray_and_alpha_keeps_its_profile(photo: NDArray[np.uint8], profiles: dict[str, bytes]) -> None:
+    """Pillow cannot open this kind at all."""
+    options = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    picture = read_picture(tiff(deep(photo, 2), iccprofile=profiles["gray"], **options))
+    assert (picture.origin.icc, picture.origin.gray, picture.origin.bits) == (profiles["gray"], True, 16)
+
+
+def test_tiffs_of_other_colour_models_are_refused_in_words(
+    photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PictureError, match=r"16-bit TIFF of this colour model \(8\) is not read; save it as RGB"):
+        read_picture(tiff(deep(photo, 3), photometric="cielab"))
+    monkeypatch.setattr(decode, "plain_tiff", lambda _: False)  # as for a compression that tifffile leaves to Pillow
+    premultiplied = tiff(photo[:, :, :2], photometric="minisblack", planarconfig="contig", extrasamples=["assocalpha"])
+    with pytest.raises(PictureError, match="La samples are not read; save it as RGB"):
+        read_picture(premultiplied)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.int16, np.uint32])
@@ -393,3 +411,5 @@ def test_large_pictures_within_the_limit_give_no_warning(saved: Save, monkeypatc
         assert read_picture(saved(Image.new("RGB", (100, 90)), format_, **options)).width == 100
     with pytest.raises(PictureError, match="--max-megapixels"):
         read_picture(saved(Image.new("RGB", (100, 90)), "TIFF"), limits=Limits.megapixels(0.008))
+    with pytest.raises(PictureTooLarge, match="picture: not read, Image size"):  # libwebp's canvas: Pillow insists
+        read_picture(saved(Image.new("RGB", (100, 90)), "WEBP"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from PIL import Image, ImageFile
 
 from rasr.errors import PictureError, PictureTooLarge
 from rasr.images import Limits, read_header, read_picture
-from rasr.images.plugins import tiff_pages
+from rasr.images.plugins import _png_chunk, tiff_pages
 
 Save = Callable[..., bytes]
 Chunk = Callable[[bytes, bytes], bytes]
@@ -146,6 +147,13 @@ def test_an_exif_chunk_behind_the_pixels_of_a_png_counts(
     late = data[:-12] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[-12:]
     assert read_header(late).orientation == 6
     np.testing.assert_allclose(read_picture(late).pixels, np.rot90(photo, -1) / np.float32(255), atol=1e-7)
+
+
+def test_the_search_for_a_chunk_is_bounded(photo: NDArray[np.uint8], saved: Save) -> None:
+    data = io.BytesIO(saved(photo, "PNG", exif=b"Exif\0\0" + bytes(8)))
+    assert _png_chunk(data, b"eXIf") is not None
+    assert _png_chunk(data, b"eXIf", most=1) is None
+    assert _png_chunk(data, b"none") is None
 
 
 def test_limits_apply_to_headers_too(photo: NDArray[np.uint8], saved: Save, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image, IptcImagePlugin
+from PIL.TiffImagePlugin import IFDRational
 
 from rasr.images import Encoding, encode_picture, losses, read_picture
-from rasr.images.metadata import upright
+from rasr.images.metadata import read_xmp, upright
 from rasr.images.picture import Origin, Picture
 
 Save = Callable[..., bytes]
@@ -256,6 +258,54 @@ def test_a_damaged_exif_block_costs_the_block_not_the_picture(photo: NDArray[np.
     picture = read_picture(saved(photo, "JPEG", exif=bytes(block)))
     assert picture.width in {149, 226}
     encode_picture(picture, "JPEG")
+
+
+def test_an_exif_block_that_defeats_the_parser_is_said(
+    photo: NDArray[np.uint8], saved: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = saved(photo, "JPEG", exif=camera_exif())
+
+    def broken(*_: object) -> None:
+        raise struct.error("unpack")
+
+    monkeypatch.setattr(Image.Exif, "get_ifd", broken)
+    picture = read_picture(data)
+    assert picture.notes == ("the EXIF block is damaged and was left out (error)",)
+    assert picture.origin.exif is None
+    assert picture.width == 149  # still upright
+
+
+def test_tags_of_unusual_types_reach_a_tiff(photo: NDArray[np.uint8], saved: Save) -> None:
+    """Bytes, a number, a resolution of zero: written as they are, or left out."""
+    exif = Image.Exif()
+    exif[0x9C9B] = "Lion".encode("utf-16-le")
+    exif[0x4746] = 5
+    exif[0x011A] = IFDRational(0, 0)
+    exif[0x011B] = 300.0
+    picture = read_picture(saved(photo, "PNG", exif=exif))
+    result, _ = written(encode_picture(picture, "TIFF"))
+    assert bytes(result[0x9C9B]).decode("utf-16-le").rstrip("\0") == "Lion"
+    assert result[0x4746] == 5
+    assert float(result[0x011A]) == 1  # TIFF's own default
+
+
+def test_iptc_declared_as_long_words(photo: NDArray[np.uint8]) -> None:
+    words = IPTC + b"\0" * (-len(IPTC) % 4)
+    for order in ("<", ">"):
+        out = io.BytesIO()
+        values = struct.unpack(f"{order}{len(words) // 4}I", words)
+        tifffile.imwrite(
+            out, photo, photometric="rgb", byteorder=order, extratags=[(33723, 4, len(values), values, True)]
+        )
+        assert read_picture(out.getvalue()).origin.iptc == words
+
+
+def test_xmp_as_text_counts(photo: NDArray[np.uint8], saved: Save) -> None:
+    with Image.open(io.BytesIO(saved(photo, "PNG"))) as image:
+        image.info["xmp"] = "<x>tiff:Orientation='3'</x>"
+        assert read_xmp(image) == b"<x>tiff:Orientation='1'</x>"  # type: ignore[arg-type]  # an ImageFile it is
+        image.info["xmp"] = b"\0\0"
+        assert read_xmp(image) is None  # type: ignore[arg-type]  # an ImageFile it is
 
 
 def test_a_thumbnail_is_dropped(photo: NDArray[np.uint8], saved: Save) -> None:

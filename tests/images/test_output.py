@@ -54,6 +54,14 @@ def test_nothing_is_overwritten_unless_asked(picture: Picture, tmp_path: Path) -
     assert listing(tmp_path) == ["a.png"]
 
 
+def test_bytes_are_not_overwritten_either(tmp_path: Path) -> None:
+    assert write_bytes(b"one", tmp_path / "report.html") == tmp_path / "report.html"
+    with pytest.raises(OutputExists):
+        write_bytes(b"two", tmp_path / "report.html")
+    assert write_bytes(b"two", tmp_path / "report.html", overwrite=True).read_bytes() == b"two"
+    assert listing(tmp_path) == ["report.html"]
+
+
 def test_a_dangling_link_counts_as_taken(picture: Picture, tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(OutputExists):
@@ -92,6 +100,18 @@ def test_without_hard_links_it_still_works(picture: Picture, tmp_path: Path, mon
     write_picture(picture, tmp_path / "a.png")
     assert listing(tmp_path) == ["a.png"]
     assert read_picture(tmp_path / "a.png").width == 226
+
+
+def test_a_move_that_fails_for_another_reason_is_said(
+    picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(source: Any, target: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises(OutputError, match=r"a.png: cannot be written \(Input/output error\)"):
+        write_picture(picture, tmp_path / "a.png")
+    assert listing(tmp_path) == []
 
 
 def test_of_many_writers_exactly_one_wins(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from rasr.errors import OutOfMemory
 from rasr.images import colour, metadata
 from rasr.images.formats import OutputFormat, check_size, depth, output_format
+from rasr.images.header import quiet
 from rasr.images.picture import Picture
 from rasr.images.resize import resize
 from rasr.images.tiff import encode_tiff
@@ -67,7 +68,9 @@ def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encod
     bits = depth(picture.origin, format_, encoding.bits)
     try:
         samples = _samples(picture, format_, bits, encoding.background)
-        return _ENCODERS[format_.name](samples, _attachments(picture, format_, encoding), encoding)
+        with quiet():
+            attached = _attachments(picture, format_, encoding)
+        return _ENCODERS[format_.name](samples, attached, encoding)
     except MemoryError as error:
         raise OutOfMemory(f"Not enough memory to encode {picture.width}×{picture.height} {format_.name}.") from error
 

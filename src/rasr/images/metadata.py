@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from typing import Any
 
 import numpy as np
@@ -122,11 +121,10 @@ def read_xmp(image: ImageFile) -> bytes | None:
 
 def read_iptc(image: ImageFile) -> bytes | None:
     """The IPTC-IIM records of a JPEG (Photoshop resource 0x0404) or TIFF (tag 33723), or None."""
+    value: Any
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        value = image.tag_v2.get(33723)
-        if isinstance(value, tuple) and value and all(isinstance(word, int) for word in value):
-            # Writers that declare it as LONGs mean their bytes.
-            value = struct.pack(f"{'<' if image.tag_v2.prefix == b'II' else '>'}{len(value)}I", *value)
+        # The bytes as stored: many writers declare them as LONGs, of which Pillow's public face keeps only the first.
+        value = image.tag_v2._tagdata.get(33723)
     else:
         value = image.info.get("photoshop", {}).get(0x0404)
     return value if isinstance(value, bytes) and value else None

@@ -38,8 +38,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
 
     def load_prepare(self) -> None:
         """As in Pillow, less its own pixel limit: ours was applied to the header."""
-        if self._im is None:
-            self.im = Image.new(self.mode, self._tile_size).im
+        self.im = Image.new(self.mode, self._tile_size).im
         ImageFile.ImageFile.load_prepare(self)
 
 

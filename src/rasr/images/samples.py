@@ -33,9 +33,7 @@ def pillow8(image: ImageFile, name: str) -> Samples:
     image.load()
     upright = isinstance(image, TiffFile)  # Pillow turns TIFF, and only TIFF, while loading
     plain: Image.Image = image
-    if image.mode == "La":  # premultiplied
-        plain = image.convert("LA")
-    elif image.mode in {"P", "PA", "1", "L", "RGB"} and image.has_transparency_data:
+    if image.mode in {"P", "PA", "1", "L", "RGB"} and image.has_transparency_data:
         plain = image.convert("LA" if image.mode in {"1", "L"} else "RGBA")
     elif image.mode in {"P", "YCbCr"}:
         plain = image.convert("RGB")

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
 from rasr.errors import PictureError
 from rasr.images.colour import Space
+from rasr.images.header import quiet
 from rasr.images.plugins import TiffFile
 from rasr.images.samples import Samples, expect
 
@@ -26,6 +27,9 @@ Base = ExifTags.Base
 IFD = ExifTags.IFD
 
 _XMP, _IPTC = 700, 33723
+
+Tag = tuple[int, int | str, int, Any, bool]
+"""A tag in tifffile's form: code, type, count, value, first page only."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else its remarks on odd tags go to the terminal
 
@@ -101,21 +105,8 @@ def encode_tiff(
     import tifffile
 
     channels = samples.shape[2]
-    tags: list[tuple[int, int | str, int, Any, bool]] = []
-    details: dict[int, dict[int, Any]] = {}
-    resolution, unit = None, None
-    if exif:
-        block = Image.Exif()
-        block.load(exif)
-        density: list[Any] = [block.get(Base.XResolution), block.get(Base.YResolution)]
-        if all(isinstance(value, float | int | IFDRational) and 0 < value < 1e6 for value in density):
-            resolution = (float(density[0]), float(density[1]))
-            unit = block.get(Base.ResolutionUnit) if block.get(Base.ResolutionUnit) in {1, 2, 3} else None
-        tags += _main_tags(block)
-        details = {ifd: dict(block.get_ifd(ifd)) for ifd in (IFD.Exif, IFD.GPSInfo) if block.get_ifd(ifd)}
-        if interop := block.get_ifd(IFD.Interop) if IFD.Exif in details else None:
-            details[IFD.Exif][IFD.Interop] = dict(interop)
-        tags += [(int(ifd) - 1, "I", 1, 0, True) for ifd in details]  # tifffile refuses to write these two themselves
+    with quiet():
+        tags, details, resolution, unit = _directories(exif)
     tags += [(tag, "B", len(data), data, True) for tag, data in ((_XMP, xmp), (_IPTC, iptc)) if data]
     out = io.BytesIO()
     tifffile.imwrite(
@@ -140,10 +131,29 @@ def encode_tiff(
     return out.getvalue()
 
 
-def _main_tags(block: Image.Exif) -> list[tuple[int, int | str, int, Any, bool]]:
-    """The descriptive tags of the main directory in tifffile's form (code, type, count, value, first page only)."""
+def _directories(exif: bytes | None) -> tuple[list[Tag], dict[int, dict[int, Any]], tuple[float, float] | None, Any]:
+    """An EXIF block as tags of the main directory, further directories by their tag, resolution and its unit."""
+    if not exif:
+        return [], {}, None, None
+    block = Image.Exif()
+    block.load(exif)
+    density: list[Any] = [block.get(Base.XResolution), block.get(Base.YResolution)]
+    resolution, unit = None, None
+    if all(isinstance(value, float | int | IFDRational) and 0 < value < 1e6 for value in density):
+        resolution = (float(density[0]), float(density[1]))
+        unit = block.get(Base.ResolutionUnit) if block.get(Base.ResolutionUnit) in {1, 2, 3} else None
+    details = {int(ifd): dict(block.get_ifd(ifd)) for ifd in (IFD.Exif, IFD.GPSInfo) if block.get_ifd(ifd)}
+    if IFD.Exif in details and (interop := block.get_ifd(IFD.Interop)):
+        details[IFD.Exif][IFD.Interop] = dict(interop)
+    # tifffile refuses to write the pointers to these itself: they get the code below, unused, until the end.
+    pointers: list[Tag] = [(ifd - 1, "I", 1, 0, True) for ifd in details]
+    return _main_tags(block) + pointers, details, resolution, unit
+
+
+def _main_tags(block: Image.Exif) -> list[Tag]:
+    """The descriptive tags of the main directory."""
     directory = ImageFileDirectory_v2()
-    tags: list[tuple[int, int | str, int, Any, bool]] = []
+    tags: list[Tag] = []
     for tag, value in block.items():
         if tag in {IFD.Exif, IFD.GPSInfo, Base.XResolution, Base.YResolution, Base.ResolutionUnit}:
             continue
@@ -156,9 +166,6 @@ def _main_tags(block: Image.Exif) -> list[tuple[int, int | str, int, Any, bool]]
         elif kind in {1, 7}:
             data = values[0] if isinstance(values[0], bytes) else bytes(values)
             tags.append((tag, kind, len(data), data, True))
-        elif kind in {5, 10}:
-            flat = tuple(part for number in values for part in (number.numerator, number.denominator))
-            tags.append((tag, kind, len(values), flat, True))
         else:
             tags.append((tag, kind, len(values), values if len(values) > 1 else values[0], True))
     return tags
