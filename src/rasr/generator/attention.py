@@ -256,28 +256,37 @@ class ReferenceAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Each 2 × 2 cell of positions against a window around the match of its position on the coarser grid."""
         count, depth, height, width = query.shape
-        cells, side = height * width // 4, self.window
-        positions = F.pixel_unshuffle(query, 2).reshape(count, depth, 4, cells).permute(0, 3, 2, 1)
-
-        def windows(of: torch.Tensor) -> torch.Tensor:
-            margin = (side - 2) // 2
-            every = F.unfold(F.pad(of, (margin,) * 4, mode="replicate"), side, stride=2)
-            every = every.expand(count, -1, -1)
-            chosen = every.gather(2, coarse.unsqueeze(1).expand(-1, every.shape[1], -1))
-            return chosen.reshape(count, of.shape[1], side * side, cells)
-
-        similarity = torch.cat([positions @ windows(keys).permute(0, 3, 1, 2) for keys in reference.keys], -1)
-        attention = torch.split((similarity * self.sharpness.exp() + self.offsets).softmax(-1), side * side, -1)
-        taken = sum(
-            (
-                part @ windows(values).permute(0, 3, 2, 1)
-                for part, values in zip(attention, reference.values, strict=True)
-            ),
-            start=positions.new_zeros(()),
-        ).permute(0, 3, 2, 1)
-        best = similarity.amax(-1).permute(0, 2, 1)
         grid = (count, -1, height // 2, width // 2)
-        return F.pixel_shuffle(taken.reshape(grid), 2), F.pixel_shuffle(best.reshape(grid), 2)
+        cells = F.pixel_unshuffle(query, 2).reshape(count, depth, 4, -1).permute(0, 3, 2, 1)
+        places = _windows(coarse, reference.keys[0].shape, self.window)
+        found = [cells @ _rows(keys, places).mT for keys in reference.keys]
+        similarity = torch.cat(found, -1)
+        attention = (similarity * self.sharpness.exp() + self.offsets).softmax(-1)
+        taken = torch.zeros((), dtype=query.dtype, device=query.device)
+        for part, values in zip(attention.chunk(len(found), -1), reference.values, strict=True):
+            taken = taken + part @ _rows(values, places)
+        best = similarity.amax(-1).permute(0, 2, 1)
+        return F.pixel_shuffle(taken.permute(0, 3, 2, 1).reshape(grid), 2), F.pixel_shuffle(best.reshape(grid), 2)
+
+
+def _windows(coarse: torch.Tensor, shape: torch.Size, side: int) -> torch.Tensor:
+    """Positions (N, L, side²) of a reference of ``shape`` (M, C, h, w) around matches (N, L) on the grid half as fine.
+
+    A cell's four positions lie in the window's middle; at the reference's edges positions repeat. With M = N each
+    sample's positions count from its own reference, with M = 1 all from the one.
+    """
+    count, _, height, width = shape
+    reach = torch.arange(side, device=coarse.device) - (side - 2) // 2
+    top, left = 2 * (coarse // (width // 2)), 2 * (coarse % (width // 2))
+    rows = (top.unsqueeze(-1) + reach).clamp(0, height - 1)
+    columns = (left.unsqueeze(-1) + reach).clamp(0, width - 1)
+    own = torch.arange(count, device=coarse.device).view(-1, 1, 1, 1) * height * width
+    return (own + rows.unsqueeze(-1) * width + columns.unsqueeze(-2)).flatten(2)
+
+
+def _rows(planes: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """(M, C, h, w) at ``places`` (N, L, S) → (N, L, S, C)."""
+    return F.embedding(places, planes.permute(0, 2, 3, 1).reshape(-1, planes.shape[1]))
 
 
 def _encoder_features(

@@ -106,6 +106,8 @@ class RealESRGAN:
             extractor.input("data", ncnn.Mat(planes).clone())
             code, answer = extractor.extract("output")
             if code != 0:
+                # Its pools keep what the failed tile had allocated, too little for it and useless for a smaller one.
+                self._net = None
                 raise MemoryError(f"ncnn failed with code {code} on a tile of {width}×{height}")
             pixels = np.asarray(answer)
             if not np.isfinite(pixels).all():
