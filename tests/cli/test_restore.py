@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +197,25 @@ def test_an_interrupted_batch_leaves_whole_files_and_resumes(folder: Path, tmp_p
     assert again.returncode == 0, again.stderr
     assert len(again.stdout.splitlines()) == 3
     assert "finished in an earlier run" in again.stderr
+
+
+def test_on_a_terminal_there_is_a_bar_and_stdout_still_gets_the_data(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.png").rename(folder / "[red]a.png")
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "rasr", "restore", str(folder), "-o", "out", *QUICK]
+    child = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=end, text=True, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(end)
+    assert child.stdout is not None
+    seen = b""
+    with suppress(OSError):  # how Linux says that the other end of a terminal is closed
+        while block := os.read(terminal, 65536):
+            seen += block
+    os.close(terminal)
+    with child.stdout as stdout:
+        assert stdout.read().splitlines() == ["out/[red]a_rasr.png", "out/b_rasr.png", "out/sub/c_rasr.png"]
+    assert child.wait() == 0
+    talk = seen.decode()
+    assert "[1/3] [red]a.png" in talk
+    assert "100%" in talk

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -178,3 +180,35 @@ def test_tiny_pictures_are_padded_and_cut_back(local: Make, size: tuple[int, int
     canvas, _ = generate_tiled(generator, PLAIN, lq, (size[0] * 4, size[1] * 4), tile=64)
     assert min(generator.shapes[0][1:3]) == 32
     assert np.array_equal(canvas, lq.repeat(4, 0).repeat(4, 1))
+
+
+REAL = """
+import resource, sys
+import numpy as np
+from rasr.generator import GenerationSettings, load_generator
+from rasr.restore.memory import free_memory
+from rasr.restore.tile_runner import generate_tiled
+generator = load_generator("realesrgan", device="cpu", threads=1)
+lq = np.random.default_rng(0).random((64, 80, 3), np.float32)
+conditioning = generator.prepare(lq, [], GenerationSettings())
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + int(sys.argv[1]) * 2**20, resource.RLIM_INFINITY))
+assert free_memory() <= int(sys.argv[1]) * 2**20
+canvas, used = generate_tiled(generator, conditioning, lq, (320, 256), tile=128)
+print(used, np.isfinite(canvas).all(), round(float(canvas.mean()), 2))
+"""
+
+
+def test_the_real_network_carries_on_in_smaller_tiles_when_the_system_refuses_memory() -> None:
+    def run(megabytes: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", REAL, str(megabytes)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    plenty, little, none = run(4000), run(170), run(40)
+    assert plenty.stdout.split()[:2] == ["128", "True"]
+    assert little.stdout.split()[:1] == ["40"], little.stderr
+    assert little.stdout.split()[1] == "True"
+    assert float(little.stdout.split()[2]) == pytest.approx(float(plenty.stdout.split()[2]), abs=0.03)
+    assert none.returncode != 0
+    assert "OutOfMemory" in none.stderr
+    assert "takes no tile below 32" in none.stderr

@@ -199,8 +199,9 @@ class _Talk:
         self._number = 0
         self._pixels = {job.input: _pixels(job.input, limits) for job in jobs} if sys.stderr.isatty() else {}
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
             console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # rich would send what is meant for a pipe to the terminal
         )  # fmt: skip
         self._task = self._bar.add_task("", total=sum(self._pixels.values()) or None)
         self._done = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import resource
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def free_memory(device: str = "cpu") -> int:
         name = device.replace(",", " ").split()[0].rstrip(":")
         free, _ = torch.cuda.mem_get_info(torch.device(name))
         return int(free)
-    return min(_machine_free(), _container_free())
+    return min(_machine_free(), _container_free(), _process_free())
 
 
 def choose_tile(tile: int | str, info: GeneratorInfo) -> int:
@@ -82,3 +83,15 @@ def _container_free() -> int:
         except (OSError, ValueError):  # no such controller, or "max"
             continue
     return sys.maxsize
+
+
+def _process_free() -> int:
+    """What ``ulimit -v`` leaves, as batch systems set it."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    try:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:
+        return sys.maxsize
+    return max(0, limit - used)
