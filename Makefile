@@ -35,5 +35,8 @@ format: $(STAMP)
 test-large: $(STAMP)  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
 	$(BIN)/python -m pytest -m large --timeout 3600
 
+benchmark: $(STAMP)  ## The comparison table with intervals and a report, in benchmarks/out/ (half an hour on two cores)
+	$(BIN)/python benchmarks/compare_methods.py --out benchmarks/out
+
 clean:
 	rm -rf $(VENV) demo-out build dist .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

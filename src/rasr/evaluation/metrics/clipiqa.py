@@ -35,9 +35,7 @@ class CLIPIQA:
     def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
         self._border = protocol.crop_border
         self._device = device
-        self._network = ClipRN50()
-        weights.fill(self._network, "clip-rn50")
-        self._network.to(device)
+        self._network = weights.build(ClipRN50, "clip-rn50").to(device)
         with torch.inference_mode():
             prompts = [torch.tensor([_START, *tokens, _END], device=device) for _, tokens in PROMPTS]
             self._texts = torch.stack([self._network.encode_text(tokens) for tokens in prompts])

@@ -141,6 +141,4 @@ class KID(_InceptionDistance):
 def _network(weights: MetricWeights, device: str) -> Inception:
     from rasr.evaluation.metrics.inception import Inception
 
-    network = Inception()
-    weights.fill(network, "inception")
-    return network.to(device)
+    return weights.build(Inception, "inception").to(device)

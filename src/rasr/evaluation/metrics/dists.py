@@ -59,9 +59,7 @@ class DISTS:
     def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
         self._border = protocol.crop_border
         self._device = device
-        self._network = VGG16Features()
-        weights.fill(self._network, "vgg16")
-        self._network.to(device)
+        self._network = weights.build(VGG16Features, "vgg16").to(device)
         tensors = packaged("dists_alpha_beta.safetensors")
         alpha, beta = tensors["alpha"].flatten(), tensors["beta"].flatten()
         total = alpha.sum() + beta.sum()

@@ -48,9 +48,7 @@ class LPIPS:
     def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
         self._border = protocol.crop_border
         self._device = device
-        self._network = AlexNetFeatures()
-        weights.fill(self._network, "alexnet")
-        self._network.to(device)
+        self._network = weights.build(AlexNetFeatures, "alexnet").to(device)
         linear = packaged("lpips_alex_linear.safetensors")
         self._linear = [linear[f"lin{i}.model.1.weight"].to(device).flatten() for i in range(5)]
         self.info = MetricInfo(

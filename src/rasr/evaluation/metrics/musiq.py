@@ -164,9 +164,7 @@ class MUSIQ:
     def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
         self._border = protocol.crop_border
         self._device = device
-        self._network = MusiqNetwork()
-        weights.fill(self._network, "musiq-koniq")
-        self._network.to(device)
+        self._network = weights.build(MusiqNetwork, "musiq-koniq").to(device)
         self.info = MetricInfo(
             "MUSIQ",
             "higher",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.home import home, offline
 
 if TYPE_CHECKING:
     import torch
+
+    _Network = TypeVar("_Network", bound=torch.nn.Module)
 
 __all__ = ["WEIGHT_FILES", "MetricWeights", "WeightFile", "packaged"]
 
@@ -131,24 +133,27 @@ class MetricWeights:
             state = state.get(wrapper, state)
         return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
-    def fill(self, network: torch.nn.Module, name: str, *, rename: Mapping[str, str] | None = None) -> None:
-        """Load the file into ``network``, which must find every one of its tensors in it; others are ignored.
+    def build(self, network: Callable[[], _Network], name: str) -> _Network:
+        """The network with the file's weights, frozen, on the CPU. Tensors of the file it has no use for are ignored.
 
-        ``rename`` maps prefixes of the file's keys to prefixes of the network's. Raises WeightsCorrupt, naming the
-        first tensor that is missing or has another shape.
+        It is laid out without memory first, so nothing is initialised only to be overwritten. Raises WeightsMissing, or
+        WeightsCorrupt naming the first tensor that is missing or has another shape.
         """
+        import torch
+
         state = self.load(name)
-        for old, new in (rename or {}).items():
-            state = {new + key.removeprefix(old) if key.startswith(old) else key: state[key] for key in state}
-        for key, value in network.state_dict().items():
+        with torch.device("meta"):
+            built = network()
+        wanted = built.state_dict()
+        for key, value in wanted.items():
             if key not in state or state[key].shape != value.shape:
                 found = f"has shape {tuple(state[key].shape)}" if key in state else "is missing"
                 raise WeightsCorrupt(
                     f"{self.find(name)} is not {WEIGHT_FILES[name].filename}: tensor {key} {found}, "
                     f"expected {tuple(value.shape)}."
                 )
-        network.load_state_dict({key: state[key].to(value.dtype) for key, value in network.state_dict().items()})
-        network.eval().requires_grad_(requires_grad=False)
+        built.load_state_dict({key: state[key].to(value.dtype) for key, value in wanted.items()}, assign=True)
+        return built.eval().requires_grad_(requires_grad=False)
 
 
 def packaged(filename: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,143 @@
+"""Metrics with networks: equal to their reference implementations on weights of the published layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from patterned import InMemory, patterned, sample_pair
+from safetensors.torch import save_file
+from torch import nn
+
+from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
+from rasr.evaluation.metrics import (
+    METRICS,
+    WEIGHT_FILES,
+    MeasuringProtocol,
+    MetricWeights,
+    load_metric,
+    load_metrics,
+    parse_metrics,
+)
+from rasr.evaluation.metrics.clip_rn50 import ClipRN50
+from rasr.evaluation.metrics.dists import VGG16Features
+from rasr.evaluation.metrics.inception import Inception
+from rasr.evaluation.metrics.lpips import AlexNetFeatures
+from rasr.evaluation.metrics.musiq import MusiqNetwork
+
+DEFAULT = MeasuringProtocol()
+
+
+def weights_of(network: type[nn.Module]) -> InMemory:
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in network().state_dict().items()}
+    counters = {key: torch.tensor(1) for key in shapes if "num_batches" in key}
+    return InMemory(patterned({key: shape for key, shape in shapes.items() if key not in counters}) | counters)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "value"),
+    [
+        ("LPIPS", AlexNetFeatures, 0.0042451937),
+        ("DISTS", VGG16Features, 0.0029779673),
+        ("MUSIQ", MusiqNetwork, 0.9472148),
+        ("CLIPIQA", ClipRN50, 0.3471271),
+    ],
+)
+def test_equal_to_the_reference_implementation(name: str, network: type[nn.Module], value: float) -> None:
+    restored, truth = sample_pair()
+    measured = load_metric(name, DEFAULT, weights_of(network)).measure(restored, truth)
+    assert measured == pytest.approx(value, rel=1e-4)
+
+
+def test_inception_features_equal_pytorch_fid() -> None:
+    restored, _ = sample_pair()
+    features = load_metric("FID", DEFAULT, weights_of(Inception)).features(restored)
+    assert features.shape == (2048,)
+    np.testing.assert_allclose(features[:4], [0.0, 0.7710479, 0.05231996, 0.29945165], rtol=1e-4, atol=1e-5)
+    assert np.linalg.norm(features) == pytest.approx(47.077965, rel=1e-5)
+
+
+def test_lpips_and_dists_of_identical_pictures_are_zero() -> None:
+    _, truth = sample_pair()
+    for name, network in (("LPIPS", AlexNetFeatures), ("DISTS", VGG16Features)):
+        assert load_metric(name, DEFAULT, weights_of(network)).measure(truth, truth) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_weights_are_read_from_the_published_file(tmp_path: Path, wrapped: bool) -> None:
+    """As torchvision publishes it: more tensors than needed, in a .pth; or inside 'params', as IQA-PyTorch does."""
+    state = weights_of(AlexNetFeatures).state | {"classifier.6.weight": torch.zeros(2, 2)}
+    torch.save({"params": state} if wrapped else state, tmp_path / WEIGHT_FILES["alexnet"].filename)
+    restored, truth = sample_pair()
+    measured = load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path)).measure(restored, truth)
+    assert measured == pytest.approx(0.0042451937, rel=1e-4)
+
+
+def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / WEIGHT_FILES["alexnet"].filename
+    state = weights_of(AlexNetFeatures).state
+    short = {key: value for key, value in state.items() if key != "features.8.bias"}
+    torch.save(short, file)
+    with pytest.raises(WeightsCorrupt, match=r"features\.8\.bias is missing"):
+        load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
+    torch.save(state | {"features.0.bias": torch.zeros(3)}, file)
+    with pytest.raises(WeightsCorrupt, match=r"features\.0\.bias has shape \(3,\)"):
+        load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
+    file.write_bytes(b"not weights")
+    with pytest.raises(WeightsCorrupt, match="cannot be read"):
+        load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (print, ("code ran",))
+
+    (tmp_path / WEIGHT_FILES["alexnet"].filename).write_bytes(pickle.dumps({"features.0.weight": Evil()}))
+    with pytest.raises(WeightsCorrupt):
+        load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / WEIGHT_FILES["clip-rn50"].filename)
+    assert MetricWeights(tmp_path).load("clip-rn50")["a"].tolist() == [1, 1]
+
+
+def test_missing_weights_say_what_to_do() -> None:
+    metrics, unavailable = load_metrics(["PSNR", "LPIPS", "FID", "MUSIQ"], DEFAULT, MetricWeights())
+    assert [metric.info.name for metric in metrics] == ["PSNR"]
+    assert [column.name for column in unavailable] == ["LPIPS", "FID", "MUSIQ"]
+    for column in unavailable:
+        assert "https://" in column.reason
+        assert "--download" in column.reason
+        assert "MB" in column.reason
+
+
+def test_nothing_is_fetched_offline() -> None:
+    with pytest.raises(WeightsMissing, match="network is switched off"):
+        load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
+
+
+def test_a_fetched_file_must_have_the_published_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda url, target, progress: Path(target).write_bytes(b"else")
+    )
+    monkeypatch.setenv("RASR_HOME", str(tmp_path))
+    with pytest.raises(WeightsCorrupt, match="expected 7be5be79"):
+        load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
+    assert not list((tmp_path / "models" / "metrics").iterdir())
+
+
+def test_metric_names_are_parsed() -> None:
+    assert parse_metrics("psnr, EPD,psnr") == ["PSNR", "EPD"]
+    assert parse_metrics("all") == list(METRICS)
+    with pytest.raises(UsageError, match="Unknown metric 'vmaf'"):
+        parse_metrics("psnr,vmaf")
+    with pytest.raises(UsageError, match="names no metric"):
+        parse_metrics(" , ")
