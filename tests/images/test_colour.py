@@ -29,8 +29,9 @@ GAMMA = {"display-p3": 2.2, "adobe-rgb": 563 / 256}
 def to_xyz(encoded: NDArray[np.floating], space: str) -> NDArray[np.float64]:
     """The spaces' own equations, written without a colour library."""
     value = encoded.astype(np.float64)
-    if space == "srgb":  # odd extension is not needed: below 0.04045 the curve is a line, as in lcms
-        linear = np.where(value <= 0.04045, value / 12.92, ((np.maximum(value, 0) + 0.055) / 1.055) ** 2.4)
+    if space == "srgb":  # mirrored below 0, as CSS Color 4 extends it
+        size = np.abs(value)
+        linear = np.sign(value) * np.where(size <= 0.04045, size / 12.92, ((size + 0.055) / 1.055) ** 2.4)
     else:
         linear = value ** GAMMA[space]
     return linear @ np.array(TO_XYZ[space]).T
@@ -58,7 +59,7 @@ def test_pixels_are_the_same_colours_in_srgb(
     assert beyond is not None
     assert 0 <= pixels.min() <= pixels.max() <= 1
     expected = to_xyz(colours / 255, space)
-    error = delta_e(to_xyz(pixels + beyond.astype(np.float32), "srgb"), expected)
+    error = delta_e(to_xyz(pixels + beyond, "srgb"), expected)
     assert error.max() < 0.5
     inside = (beyond == 0).all(axis=2)
     assert 0.3 < inside.mean() < 0.95
@@ -103,9 +104,7 @@ def test_the_whole_gamut_survives_the_round_trip(
         levels = np.asarray(file)
         assert file.info["icc_profile"] == profiles[space]
     assert delta_e(to_xyz(levels / 255, space), to_xyz(colours / 255, space)).max() < 1
-    difference = np.abs(levels.astype(np.int16) - colours)
-    assert difference.max() <= 3  # where the half-precision residual meets the steep foot of the gamma curve
-    assert (difference <= 1).mean() > 0.95
+    assert np.abs(levels.astype(np.int16) - colours).max() <= 1
 
 
 def test_strips_do_not_show(
@@ -121,14 +120,15 @@ def test_strips_do_not_show(
 def test_colours_beyond_srgb_follow_the_picture_to_another_size(saved: Save, profiles: dict[str, bytes]) -> None:
     half = np.zeros((40, 40, 3), np.uint8)
     half[:, :20] = (0, 255, 0)  # the greenest green of Display P3
-    half[:, 20:] = (128, 128, 128)
+    half[:, 20:] = (255, 0, 0)
     picture = read_picture(saved(half, "PNG", icc_profile=profiles["display-p3"]))
     enlarged = picture.with_pixels(np.repeat(np.repeat(picture.pixels, 3, axis=0), 3, axis=1))
     with Image.open(io.BytesIO(encode_picture(enlarged, "PNG"))) as file:
         levels = np.asarray(file).astype(np.int16)
     assert levels.shape == (120, 120, 3)
-    assert np.abs(levels[:, :56] - (0, 255, 0)).max() <= 3
-    assert np.abs(levels[:, 64:] - 128).max() <= 1
+    assert np.abs(levels[:, :56] - (0, 255, 0)).max() <= 1
+    assert np.abs(levels[:, 64:] - (255, 0, 0)).max() <= 1
+    assert levels[:, 56:64].max(axis=2).min() > 80  # between them a mixture, no black line
 
 
 def test_lcms_in_pillow_agrees(photo: NDArray[np.uint8], saved: Save, profiles: dict[str, bytes]) -> None:
@@ -164,7 +164,7 @@ def test_sixteen_bits_survive_a_profile(profiles: dict[str, bytes]) -> None:
     samples = np.dstack([ramp, ramp, ramp])
     pixels, beyond = to_srgb(samples, "rgb", profiles["adobe-rgb"])
     assert len(np.unique(pixels[:, :, 1])) == 4096
-    extended = pixels if beyond is None else pixels + beyond.astype(np.float32)
+    extended = pixels if beyond is None else pixels + beyond
     back = from_srgb(extended, "rgb", profiles["adobe-rgb"]) * 65535
     assert np.abs(back - samples).max() < 4
 

@@ -169,7 +169,7 @@ def test_pixels_that_are_not_numbers_are_a_bug_not_a_file(bad: float) -> None:
 
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
     picture = Picture(
-        photo / np.float32(255), photo[:, :, 0] / np.float32(255), beyond=np.full((50, 70, 3), 0.1, np.float16)
+        photo / np.float32(255), photo[:, :, 0] / np.float32(255), beyond=np.full((50, 70, 3), 0.1, np.float32)
     )
     whole = encode_picture(picture, "TIFF")
     monkeypatch.setattr(encode, "_STRIP_PIXELS", 226 * 7)

@@ -11,7 +11,7 @@ from rasr.images import Origin, Picture
 
 
 def test_sizes_and_a_change_of_pixels() -> None:
-    beyond = np.ones((3, 5, 3), np.float16)
+    beyond = np.ones((3, 5, 3), np.float32)
     picture = Picture(
         np.zeros((3, 5, 3), np.float32), np.ones((3, 5), np.float32), Origin(bits=16), Path("a.png"), ("n",), beyond
     )

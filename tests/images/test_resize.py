@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,6 +18,7 @@ filters = st.sampled_from(get_args(Filter))
 
 
 @given(sides, sides, filters)
+@settings(deadline=None)
 def test_the_same_size_is_the_same_picture(width: int, height: int, name: Filter) -> None:
     pixels = np.random.default_rng(0).random((height, width, 3), np.float32)
     result = resize(pixels, (width, height), filter=name)
@@ -26,6 +27,7 @@ def test_the_same_size_is_the_same_picture(width: int, height: int, name: Filter
 
 
 @given(sides, sides, sides, sides, filters)
+@settings(deadline=None)
 def test_flat_stays_flat_and_the_size_is_the_one_asked_for(
     width: int, height: int, new_width: int, new_height: int, name: Filter
 ) -> None:
@@ -37,6 +39,7 @@ def test_flat_stays_flat_and_the_size_is_the_one_asked_for(
 
 
 @given(st.integers(2, 20), st.integers(2, 20), filters)
+@settings(deadline=None)
 def test_planes_are_resampled_like_channels(width: int, height: int, name: Filter) -> None:
     pixels = np.random.default_rng(1).random((height, width, 3), np.float32)
     whole = resize(pixels, (13, 7), filter=name)

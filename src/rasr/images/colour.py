@@ -38,10 +38,10 @@ def usable_profile(icc: bytes, space: Space) -> str | None:
 
 def to_srgb(
     samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes | None
-) -> tuple[NDArray[np.float32], NDArray[np.float16] | None]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Integer samples (H, W, C) to pixels (H, W, 3) float32 in [0, 1], sRGB-encoded.
 
-    Also returns what lies beyond [0, 1] (float16, extended sRGB minus pixels), or None when nothing does. The profile
+    Also returns what lies beyond [0, 1] (extended sRGB minus pixels), or None when nothing does. The profile
     must be usable (:func:`usable_profile`); without one, gray and RGB samples are taken as sRGB.
     """
     height, width = samples.shape[:2]
@@ -55,20 +55,20 @@ def to_srgb(
         table = _lcms(levels, icc, srgb_profile(), "gray", "rgb", np.float32).reshape(-1, 3)
         return np.clip(table.mean(axis=1, keepdims=True), 0, 1).repeat(3, axis=1)[samples[:, :, 0]], None
     pixels = np.empty((height, width, 3), np.float32)
-    beyond: NDArray[np.float16] | None = None
+    beyond: NDArray[np.float32] | None = None
     for rows in _strips(height, width):
-        extended = _extended(samples[rows], space, icc)
+        extended = _mirrored(_extended(samples[rows], space, icc))
         np.clip(extended, 0, 1, out=pixels[rows])
         extended -= pixels[rows]
         if extended.any():
             if beyond is None:
-                beyond = np.zeros((height, width, 3), np.float16)
+                beyond = np.zeros((height, width, 3), np.float32)
             beyond[rows] = extended
     return pixels, beyond
 
 
 def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> NDArray[np.float32]:
-    """Extended sRGB (H, W, 3) to the profile's own encoding, (H, W, 3) or (H, W, 1), not clipped.
+    """Extended sRGB (H, W, 3, mirrored below 0) to the profile's own encoding, (H, W, 3) or (H, W, 1), not clipped.
 
     Gray is taken from RGB with the BT.709 weights; for a gray picture, whose channels are equal, any weights would do.
     """
@@ -79,7 +79,7 @@ def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> ND
         return _gray_table(icc)[np.rint(np.clip(gray, 0, 1) * 65535).astype(np.uint16)][:, :, None]
     if icc is None or is_srgb(icc):
         return strip
-    return _lcms(strip, srgb_profile(), icc, "rgb", "rgb", np.float32)
+    return _lcms(_as_lcms_extends(strip), srgb_profile(), icc, "rgb", "rgb", np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -105,6 +105,28 @@ def adobe_rgb() -> bytes:
 
     primaries = [0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1]
     return bytes(imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.3290, 1], primaries=primaries, gamma=563 / 256))
+
+
+def _mirrored(extended: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Negative values from lcms's straight continuation of the sRGB curve to the mirrored curve, in place.
+
+    The mirrored curve is how CSS Color 4 extends sRGB. The straight one is so steep (Display P3's green is −2.9 in red
+    there, −0.51 here) that resizing would draw black lines where saturated colours meet.
+    """
+    below = extended < -0.04045
+    linear = extended[below] / np.float32(-12.92)
+    extended[below] = 0.055 - 1.055 * linear ** np.float32(1 / 2.4)
+    return extended
+
+
+def _as_lcms_extends(mirrored: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The inverse of :func:`_mirrored`, on a copy where one is needed."""
+    below = mirrored < -0.04045
+    if not below.any():
+        return mirrored
+    straight = mirrored.copy()
+    straight[below] = np.float32(-12.92) * ((0.055 - mirrored[below]) / np.float32(1.055)) ** np.float32(2.4)
+    return straight
 
 
 @lru_cache(maxsize=4)

@@ -62,7 +62,7 @@ def read_picture(source: Source, *, limits: Limits | None = None) -> Picture:
 
 def _to_working(
     samples: Samples, icc: bytes | None, orientation: int, notes: list[str]
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float16] | None]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
     ink = samples.space == "cmyk"
     if ink:
         how = "by its profile" if icc else "without a profile, so colours are approximate"

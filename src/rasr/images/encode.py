@@ -112,14 +112,14 @@ def _quantise(values: NDArray[np.float32], dtype: type[np.uint8] | type[np.uint1
     return rounded
 
 
-def _beyond(beyond: NDArray[np.float16], width: int, height: int, rows: slice) -> NDArray[np.float32]:
+def _beyond(beyond: NDArray[np.float32], width: int, height: int, rows: slice) -> NDArray[np.float32]:
     """These rows of the out-of-gamut residual, resampled to the result's size."""
     scale = beyond.shape[0] / height
     top, bottom = rows.start * scale, min(rows.stop * scale, beyond.shape[0])
-    # Only the source rows that the filter can reach are widened to float32.
+    # Only the rows that the filter can reach: resizing copies what it is given.
     reach = int(np.ceil(max(1.0, scale))) + 1
     first, last = max(0, int(top) - reach), min(beyond.shape[0], int(np.ceil(bottom)) + reach)
-    source = beyond[first:last].astype(np.float32)
+    source = beyond[first:last]
     return resize(
         source,
         (width, rows.stop - rows.start),

@@ -48,7 +48,7 @@ class Picture:
     path: Path | None = None
     notes: tuple[str, ...] = ()
     """Things done while reading that a user should hear of, one sentence each ("first of 12 frames", ...)."""
-    beyond: NDArray[np.float16] | None = None
+    beyond: NDArray[np.float32] | None = None
     """Colours outside of sRGB: what clipping to [0, 1] cut off, (H, W, 3) at the file's own size, or None. Writing
     resizes it to the result and adds it before converting back to the file's own profile."""
 
