@@ -22,7 +22,7 @@ from rasr.images import read_header
 
 Make = Callable[..., DatasetConfig]
 SMALL = {"train": 6, "test": 2, "reference": 8}
-PLAIN: dict[str, object] = {"lq": None, "gallery": False}
+PLAIN: dict[str, object] = {"lq": {"enabled": False}, "gallery": False}
 
 
 def _build(config: DatasetConfig, out: Path) -> tuple[BuildReport, list[str]]:
@@ -125,6 +125,22 @@ def test_the_same_name_on_two_sites_is_one_photographer(tmp_path: Path, make_con
     for record in read_manifest(tmp_path / "out"):
         splits.setdefault(record.author.casefold(), set()).add(record.split)
     assert all(len(found) == 1 for found in splits.values())
+
+
+def test_photos_that_must_stay_together_are_named_as_the_reason(tmp_path: Path, make_config: Make) -> None:
+    photos = _small(40)
+    for photo in photos:
+        photo.author = "One Person"
+    with serving(World(photos)) as base:
+        wide = {"per_photographer": 40}
+        config = make_config(base, ["owl"], ["flickr"], splits=SMALL, download=wide, **PLAIN)
+        report, _ = _build(config, tmp_path / "out")
+        alone = make_config(base, ["owl"], ["flickr"], splits=SMALL | {"by_photographer": False}, **PLAIN)
+        second, _ = _build(alone, tmp_path / "alone")
+    assert "40 of them must stay together" in report.problems[0]
+    assert second.problems == []
+    assert check_dataset(tmp_path / "alone", quick=True).ok
+    assert "one photographer are in several splits" in (tmp_path / "alone/README.md").read_text("utf-8")
 
 
 def test_a_stranger_among_owls_is_reported_or_dropped(tmp_path: Path, make_config: Make) -> None:

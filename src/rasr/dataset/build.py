@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from rasr.dataset.manifest import MANIFEST, write_manifest, write_text
 from rasr.dataset.review import read_decisions
 from rasr.dataset.sources import Folder, Source, make_sources
 from rasr.dataset.splits import SPLITS, Item, assign
-from rasr.dataset.verdict import Verdicts, judge, photo_id
+from rasr.dataset.verdict import Kept, Verdicts, judge, photo_id
 from rasr.dataset.web import PASSING, Web
 from rasr.errors import DatasetBusy, DatasetError, OutputError
 from rasr.gallery.encoders import load_encoder
@@ -152,7 +153,7 @@ class _Build:
             raise DatasetError(f"Not one photo for {self.config.name}. {why}")
         self._count(journal, categories, verdicts, assigned)
         place_files(self.folder, records, verdicts.kept, self.downloads)
-        if self.config.lq:
+        if self.config.lq.enabled:
             make_low_quality(self.folder, records, self.config.lq, self.config.seed, self.progress)
         if self.config.gallery:
             make_gallery(self.folder, records, self.config.encoder, self.progress)
@@ -179,7 +180,8 @@ class _Build:
             used = ", ".join(f"{count} {split}" for split, count in splits.items())
             self.say(f"{name}: {found} found; left out: {out}; used: {used}")
             if missing:
-                self.report.problems.append(f"{name}: {missing} of {wanted.total} photos are missing ({used}).")
+                why = _why_short(verdicts.kept[name], wanted.total)
+                self.report.problems.append(f"{name}: {missing} of {wanted.total} photos are missing ({used}){why}.")
 
     def _info(self, categories: Sequence[Category]) -> dict[str, Any]:
         """What the card and the check need to know; nothing of this machine."""
@@ -195,7 +197,7 @@ class _Build:
             "built": datetime.now(UTC).strftime("%Y-%m-%d"),
             "splits": config.splits.model_dump(),
             "filters": config.filters.model_dump(mode="json"),
-            "lq": config.lq.model_dump() if config.lq else None,
+            "lq": config.lq.model_dump() if config.lq.enabled else None,
             "gallery": config.gallery,
             "categories": [
                 category.model_dump(include={"name", "title", "scientific_name", "why"})
@@ -203,6 +205,17 @@ class _Build:
                 for category, report in zip(categories, self.report.categories, strict=True)
             ],
         }
+
+
+def _why_short(kept: Sequence[Kept], wanted: int) -> str:
+    """What to say when there were enough good photos and the splits are short all the same."""
+    if len(kept) < wanted:
+        return ""
+    largest = max(Counter(one.group for one in kept).values())
+    return (
+        f": there are {len(kept)} good ones, but {largest} of them must stay together (one photographer, or nearly the "
+        "same picture); add sources, or see by_photographer and related_similarity in [splits]"
+    )
 
 
 def _claim(folder: Path) -> None:

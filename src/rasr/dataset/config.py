@@ -215,6 +215,7 @@ class Download(_Section):
 class LowQuality(_Section):
     """The ready-made inputs of the test split."""
 
+    enabled: bool = True
     preset: str = "realesrgan"
     scale: int = Field(default=4, ge=1, le=16)
     crop: int = Field(default=512, ge=0)
@@ -233,7 +234,7 @@ class DatasetConfig(_Section):
     seed: int = 0
     encoder: str = "effnet-lite0"
     gallery: bool = True
-    lq: LowQuality | None = LowQuality()
+    lq: LowQuality = LowQuality()
     splits: Splits = Splits()
     filters: Filters = Filters()
     download: Download = Download()

@@ -20,6 +20,8 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "HEI
 EXAMINED = 1024
 """Long side in pixels of the copy on which blur is measured: sensor noise is averaged away, softness stays."""
 TILE = 128
+SMALLEST = 16
+"""Side in pixels under which blur cannot be told: the measure compares with an 11-pixel mean."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _STANDARD_LUMA_TABLE_SUM = 3689
@@ -67,7 +69,8 @@ def jpeg_quality(path: Path) -> int | None:
     """IJG quality 1..100 that gives the file's luminance table, or None when the file has none.
 
     libjpeg scales the standard's table by 5000/q % below 50 and by 200 − 2q % above (jcparam.c); the sum of the table
-    tells the scale, for other encoders' tables the nearest in strength.
+    tells the scale, for other encoders' tables the nearest in strength. Under 20 entries are clipped at 255 and the
+    answer is a little high.
     """
     with Image.open(path, formats=["JPEG"]) as image:
         tables = getattr(image, "quantization", {})
@@ -106,6 +109,8 @@ def blur(luma: NDArray[np.float32]) -> float:
     if shrink < 1:
         luma = resize(luma, (max(1, round(width * shrink)), max(1, round(height * shrink))), filter="area")
     height, width = luma.shape
+    if min(height, width) < SMALLEST:
+        return 1.0
     tiles = [
         luma[top : top + TILE, left : left + TILE]
         for top in range(0, max(1, height - TILE + 1), TILE)
