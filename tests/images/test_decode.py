@@ -210,7 +210,7 @@ def test_samples_that_are_not_8_or_16_bit_integers_are_refused_in_words(kind: ty
         read_picture(tiff(np.zeros((5, 7), kind)))
 
 
-def test_cmyk_jpeg_with_and_without_a_profile(photo: NDArray[np.uint8], saved: Save) -> None:
+def test_cmyk_jpeg_with_and_without_a_profile(photo: NDArray[np.uint8], saved: Save, cmyk_profile: bytes) -> None:
     image = Image.fromarray(photo).convert("CMYK")
     picture = read_picture(saved(image, "JPEG", quality=98, subsampling=0))
     assert picture.notes == (
@@ -219,7 +219,7 @@ def test_cmyk_jpeg_with_and_without_a_profile(photo: NDArray[np.uint8], saved: S
     assert np.abs(picture.pixels - np.asarray(image.convert("RGB")) / np.float32(255)).mean() < 0.02
     assert (picture.origin.icc, picture.origin.gray) == (None, False)
 
-    profile = cmyk_profile()
+    profile = cmyk_profile
     tagged = read_picture(saved(image, "TIFF", icc_profile=profile))
     assert tagged.notes == ("converted from CMYK by its profile; results are saved as sRGB",)
     assert tagged.origin.icc is None
@@ -233,31 +233,6 @@ def test_cmyk_jpeg_with_and_without_a_profile(photo: NDArray[np.uint8], saved: S
     )
     assert by_pillow is not None
     np.testing.assert_allclose(tagged.pixels * 255, np.asarray(by_pillow), atol=1.01)
-
-
-def cmyk_profile() -> bytes:
-    """A small CMYK output profile: an A2B0 table of 3^4 points from ink to Lab, (1 − ink)(1 − black) in lightness."""
-    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 3)] * 4, indexing="ij"), axis=-1).reshape(-1, 4)
-    rgb = (1 - grid[:, :3]) * (1 - grid[:, 3:])
-    lightness = rgb.mean(axis=1)
-    lab = np.stack([lightness, 0.5 + (rgb[:, 0] - rgb[:, 1]) / 4, 0.5 + (rgb[:, 1] - rgb[:, 2]) / 4], axis=1)
-    encoded = np.clip(np.rint(lab * [65280, 65280, 65280]), 0, 65535).astype(">u2")
-    identity = np.array([1, 0, 0, 0, 1, 0, 0, 0, 1]) * 65536
-    curve = np.array([0, 65535], ">u2").tobytes()
-    table = b"mft2" + bytes(4) + struct.pack(">BBBB", 4, 3, 3, 0) + identity.astype(">i4").tobytes()
-    table += struct.pack(">HH", 2, 2) + curve * 4 + encoded.tobytes() + curve * 3
-    text = b"text" + bytes(4) + b"test\0\0\0\0"
-    white = b"XYZ " + bytes(4) + np.array([0.9642, 1, 0.8249]).__mul__(65536).astype(">i4").tobytes()
-    name = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78 + 1)
-    tags = [(b"desc", name), (b"cprt", text), (b"wtpt", white), (b"A2B0", table)]
-    offset, index, body = 128 + 4 + 12 * len(tags), b"", b""
-    for signature, data in tags:
-        index += signature + struct.pack(">II", offset + len(body), len(data))
-        body += data + bytes(-len(data) % 4)
-    header = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ") + bytes(12) + b"acsp"
-    header = header.ljust(68, b"\0") + np.array([0.9642, 1, 0.8249]).__mul__(65536).astype(">i4").tobytes()
-    profile = header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + index + body
-    return struct.pack(">I", len(profile)) + profile[4:]
 
 
 def test_lab_tiff(photo: NDArray[np.uint8], saved: Save) -> None:
