@@ -32,7 +32,7 @@ def test_cufed5_complete_and_with_a_gap(tmp_path: Path) -> None:
     report = adapt_dataset("cufed5", tmp_path / "CUFED5", tmp_path / "out")
     assert report.problems == []
     assert report.files == 756
-    assert (tmp_path / "out/CUFED5/125_5.png").exists()
+    assert (tmp_path / "out/125_5.png").exists()
     (tmp_path / "CUFED5/007_3.png").unlink()
     (tmp_path / "CUFED5/008_0.png").write_bytes(b"cut off")
     gap = adapt_dataset("cufed5", tmp_path / "CUFED5", tmp_path / "gap")
@@ -75,7 +75,7 @@ def test_lsdir_shards_are_joined_and_what_is_missing_is_counted(tmp_path: Path) 
     _picture(tmp_path / "LSDIR/X2/0000001.png")
     report = adapt_dataset("lsdir", tmp_path / "LSDIR", tmp_path / "out")
     assert (tmp_path / "out/train/0000/0000002.png").exists()
-    assert (tmp_path / "out/test/0000/0000001.png").exists()
+    assert (tmp_path / "out/val/0000/0000001.png").exists()
     assert report.files == 3
     assert report.problems == ["train has 2 pictures; the complete lsdir has 84991."]
 
@@ -101,3 +101,17 @@ def test_every_adapter_says_how_to_get_the_data() -> None:
     for adapter in ADAPTERS.values():
         assert "https://" in adapter.instructions
         assert f"rasr dataset adapt {adapter.name} " in adapter.instructions
+
+
+def test_the_evaluation_reads_what_the_adapters_make(tmp_path: Path) -> None:
+    from rasr.evaluation.benchmark import load_benchmark
+
+    for scene in range(2):
+        for view in range(6):
+            _picture(tmp_path / f"CUFED5/{scene:03d}_{view}.png")
+    _picture(tmp_path / "WR-SR/input/001.png")
+    _picture(tmp_path / "WR-SR/ref/001_ref.png")
+    adapt_dataset("cufed5", tmp_path / "CUFED5", tmp_path / "cufed5")
+    adapt_dataset("wr-sr", tmp_path / "WR-SR", tmp_path / "wr-sr")
+    assert [len(sample.paired) for sample in load_benchmark(tmp_path / "cufed5").samples] == [5, 5]
+    assert [len(sample.paired) for sample in load_benchmark(tmp_path / "wr-sr").samples] == [1]

@@ -35,7 +35,7 @@ class Adapter:
     instructions: str
     place: Place
     expected: dict[str, int]
-    """Top folder of the layout → number of pictures when complete."""
+    """Top folder of the layout (empty: the layout has none) → number of pictures when complete."""
     pairs: Callable[[set[str]], Iterator[str]] | None = None
     """Names what is missing, given all places."""
 
@@ -87,14 +87,20 @@ def adapt_dataset(name: str, downloaded: str | Path, out: str | Path) -> AdaptRe
     for place, picture in placed.items():
         _link(picture, target / place)
     report.files = len(placed)
-    counts = Counter(place.split("/")[0] for place in placed)
+    counts = Counter(place.rpartition("/")[0].partition("/")[0] for place in placed)
     for folder, expected in adapter.expected.items():
         if counts[folder] != expected:
-            report.problems.append(f"{folder} has {counts[folder]} pictures; the complete {name} has {expected}.")
+            report.problems.append(
+                f"{folder or target.name} has {counts[folder]} pictures; the complete {name} has {expected}."
+            )
     for missing in adapter.pairs(set(placed)) if adapter.pairs else ():
         _tell(report, faults, "missing", missing)
     report.problems += [f"… and {count - NAMED} more {kind}." for kind, count in faults.items() if count > NAMED]
-    write_text(target / RECORD, json.dumps({"dataset": name, "pictures": dict(counts)}, indent=1) + "\n")
+    write_text(
+        target / RECORD,
+        json.dumps({"dataset": name, "pictures": {folder or ".": count for folder, count in counts.items()}}, indent=1)
+        + "\n",
+    )
     return report
 
 
@@ -122,7 +128,7 @@ def _lsdir(source: Path, picture: Path) -> str | None:
     inside = picture.relative_to(source).as_posix()
     if re.fullmatch(r"\d{7}", picture.stem) is None or re.search(r"(?:^|/)(?:X\d|LR|LQ)", inside):
         return None
-    return f"{'test' if 'val' in inside.lower() else 'train'}/{picture.stem[:4]}/{picture.name}"
+    return f"{'val' if 'val' in inside.lower() else 'train'}/{picture.stem[:4]}/{picture.name}"
 
 
 def _div2k(_: Path, picture: Path) -> str | None:
@@ -134,7 +140,7 @@ def _div2k(_: Path, picture: Path) -> str | None:
 
 def _cufed5(_: Path, picture: Path) -> str | None:
     match = re.fullmatch(r"(\d{3})_([0-5])", picture.stem)
-    return f"CUFED5/{picture.name}" if match and int(match[1]) <= 125 else None
+    return picture.name if match and int(match[1]) <= 125 else None
 
 
 def _cufed5_missing(places: set[str]) -> Iterator[str]:
@@ -192,7 +198,7 @@ ADAPTERS = {
             "  2. Unpack it.\n"
             "  3. rasr dataset adapt cufed5 CUFED5 data/cufed5",
             _cufed5,
-            {"CUFED5": 756},
+            {"": 756},
             _cufed5_missing,
         ),
         Adapter(
