@@ -12,7 +12,7 @@ import numpy as np
 
 from rasr.dataset.assemble import LQ_MANIFEST
 from rasr.dataset.card import read_info
-from rasr.dataset.duplicates import hash_array
+from rasr.dataset.duplicates import hash_array, related_hashes
 from rasr.dataset.gather import Progress
 from rasr.dataset.licences import FREE, allowed
 from rasr.dataset.manifest import MANIFEST, Record, read_manifest
@@ -20,13 +20,15 @@ from rasr.dataset.measure import sha256_of
 from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import is_anonymous
 from rasr.errors import ConfigError, DatasetError, PictureError, RasrError
-from rasr.gallery.duplicates import NEAR_BITS, perceptual_hash
+from rasr.gallery.duplicates import NEAR_BITS, NEAR_COSINE, perceptual_hash
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.images import find_pictures, read_header, read_picture
 
 __all__ = ["CheckReport", "Finding", "check_dataset"]
 
 BATCH = 16
+ROUNDING = 0.002
+"""How much a cosine may differ from the build's, which compared embeddings in half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def check_dataset(
     whole = [record for record in records if _check_file(report, record, quick=quick)]
     _check_same_file(report, whole)
     if not quick:
-        similarity = float(info.get("splits", {}).get("related_similarity", 0.95))
+        similarity = float(info.get("splits", {}).get("related_similarity", NEAR_COSINE)) + ROUNDING
         _check_pixels(
             report, whole, load_encoder(encoder or info.get("encoder") or "effnet-lite0"), similarity, progress
         )
@@ -286,13 +288,10 @@ def _hash_leaks(report: CheckReport, records: Sequence[Record], hashes: Sequence
     """Report pairs in different splits whose perceptual hashes nearly agree; returns the pairs."""
     values = hash_array(hashes)
     pairs = set[tuple[int, int]]()
-    for index in range(len(values) - 1):
-        distances = np.bitwise_count(values[index + 1 :] ^ values[index])
-        for other in np.flatnonzero(distances <= NEAR_BITS):
-            pair = (index, index + 1 + int(other))
-            one, two = records[pair[0]], records[pair[1]]
-            if one.split != two.split:
-                pairs.add(pair)
-                bits = int(distances[other])
-                report.error("leak", f"{one.file} and {two.file} are the same photo ({bits} of 64 bits differ).")
+    for pair in related_hashes(values, NEAR_BITS):
+        one, two = records[pair[0]], records[pair[1]]
+        if one.split != two.split:
+            pairs.add(pair)
+            bits = int(np.bitwise_count(values[pair[0]] ^ values[pair[1]]))
+            report.error("leak", f"{one.file} and {two.file} are the same photo ({bits} of 64 bits differ).")
     return pairs

@@ -175,7 +175,7 @@ class Filters(_Section):
     """Steps across the 8-pixel grid over steps elsewhere; catches files re-saved at high quality after a low one."""
     max_blur: float = Field(default=0.5, ge=0, le=1)
     """Blur of the sharpest part: 0 sharp, 1 flat (Crété et al. 2007)."""
-    duplicate_distance: int = Field(default=6, ge=0, le=64)
+    duplicate_distance: int = Field(default=8, ge=0, le=64)
     """Perceptual hashes (64 bits) that differ in at most this many bits are the same photo."""
     duplicate_similarity: float = Field(default=0.95, gt=0, le=1)
     """Embeddings at least this similar (cosine) within a category are the same photo."""

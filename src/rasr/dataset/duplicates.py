@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rasr.gallery.encoders import Embeddings
 
-__all__ = ["Groups", "outliers", "related_pairs", "same_by_embedding", "same_by_hash"]
+__all__ = ["Groups", "hash_array", "outliers", "related_hashes", "related_pairs", "same_by_embedding", "same_by_hash"]
 
 NEIGHBOURS = 5
 """A photo belongs to its category as much as to its five nearest photos there: one category may hold several looks
@@ -73,6 +73,13 @@ def related_pairs(embeddings: Embeddings, similarity: float) -> Iterable[tuple[i
     """Pairs i < j of unit vectors (N, D) that are at least ``similarity`` (cosine) alike, row by row of the matrix."""
     for index in range(len(embeddings) - 1):
         alike = np.flatnonzero(embeddings[index + 1 :] @ embeddings[index] >= similarity)
+        yield from ((index, index + 1 + int(other)) for other in alike)
+
+
+def related_hashes(hashes: NDArray[np.uint64], distance: int) -> Iterable[tuple[int, int]]:
+    """Pairs i < j of 64-bit hashes (N,) that differ in at most ``distance`` bits."""
+    for index in range(len(hashes) - 1):
+        alike = np.flatnonzero(np.bitwise_count(hashes[index + 1 :] ^ hashes[index]) <= distance)
         yield from ((index, index + 1 + int(other)) for other in alike)
 
 

@@ -10,9 +10,18 @@ import numpy as np
 
 from rasr.dataset.candidate import Candidate, safe_name
 from rasr.dataset.config import DatasetConfig, Filters
-from rasr.dataset.duplicates import Groups, hash_array, outliers, related_pairs, same_by_embedding, same_by_hash
+from rasr.dataset.duplicates import (
+    Groups,
+    hash_array,
+    outliers,
+    related_hashes,
+    related_pairs,
+    same_by_embedding,
+    same_by_hash,
+)
 from rasr.dataset.journal import Journal, Measures, Row
 from rasr.dataset.licences import allowed
+from rasr.gallery.duplicates import NEAR_BITS
 from rasr.gallery.encoders import Embeddings
 
 __all__ = [
@@ -134,6 +143,9 @@ def judge(journal: Journal, config: DatasetConfig, categories: Collection[str], 
     for index in repeats:
         verdicts.rejected[good[index][0].category]["repeated (hash)"] += 1
     groups = Groups()
+    # What the check would take for the same photo, and the settings here do not, at least stays in one split.
+    for one, other in related_hashes(hash_array([measures.phash for _, measures in good]), NEAR_BITS):
+        groups.join(good[one][0].seq, good[other][0].seq)
     for category in categories:
         rows = [pair for index, pair in enumerate(good) if index not in repeats and pair[0].category == category]
         _judge_category(journal, config, category, rows, groups, verdicts)
