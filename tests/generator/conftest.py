@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +35,7 @@ def small(control: str = "attention", **changes: Any) -> ModelConfig:
     mini = read_model_config("mini")
     unet = mini.unet | {"block_out_channels": [16, 24, 32, 32], "cross_attention_dim": 24, "norm_num_groups": 8}
     reference = mini.reference.model_copy(update={"control": control, "dimension": 16, "width": 48})
-    return mini.model_copy(update={"unet": unet, "reference": reference, **changes})
+    return mini.model_copy(update={"name": "small", "unet": unet, "reference": reference, **changes})
 
 
 def awaken(model: RefDSR, seed: int = 1) -> RefDSR:
@@ -139,3 +141,88 @@ def write_tokenizer(folder: Path) -> int:
     settings = specials | {"pad_token": "!pad", "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return len(table)
+
+
+def adapted_layers(model: Any, substrings: tuple[str, ...]) -> dict[str, list[str]]:
+    """Layers by part of the network, found as the published training scripts find them: by substrings of names."""
+    parts: dict[str, list[str]] = {"encoder": [], "decoder": [], "others": []}
+    for name, _ in model.named_parameters():
+        if "bias" in name or "norm" in name or not any(substring in name for substring in substrings):
+            continue
+        module = name.removesuffix(".weight")
+        if "down_blocks" in name or "conv_in" in name:
+            parts["encoder"] += [module, module]  # the published lists hold names twice
+        elif "up_blocks" in name or "conv_out" in name:
+            parts["decoder"].append(module)
+        else:
+            parts["others"].append(module)
+    return parts
+
+
+def add_trained_lora(model: Any, modules: list[str], adapter: str) -> None:
+    """peft's own layers with its default alpha, as in the repositories, and with B as after training."""
+    from peft import LoraConfig
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
+        model.add_adapter(LoraConfig(r=4, init_lora_weights="gaussian", target_modules=sorted(set(modules))), adapter)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if f"lora_B.{adapter}." in name:
+                parameter.normal_(0, 0.02)
+
+
+def write_osediff(unet: Any, vae: Any, path: Path) -> dict[str, Any]:
+    """Give the models OSEDiff's adapters and save them under its key names; returns what was saved."""
+    from rasr.generator.onestep_checkpoints import UNET_TARGETS, VAE_TARGETS
+
+    torch.manual_seed(4)
+    parts = adapted_layers(unet, UNET_TARGETS)
+    encoder = [
+        name.removesuffix(".weight")
+        for name, _ in vae.named_parameters()
+        if ("encoder" in name or "quant_conv" in name)
+        and "post_quant" not in name
+        and "bias" not in name
+        and "norm" not in name
+        and any(substring in name for substring in VAE_TARGETS)
+    ]
+    for part, modules in parts.items():
+        add_trained_lora(unet, modules, f"default_{part}")
+    unet.set_adapters([f"default_{part}" for part in parts])
+    add_trained_lora(vae, encoder, "default_encoder")
+    with torch.no_grad():
+        for parameter in unet.conv_in.base_layer.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+    content = {f"unet_lora_{part}_modules": modules for part, modules in parts.items()} | {
+        "vae_lora_encoder_modules": encoder,
+        "rank_unet": 4,
+        "rank_vae": 4,
+        "state_dict_unet": {k: v.clone() for k, v in unet.state_dict().items() if "lora" in k or "conv_in" in k},
+        "state_dict_vae": {k: v.clone() for k, v in vae.state_dict().items() if "lora" in k},
+    }
+    torch.save(content, path)
+    return content
+
+
+def write_pisasr(unet: Any, path: Path) -> dict[str, Any]:
+    """As :func:`write_osediff` for PiSA-SR: two LoRA a layer, the VAE untouched."""
+    from rasr.generator.onestep_checkpoints import UNET_TARGETS
+
+    torch.manual_seed(5)
+    parts = adapted_layers(unet, UNET_TARGETS)
+    content: dict[str, Any] = {"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4}
+    for kind in ("pix", "sem"):
+        for part, modules in parts.items():
+            add_trained_lora(unet, modules, f"default_{part}_{kind}")
+            content[f"unet_lora_{part}_modules_{kind}"] = modules
+    unet.set_adapters([f"default_{part}_{kind}" for kind in ("pix", "sem") for part in parts])
+    content["state_dict_unet"] = {k: v.clone() for k, v in unet.state_dict().items() if "lora" in k}
+    torch.save(content, path)
+    return content
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> SimpleNamespace:
+    """Writers of synthetic checkpoints with the published key names and shapes."""
+    return SimpleNamespace(osediff=write_osediff, pisasr=write_pisasr)

@@ -50,7 +50,7 @@ def test_another_backbone_is_refused_by_name(
     adapter: Path, small_config: Callable[..., ModelConfig], guided: RefDSR
 ) -> None:
     other = build_model(small_config(seed=5))
-    with pytest.raises(WeightsError, match=r"trained on the backbone 'mini'.*weights differ"):
+    with pytest.raises(WeightsError, match=r"trained on the backbone 'small'.*weights differ"):
         load_adapter(other, adapter)
     assert other.branch is None
     guided.config = guided.config.model_copy(update={"timestep": 999})

@@ -1,0 +1,213 @@
+"""RefDSR behind the generator protocol."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
+from rasr.generator import GenerationSettings, Generator, Guide, load_generator
+from rasr.generator.adapter import save_adapter, save_backbone
+from rasr.generator.config import ModelConfig, read_model_config
+from rasr.generator.diffusion import DiffusionGenerator
+from rasr.generator.refdsr import RefDSR
+from rasr.generator.reference_cache import ReferenceCache
+
+SETTINGS = GenerationSettings()
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((height, width, 3), np.float32)
+
+
+@pytest.fixture
+def files(guided: RefDSR, tmp_path: Path) -> dict[str, Path]:
+    """A backbone and an adapter as training leaves them."""
+    return {
+        "weights": save_backbone(guided, tmp_path / "backbone.safetensors"),
+        "adapter": save_adapter(guided, tmp_path / "adapter.safetensors"),
+    }
+
+
+@pytest.fixture
+def generator(small_config: Callable[..., ModelConfig], files: dict[str, Path]) -> DiffusionGenerator:
+    return DiffusionGenerator(small_config(), device="cpu", **files)
+
+
+def test_without_weights_it_meets_the_protocol_and_says_that_it_is_untrained() -> None:
+    unshipped = read_model_config("mini").model_copy(update={"name": "mini-unshipped"})
+    generator = DiffusionGenerator(unshipped, device="cpu")
+    assert isinstance(generator, Generator)
+    assert generator.info.name == "mini-unshipped (untrained)"
+    assert (generator.info.trained, generator.info.uses_reference) == (False, False)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1, 1), (33, 70), (5, 200)])
+def test_untrained_weights_give_the_input_back_at_any_size(
+    small_config: Callable[..., ModelConfig], size: tuple[int, int]
+) -> None:
+    generator = DiffusionGenerator(small_config(), device="cpu")
+    tiles = photo(*size)[None]
+    conditioning = generator.prepare(photo(9, 9), [Guide(photo(40, 40), 0.9)], SETTINGS)
+    np.testing.assert_allclose(generator.generate(tiles, None, conditioning), tiles, atol=1e-6)
+    base = photo(*size, seed=2)[None]
+    np.testing.assert_allclose(generator.generate(tiles, base, conditioning), base, atol=1e-6)
+
+
+def test_with_weights_it_says_whose_and_uses_references(generator: DiffusionGenerator, files: dict[str, Path]) -> None:
+    assert generator.info.trained
+    assert generator.info.uses_reference
+    assert str(files["weights"]) in generator.info.weights
+    assert generator.info.name == "small"
+
+
+def test_reference_none_and_strength_zero_are_the_backbone_bit_for_bit(
+    generator: DiffusionGenerator, small_config: Callable[..., ModelConfig], files: dict[str, Path]
+) -> None:
+    tiles, guide = photo(50, 70)[None], Guide(photo(90, 60, seed=1), 0.8)
+    alone = DiffusionGenerator(small_config(), device="cpu", weights=files["weights"], adapter="none")
+    expected = alone.generate(tiles, None, alone.prepare(photo(12, 17), [guide], SETTINGS))
+    for guides, strength in (([], 1.0), ([guide], 0.0)):
+        conditioning = generator.prepare(photo(12, 17), guides, GenerationSettings(strength=strength))
+        assert np.array_equal(generator.generate(tiles, None, conditioning), expected)
+    guided = generator.generate(tiles, None, generator.prepare(photo(12, 17), [guide], SETTINGS))
+    assert np.abs(guided - expected).max() > 1e-3
+
+
+def test_the_same_call_gives_the_same_bytes(generator: DiffusionGenerator) -> None:
+    tiles, guide = photo(64, 64)[None], Guide(photo(64, 64, seed=1), 0.8)
+    once, again = (
+        generator.generate(tiles, None, generator.prepare(photo(16, 16), [guide], GenerationSettings(seed=3)))
+        for _ in range(2)
+    )
+    assert once.tobytes() == again.tobytes()
+
+
+def test_several_references_are_weighted_by_score(generator: DiffusionGenerator) -> None:
+    tiles = photo(64, 64)[None]
+    first, second = Guide(photo(64, 64, seed=1), 0.9), Guide(photo(64, 96, seed=2), 0.1)
+    temperature = generator.model.branch.config.temperature  # type: ignore[union-attr]  # it has an adapter
+    prepared = generator.prepare(photo(16, 16), [first, second], SETTINGS)
+    expected = np.exp([0.9 / temperature, 0.1 / temperature])
+    np.testing.assert_allclose(prepared.weights.numpy()[0], expected / expected.sum(), rtol=1e-5)  # type: ignore[attr-defined]
+    both = generator.generate(tiles, None, prepared)
+    one = generator.generate(tiles, None, generator.prepare(photo(16, 16), [first], SETTINGS))
+    assert 0 < np.abs(both - one).max() < 0.01, "0.8 of cosine apart, the second hardly counts"
+
+
+def test_a_reference_is_encoded_once(generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    original = RefDSR.encode_reference
+    monkeypatch.setattr(
+        RefDSR, "encode_reference", lambda self, pictures: encoded.append(pictures.shape) or original(self, pictures)
+    )
+    guide, same = Guide(photo(64, 64, seed=1), 0.8), Guide(photo(64, 64, seed=1), 0.5)
+    for chosen in (guide, same):
+        conditioning = generator.prepare(photo(16, 16), [chosen], SETTINGS)
+        generator.generate(photo(64, 64)[None], None, conditioning)
+        generator.generate(photo(64, 64, seed=3)[None], None, conditioning)
+    assert len(encoded) == 1
+    generator.generate(
+        photo(64, 64)[None], None, generator.prepare(photo(16, 16), [Guide(photo(64, 64, seed=9), 0.8)], SETTINGS)
+    )
+    assert len(encoded) == 2
+
+
+def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
+    cache = ReferenceCache(max_bytes=100)
+    made: list[str] = []
+
+    def entry(name: str, size: int) -> torch.Tensor:
+        return cache.get(name, lambda: made.append(name) or torch.zeros(size, dtype=torch.uint8))
+
+    for name, size in (("a", 60), ("b", 40), ("a", 60), ("c", 30)):
+        entry(name, size)
+    assert made == ["a", "b", "c"]
+    assert (cache.held, len(cache)) == (90, 2), "b, the least recently used, has left"
+    entry("large", 500)
+    assert (cache.held, len(cache)) == (500, 1)
+
+
+def test_the_embedding_is_asked_of_the_whole_lq_picture_once(
+    small_config: Callable[..., ModelConfig], files: dict[str, Path]
+) -> None:
+    asked = []
+
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        asked.append(pixels.shape)
+        return np.random.default_rng(0).standard_normal(1280).astype(np.float32)
+
+    with_context = DiffusionGenerator(small_config(), device="cpu", embed=embed, **files)
+    without = DiffusionGenerator(small_config(), device="cpu", **files)
+    tiles = photo(64, 64)[None]
+    results = []
+    for generator in (with_context, without):
+        conditioning = generator.prepare(photo(10, 20), [], SETTINGS)
+        results.append(generator.generate(tiles, None, conditioning))
+        generator.generate(tiles, None, conditioning)
+    assert asked == [(10, 20, 3)]
+    assert np.abs(results[0] - results[1]).max() > 1e-5
+
+
+def test_bf16_on_the_cpu_stays_close_and_keeps_the_inputs_precision(
+    small_config: Callable[..., ModelConfig], files: dict[str, Path], generator: DiffusionGenerator
+) -> None:
+    half = DiffusionGenerator(small_config(), device="cpu", dtype="bf16", **files)
+    tiles, guide = photo(64, 64)[None], Guide(photo(64, 64, seed=1), 0.8)
+    a, b = (g.generate(tiles, None, g.prepare(photo(16, 16), [guide], SETTINGS)) for g in (half, generator))
+    assert half.model.unet.dtype == torch.bfloat16
+    assert "bf16" in half.info.device
+    assert np.abs(a - b).mean() < 0.02
+    with pytest.raises(UsageError, match="fp16 does not run on the CPU"):
+        DiffusionGenerator(small_config(), device="cpu", dtype="fp16")
+
+
+def test_small_inputs_are_enlarged_for_backbones_that_need_it(small_config: Callable[..., ModelConfig]) -> None:
+    generator = DiffusionGenerator(small_config(minimum_side=64), device="cpu")
+    seen = []
+    conditioning = generator.prepare(photo(8, 8), [], SETTINGS)
+    generator.model.unet.register_forward_hook(lambda _m, args, _o: seen.append(tuple(args[0].shape[2:])))
+    smooth = np.linspace(0, 1, 20 * 30 * 3, dtype=np.float32).reshape(1, 20, 30, 3)
+    result = generator.generate(smooth, None, conditioning)
+    assert seen == [(16, 24)], "64 × 96 pixels on a stride of 4"
+    np.testing.assert_allclose(result, smooth, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"adapter": "gone.safetensors"}, WeightsMissing),
+        ({"weights": "gone.safetensors"}, WeightsMissing),
+        ({"base": "folder"}, UsageError),
+        ({"vae": "tiny"}, UsageError),
+        ({"device": "tpu"}, UsageError),
+    ],
+)
+def test_wrong_options_are_answered_before_any_work(
+    small_config: Callable[..., ModelConfig], options: dict[str, str], error: type[RasrError]
+) -> None:
+    with pytest.raises(error):
+        DiffusionGenerator(small_config(), **({"device": "cpu"} | options))
+
+
+def test_a_prompt_for_a_model_without_text_is_an_error(generator: DiffusionGenerator) -> None:
+    with pytest.raises(UsageError, match="reads no text"):
+        generator.prepare(photo(8, 8), [], GenerationSettings(prompt="a cat"))
+
+
+def test_a_tile_multiple_that_does_not_fit_the_network_is_a_mistake_in_the_preset(
+    small_config: Callable[..., ModelConfig],
+) -> None:
+    config = small_config()
+    wrong = config.model_copy(update={"tile": config.tile.model_copy(update={"multiple": 48})})
+    with pytest.raises(ConfigError, match="must be 32"):
+        DiffusionGenerator(wrong, device="cpu").prepare(photo(8, 8), [], SETTINGS)
+
+
+def test_presets_are_in_the_table_and_take_a_cleaner_by_name() -> None:
+    generator = load_generator("mini", device="cpu", cleaner="bicubic")
+    assert generator.cleaner is not None
+    assert generator.cleaner.info.name == "bicubic"
+    assert load_generator("sd21", device="cpu").info.name.startswith("sd21-osediff")
