@@ -25,7 +25,8 @@ from rasr.training.loop import Trainer
 
 if __name__ == "__main__":
     folder, photos, steps, every, pause = Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:6])
-    config = tiny_config(photos, loop__steps=int(steps), loop__checkpoint_every=int(every), data__workers=1)
+    workers = int(sys.argv[6])
+    config = tiny_config(photos, loop__steps=int(steps), loop__checkpoint_every=int(every), data__workers=workers)
     def on_step(step, values):
         print(step, flush=True)
         time.sleep(pause)
@@ -53,9 +54,9 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 def test_killed_three_times_the_run_ends_with_the_same_weights(tmp_path: Path, photos: Path) -> None:
     """SIGKILL between two steps, in the midst of one, and while a checkpoint may be being written."""
-    finish(start(tmp_path, tmp_path / "whole", photos, 50, 7, 0))
+    finish(start(tmp_path, tmp_path / "whole", photos, 50, 7, 0, 0))
     for at, delay in ((9, 0.0), (22, 0.013), (35, 0.004)):
-        process = start(tmp_path, tmp_path / "killed", photos, 50, 7, 0.01)
+        process = start(tmp_path, tmp_path / "killed", photos, 50, 7, 0.01, int(at == 22))
         assert process.stdout
         for line in process.stdout:
             if int(line) >= at:
@@ -64,7 +65,7 @@ def test_killed_three_times_the_run_ends_with_the_same_weights(tmp_path: Path, p
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
-    finish(start(tmp_path, tmp_path / "killed", photos, 50, 7, 0))
+    finish(start(tmp_path, tmp_path / "killed", photos, 50, 7, 0, 0))
     whole, _ = latest_checkpoint(tmp_path / "whole" / "checkpoints")
     killed, _ = latest_checkpoint(tmp_path / "killed" / "checkpoints")
     assert whole
@@ -76,7 +77,7 @@ def test_killed_three_times_the_run_ends_with_the_same_weights(tmp_path: Path, p
 
 
 def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, photos: Path) -> None:
-    process = start(tmp_path, tmp_path / "run", photos, 5000, 4000, 0.01)
+    process = start(tmp_path, tmp_path / "run", photos, 5000, 4000, 0.01, 1)
     assert process.stdout
     for line in process.stdout:
         if int(line) == 5:
@@ -96,13 +97,13 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_two_processes_train_as_one_with_the_summed_batch(tmp_path: Path, photos: Path) -> None:
-    finish(start(tmp_path, tmp_path / "one", photos, 20, 20, 0))
+    finish(start(tmp_path, tmp_path / "one", photos, 20, 20, 0, 0))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
     processes = [
-        start(tmp_path, tmp_path / "two", photos, 20, 20, 0, RANK=str(rank), LOCAL_RANK=str(rank), **common)
+        start(tmp_path, tmp_path / "two", photos, 20, 20, 0, 0, RANK=str(rank), LOCAL_RANK=str(rank), **common)
         for rank in range(2)
     ]
     for process in processes:

@@ -65,8 +65,8 @@ class BatchStream:
         workers: int = 2,
         pin: bool = False,
     ) -> None:
-        # Not "fork": LanceDB and torch run threads, which do not survive it. Not "forkserver": its workers do not notice
-        # when the main process is killed, and stay.
+        # Not "fork": LanceDB and torch run threads, which do not survive it. Not "forkserver": its workers do not see
+        # that the main process was killed, and stay.
         options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
         self._loader = DataLoader(
             _Samples(maker),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -108,9 +109,8 @@ def build_trainable(
     """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
 
     The stages autoencoder and backbone start from fresh weights unless ``model.weights.backbone`` names a file; the
-    stage reference takes that file or the preset's own weights, and says so when those are untrained.
-
-    Raises ConfigError, WeightsMissing or WeightsCorrupt.
+    stage reference takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
+    last convolution of a fresh UNet is zero and lets no gradient through), WeightsMissing or WeightsCorrupt.
     """
     from rasr.device import Device
     from rasr.gallery.encoders import load_encoder
@@ -120,9 +120,12 @@ def build_trainable(
 
     preset = read_model_config(config.model.preset)
     if config.model.reference:
-        preset = preset.model_validate(
-            {**preset.model_dump(), "reference": {**preset.reference.model_dump(), **config.model.reference}}
-        )
+        changed = {**preset.reference.model_dump(), **config.model.reference}
+        try:
+            preset = preset.model_copy(update={"reference": type(preset.reference).model_validate(changed)})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"model.reference: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     weights = dict(config.model.weights)
     backbone, adapter = weights.pop("backbone", None), weights.pop("adapter", None)
     base, checkpoint = weights.pop("base", None), weights.pop("checkpoint", None)
@@ -139,6 +142,11 @@ def build_trainable(
         model = build_model(preset)
         if sources.backbone is not None and not fresh:
             load_backbone(model, sources.backbone)
+    if config.stage == "reference" and not sources.trained:
+        raise ConfigError(
+            f"stage 'reference' stands on a trained backbone, and '{preset.name}' has none here. Train 'backbone' "
+            'first and name its file: [model.weights] backbone = "...safetensors"'
+        )
     say(f"backbone: {preset.name}, {'fresh weights' if fresh else sources.described}")
     if adapter:
         load_adapter(model, Path(adapter))

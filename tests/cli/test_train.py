@@ -1,0 +1,77 @@
+"""``rasr train`` through the real command line, with mini itself, and its adapter in ``rasr restore``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+QUICK = [
+    "--set", "data.crop=64", "--set", "data.workers=0", "--set", "loop.batch=1", "--set", "loop.log_every=1",
+    "--set", "optimizer.lr=0.01", "--set", "optimizer.warmup=0", "--set", "optimizer.ema=0",
+    "--set", "loss.perceptual=0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for index, picture in enumerate((data.astronaut(), data.coffee(), data.chelsea())):
+        Image.fromarray(picture[50:210, 60:220]).save(folder / f"{index}.png")
+    return folder
+
+
+def test_from_photos_to_an_adapter_that_restore_uses(run_rasr: Run, photos: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    first = run_rasr(
+        "train", "mini-backbone-cpu", "--photos", photos, "--out", "one", "--set", "loop.steps=2", *QUICK,
+        RASR_HOME=str(home),
+    )  # fmt: skip
+    assert first.returncode == 0, first.stderr
+    second = run_rasr(
+        "train", "mini-reference-cpu", "--photos", photos, "--out", "two", "--json", "--set", "loop.steps=3",
+        "--set", 'references.phases=[{mix = {warped = 1.0}}]',
+        "--set", f'model.weights.backbone="{tmp_path}/one/mini-backbone.safetensors"',
+        *QUICK, RASR_HOME=str(home),
+    )  # fmt: skip
+    assert second.returncode == 0, second.stderr
+    rows = [json.loads(line) for line in second.stdout.splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert "effnet" not in second.stderr, "no feature network is loaded for a weight of 0"
+
+    (home / "models").mkdir(exist_ok=True)
+    shutil.copy(tmp_path / "one" / "mini-backbone.safetensors", home / "models" / "mini.safetensors")
+    Image.fromarray(data.astronaut()[100:132, 100:132]).save(tmp_path / "lq.png")
+    restore = ["restore", tmp_path / "lq.png", "--preset", "mini", "--scale", "2", "--colour", "none"]
+    plain = run_rasr(*restore, "-o", tmp_path / "plain.png", RASR_HOME=str(home))
+    assert plain.returncode == 0, plain.stderr
+    shutil.copy(tmp_path / "two" / "mini-reference.safetensors", home / "models" / "mini-reference.safetensors")
+    guided = run_rasr(
+        *restore, "--reference", photos / "0.png", "-o", tmp_path / "guided.png", RASR_HOME=str(home)
+    )  # fmt: skip
+    assert guided.returncode == 0, guided.stderr
+    with Image.open(tmp_path / "plain.png") as a, Image.open(tmp_path / "guided.png") as b:
+        assert a.size == b.size == (64, 64)
+        assert not np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_mistakes_are_usage_errors(run_rasr: Run, photos: Path, tmp_path: Path) -> None:
+    done = run_rasr("train", "mini-backbone-cpu", "--photos", photos, "--set", "loop.stepz=2")
+    assert done.returncode == 2
+    assert "unknown key 'loop.stepz'. Did you mean 'steps'?" in done.stderr
+    done = run_rasr("train", "mini-backbone-cpu")
+    assert done.returncode == 2
+    assert "--photos FOLDER" in done.stderr
+    done = run_rasr("train", "nonsense")
+    assert done.returncode == 2
+    assert "mini-reference-cpu" in done.stderr
+    assert not (tmp_path / "trained").exists()

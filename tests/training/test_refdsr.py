@@ -1,0 +1,188 @@
+"""The real model in training, at a size for tests: what changes, what is written, and that it is used."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from standin import tiny_config
+from torch import Tensor
+
+from rasr.errors import ConfigError
+from rasr.generator.build import build_model
+from rasr.generator.config import read_model_config
+from rasr.generator.diffusion import DiffusionGenerator
+from rasr.generator.protocol import GenerationSettings, Guide
+from rasr.training.loop import Trainer
+from rasr.training.model import RefDSRModel, build_trainable
+
+PRESET = """
+name = "tiny"
+summary = "for tests"
+licence = "Apache-2.0"
+rule = "residual"
+timestep = 1
+residual_form = true
+sees_lq = true
+reference_side = 64
+[codec]
+kind = "CODEC"
+patch = 4
+OPTIONS
+[unet]
+in_channels = 96
+out_channels = 48
+block_out_channels = [16, 32]
+down_block_types = ["DownBlock2D", "CrossAttnDownBlock2D"]
+up_block_types = ["CrossAttnUpBlock2D", "UpBlock2D"]
+layers_per_block = 1
+cross_attention_dim = 16
+attention_head_dim = 8
+norm_num_groups = 8
+[context]
+kind = "embedding"
+encoder = "effnet-lite0"
+dimension = 1280
+[reference]
+control = "controlnet"
+blocks = 2
+lora_rank = 2
+[tile]
+minimum = 32
+multiple = 8
+"""
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(PRESET.replace("CODEC", "patch").replace("OPTIONS", ""))
+    return path
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A few steps of the backbone stage: what the reference stage stands on."""
+    folder = tmp_path_factory.mktemp("backbone")
+    preset = folder / "tiny.toml"
+    preset.write_text(PRESET.replace("CODEC", "patch").replace("OPTIONS", ""))
+    config = settings(photos, preset, stage="backbone", references__phases=[{"mix": {"null": 1.0}}], name="backbone")
+    return Trainer(config, folder / "run").run().exported
+
+
+def digest(tensors: dict[str, Tensor]) -> dict[str, str]:
+    return {name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in tensors.items()}
+
+
+def settings(photos: Path, preset: Path, **changes: Any) -> Any:
+    fast = {"optimizer__lr": 0.02, "optimizer__warmup": 0, "optimizer__ema": 0.0, "loop__steps": 6, "loop__batch": 2}
+    return tiny_config(photos, **{"model__preset": str(preset), **fast, **changes})
+
+
+def test_the_reference_stage_changes_the_branch_and_nothing_else(
+    tmp_path: Path, photos: Path, preset: Path, backbone: Path
+) -> None:
+    config = settings(photos, preset, model__weights={"backbone": str(backbone)})
+    model, _ = build_trainable(config, torch.device("cpu"), lambda _line: None)
+    listed = set(model.trainable())
+    assert listed == {name for name in listed if name.startswith("branch.")}
+    assert len(listed) > 5
+    before = digest(model.model.state_dict())
+    outcome = Trainer(config, tmp_path / "run", model=model).run()
+    after = digest(model.model.state_dict())
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed <= listed
+    assert len(changed) > len(listed) / 2
+
+    # The file works in the generator, changes the picture, and only when there is a reference.
+    lq = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
+    guide = Guide(np.random.default_rng(1).random((64, 64, 3), dtype=np.float32), score=0.9)
+
+    def restored(adapter: Any, *guides: Guide) -> Any:
+        generator = DiffusionGenerator(preset, device="cpu", weights=backbone, adapter=adapter)
+        return generator.generate(lq[None], None, generator.prepare(lq, guides, GenerationSettings()))
+
+    assert np.abs(restored(outcome.exported, guide) - restored("none", guide)).max() > 1e-3
+    assert np.array_equal(restored(outcome.exported), restored("none"))
+
+
+def test_a_null_sample_is_untouched_by_the_branch_in_a_mixed_batch(photos: Path, preset: Path, backbone: Path) -> None:
+    from rasr.training.batch import collate
+    from rasr.training.prepare import gather
+
+    mix = [{"mix": {"warped": 0.5, "null": 0.5}}]
+    config = settings(photos, preset, model__weights={"backbone": str(backbone)}, references__phases=mix)
+    model, encoder = build_trainable(config, torch.device("cpu"), lambda _line: None)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter.normal_(std=0.05)
+    maker = gather(config, encoder, lambda _line: None).maker
+    samples = [maker.make(n) for n in range(12)]
+    null = next(s for s in samples if s.reference is None)
+    guided = next(s for s in samples if s.reference is not None)
+    batch = collate([null, guided])
+    assert batch.embedder_input is not None
+    with torch.no_grad():
+        mixed, bare = model(batch), model(batch.without_reference())
+    torch.testing.assert_close(mixed[0], bare[0], rtol=1e-4, atol=1e-5)
+    assert (mixed[1] - bare[1]).abs().max() > 1e-3
+
+
+def test_the_backbone_stage_trains_and_its_file_is_the_next_stages_start(
+    photos: Path, preset: Path, backbone: Path
+) -> None:
+    assert backbone.name == "backbone.safetensors"
+    said: list[str] = []
+    config = settings(photos, preset, model__weights={"backbone": str(backbone)})
+    model, _ = build_trainable(config, torch.device("cpu"), said.append)
+    fresh = build_model(read_model_config(preset))
+    assert not torch.equal(model.model.unet.conv_out.weight, fresh.unet.conv_out.weight)
+    assert any(str(backbone) in line for line in said)
+    with pytest.raises(ConfigError, match="stands on a trained backbone"):
+        build_trainable(settings(photos, preset), torch.device("cpu"), print)
+
+
+def test_an_autoencoder_is_trained_where_there_is_one(tmp_path: Path, photos: Path, preset: Path) -> None:
+    options = (
+        "[codec.options]\nblock_out_channels = [8, 8]\nlatent_channels = 48\nnorm_num_groups = 4\n"
+        'down_block_types = ["DownEncoderBlock2D", "DownEncoderBlock2D"]\n'
+        'up_block_types = ["UpDecoderBlock2D", "UpDecoderBlock2D"]'
+    )
+    text = PRESET.replace("CODEC", "kl").replace("OPTIONS", options).replace("multiple = 8", "multiple = 4")
+    (tmp_path / "kl.toml").write_text(text)
+    stage = {"stage": "autoencoder", "references__phases": [{"mix": {"null": 1.0}}], "optimizer__lr": 2e-3}
+    config = settings(photos, tmp_path / "kl.toml", loop__steps=25, **stage)
+    losses: list[float] = []
+    trainer = Trainer(config, tmp_path / "run", on_step=lambda _step, values: losses.append(values["mse"]))
+    trainer.run()
+    assert np.mean(losses[-3:]) < 0.7 * losses[0]
+    with pytest.raises(ConfigError, match="nothing to train there"):
+        Trainer(settings(photos, preset, **stage), tmp_path / "run2").run()
+
+
+def test_checkpointed_gradients_give_the_same_step(tmp_path: Path, photos: Path, preset: Path, backbone: Path) -> None:
+    values = []
+    for flag in (False, True):
+        config = settings(
+            photos, preset, loop__gradient_checkpointing=flag, loop__steps=3, model__weights={"backbone": str(backbone)}
+        )
+        rows: list[float] = []
+        Trainer(config, tmp_path / str(flag), on_step=lambda _s, v, rows=rows: rows.append(v["loss"])).run()
+        values.append(rows)
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_unknown_parts_and_options_are_named(photos: Path, preset: Path, backbone: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown part 'unet'"):
+        build_trainable(settings(photos, preset, model__weights={"unet": "x"}), torch.device("cpu"), print)
+    with pytest.raises(ConfigError, match=r"model\.reference.*lora_rnk"):
+        build_trainable(settings(photos, preset, model__reference={"lora_rnk": 3}), torch.device("cpu"), print)
+    changed = settings(photos, preset, model__reference={"lora_rank": 5}, model__weights={"backbone": str(backbone)})
+    model, _ = build_trainable(changed, torch.device("cpu"), lambda _line: None)
+    assert isinstance(model, RefDSRModel)
+    assert model.model.branch is not None
+    assert model.model.branch.config.lora_rank == 5
