@@ -82,9 +82,15 @@ def narrow_sd21_unet() -> dict[str, Any]:
     return SD21_UNET | NARROW | {"cross_attention_dim": 24}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hub_folder() -> Callable[..., Path]:
+    """``hub_folder(path, unet=..., vae=...)`` writes one."""
     return write_hub_folder
+
+
+@pytest.fixture(scope="session")
+def sd21_vae() -> dict[str, Any]:
+    return sd_vae([128, 256, 512, 512])
 
 
 def write_hub_folder(

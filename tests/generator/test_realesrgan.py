@@ -49,7 +49,7 @@ def test_a_blurred_photo_comes_back_sharper_and_faithful(generator: RealESRGAN, 
 def test_batches_repeats_threads_and_memory_layout_do_not_change_the_answer(
     generator: RealESRGAN, photo: FloatImage
 ) -> None:
-    tiles = np.stack([photo[:12, :16], photo[40:52, 20:36]])
+    tiles = np.stack([photo[:8, :10], photo[40:48, 20:30]])
     first = generator.generate(tiles, None, PLAIN)
     assert np.array_equal(first, generator.generate(tiles, None, PLAIN))
     assert np.array_equal(first[1:], generator.generate(tiles[1:], None, PLAIN))
