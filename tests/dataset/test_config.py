@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,5 +73,5 @@ def test_contact_comes_from_the_environment_first(monkeypatch: pytest.MonkeyPatc
     config = load_config("rasr-flickr30")
     assert not config.reachable
     monkeypatch.setenv("RASR_CONTACT", "me@zoo.example")
-    assert config.agent == "rasr-dataset (me@zoo.example)"
+    assert re.fullmatch(r"rasr/[\d.]+\S* \(me@zoo\.example\)", config.agent)
     assert config.reachable

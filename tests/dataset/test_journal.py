@@ -10,7 +10,7 @@ import pytest
 
 from rasr.dataset.candidate import Candidate, safe_name
 from rasr.dataset.journal import Journal, Measures
-from rasr.errors import DatasetError
+from rasr.errors import DatasetError, OutputError
 
 MEASURES = Measures("ab" * 32, 1000, ".jpg", 640, 480, 90, 1.0, 0.2, "00ff00ff00ff00ff")
 
@@ -141,3 +141,17 @@ def test_different_ids_have_different_file_names(one: str, other: str) -> None:
     assert safe_name(one) != safe_name(other)
     assert "/" not in safe_name(one) + safe_name(other)
     assert len(safe_name("x" * 500)) < 100
+
+
+def test_a_full_disk_is_one_sentence(journal: Journal) -> None:
+    """SQLite's own way to run full: a cap on the file's pages."""
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count={pages + 2}")
+    with pytest.raises(OutputError, match="is full"):
+        journal.add_page("owl", "flickr", "q", 0, _candidates(0, 5000), None)
+    assert journal.counts("owl") == {}
+    journal.add_page("owl", "flickr", "q", 0, _candidates(0, 5), None)
+    assert journal.counts("owl") == {"listed": 5}
+    with pytest.raises(OutputError, match="is full"):
+        journal.set_state([1], "failed", "x" * 100_000)
+    journal.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -230,7 +231,8 @@ class DatasetConfig(_Section):
     description: str = ""
     contact: str = ""
     """E-mail or web address sent with every request, as Wikimedia and iNaturalist ask; ``RASR_CONTACT`` overrides."""
-    user_agent: str = "rasr-dataset"
+    user_agent: str = ""
+    """Name and version sent with every request; RASR's own when empty."""
     seed: int = 0
     encoder: str = "effnet-lite0"
     gallery: bool = True
@@ -262,7 +264,8 @@ class DatasetConfig(_Section):
     def agent(self) -> str:
         """The User-Agent header."""
         contact = os.environ.get("RASR_CONTACT", "").strip() or self.contact
-        return f"{self.user_agent} ({contact})" if contact else self.user_agent
+        name = self.user_agent or f"rasr/{version('rasr')}"
+        return f"{name} ({contact})" if contact else name
 
     @property
     def reachable(self) -> bool:

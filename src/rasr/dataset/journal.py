@@ -102,7 +102,11 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises OutputError when the disk is full."""
+        """All or nothing; inside of another one, part of it. Raises OutputError when the disk is full."""
+        nested = self._db.in_transaction
+        if nested:
+            yield
+            return
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
@@ -159,19 +163,18 @@ class Journal:
     # States: listed → chosen → stored → measured, or failed
 
     def set_state(self, seqs: Iterable[int], state: str, reason: str = "", detail: str = "") -> None:
-        """Move candidates to another state; inside or outside a transaction."""
-        self._db.executemany(
-            "UPDATE candidates SET state=?, reason=?, detail=? WHERE seq=?", [(state, reason, detail, s) for s in seqs]
-        )
+        """Move candidates to another state."""
+        values = [(state, reason, detail, seq) for seq in seqs]
+        with self.transaction():
+            self._db.executemany("UPDATE candidates SET state=?, reason=?, detail=? WHERE seq=?", values)
 
     def set_measures(self, seq: int, measures: Measures, embedding: bytes) -> None:
         """Store what was measured; the candidate is then ``measured``."""
         names = [field.name for field in fields(Measures)]
         places = ", ".join(f"{name}=?" for name in names)
-        self._db.execute(
-            f"UPDATE candidates SET state='measured', reason='', {places}, embedding=? WHERE seq=?",  # noqa: S608
-            (*astuple(measures), embedding, seq),
-        )
+        sql = f"UPDATE candidates SET state='measured', reason='', {places}, embedding=? WHERE seq=?"  # noqa: S608
+        with self.transaction():
+            self._db.execute(sql, (*astuple(measures), embedding, seq))
 
     def begin(self, passing: Sequence[str]) -> None:
         """Start or go on. After a build that came to its end, photos that failed for a ``passing`` reason are put back.
@@ -186,7 +189,8 @@ class Journal:
 
     def finish(self) -> None:
         """Note that the build came to its end."""
-        self._db.execute("INSERT OR IGNORE INTO marks VALUES ('finished')")
+        with self.transaction():
+            self._db.execute("INSERT OR IGNORE INTO marks VALUES ('finished')")
 
     def rows(self, *, state: str | None = None, category: str | None = None) -> Iterator[Row]:
         """Candidates in order of preference, one at a time.
