@@ -72,7 +72,7 @@ def main() -> None:
     for number in range(options.rounds):
         bare.append(len(files) / bare_loop(files, encoder))
         added.append(len(files) / gallery_add(files, encoder))
-        print(f"round {number + 1}: bare loop {bare[-1]:.2f} images/s, gallery add {added[-1]:.2f} images/s", flush=True)
+        print(f"round {number + 1}: bare loop {bare[-1]:.2f}, gallery add {added[-1]:.2f} images/s", flush=True)
     ratios = [one / other for one, other in zip(added, bare, strict=True)]
     print(
         f"{len(files)} photos, batch {BATCH}: bare {statistics.median(bare):.2f}, "

@@ -58,6 +58,8 @@ def test_the_life_of_a_gallery(photos: Path, run_rasr: Run, tmp_path: Path) -> N
     assert [one["rank"] for one in found["references"]] == [1, 2]
     assert found["references"][0]["score"] == pytest.approx(1.0, abs=1e-5)
     assert found["references"][0]["category"] == "machine"
+    assert found["references"][0]["accepted"]
+    assert "similarity 1.00" in found["references"][0]["why"]
 
     # The two views of the motorcycle are 10 cm apart: the same picture, as far as leaking the answer goes.
     table = run_rasr("search", "zoo", photos / "machine" / "left.png", "--exclude-near-duplicates")

@@ -57,9 +57,11 @@ def command(
 ) -> None:
     """Find the photos in GALLERY, or in a plain FOLDER of photos, that look most like IMAGE.
 
-    Prints score, category and path, tab-separated, best first.
+    Prints score, category and path, tab-separated, best first, and, as talk, whether each would be accepted as a
+    reference and why.
     """
     from rasr.gallery import open_gallery_or_folder
+    from rasr.gallery.policy import choose
     from rasr.images import read_picture
 
     picture = read_picture(image)
@@ -77,6 +79,8 @@ def command(
         min_score=min_score,
         exclude_near_duplicates=exclude_near_duplicates,
     )
+    if references:
+        references = choose(references, opened.scores(picture), opened.encoder.name, k=k)
     if as_json:
         found = [
             {
@@ -93,9 +97,11 @@ def command(
         print_json({"query": str(image), "references": found})
         return
     for one in references:
-        click.echo(f"{one.score:.4f}\t{one.category}\t{one.path}" + (f"\t{one.why}" if one.why else ""))
+        click.echo(f"{one.score:.4f}\t{one.category}\t{one.path}")
     if not references:
         say("No photo fits.")
+    for one in references:
+        say(f"{one.rank}. {one.path.name}: {one.why}")
 
 
 def _restored(picture: Picture, mode: Literal["auto", "on"], input_size: int) -> Picture:

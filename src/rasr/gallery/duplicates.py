@@ -16,7 +16,7 @@ NEAR_BITS = 8
 """Perceptual hashes that differ in at most so many of 64 bits show the same picture.
 
 Measured on 435 photos: different photos differ in 12 bits or more, re-encoded, resized or recoloured copies in at most
-6, copies cropped by 5 % in at most 8 for 94 % (docs/decisions.md).
+6, copies cropped by 5 % in at most 8 for 93 % (docs/decisions.md).
 """
 NEAR_COSINE = 0.95
 """Embeddings closer than this count as the same picture for the leak guard: it catches mirrored and cropped copies,
@@ -39,7 +39,8 @@ def perceptual_hash(pixels: FloatImage) -> int:
     import imagehash
 
     luma = Image.fromarray(np.ascontiguousarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32)))
-    small = np.asarray(luma.resize((32, 32), Image.Resampling.LANCZOS))
+    # The gap first averages whole blocks: a tenth of the time, and the hash tells pictures apart as well.
+    small = np.asarray(luma.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0))
     bits: Any = imagehash.phash(Image.fromarray(np.clip(small * 255.0 + 0.5, 0, 255).astype(np.uint8))).hash
     return int.from_bytes(np.packbits(bits.reshape(-1)).tobytes(), "big")
 
