@@ -125,7 +125,7 @@ def test_progress_grows_to_one(local: Make, photo: FloatImage) -> None:
     assert len(heard) > 12
 
 
-@settings(max_examples=36, deadline=None)
+@settings(max_examples=18, deadline=None)
 @given(
     failing=st.sampled_from([{0}, {3}, {0, 1}, {0, 7}, {3, 4}, {2, 10}]),
     grid=st.sampled_from(["input", "output"]),
