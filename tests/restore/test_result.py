@@ -12,7 +12,7 @@ from PIL import Image
 import rasr
 from rasr.errors import OutputExists
 from rasr.gallery import Reference
-from rasr.images import Picture
+from rasr.images import Origin, Picture
 from rasr.restore import Restorer, Result, TargetSize
 
 SOFTWARE, EXIF_IFD, HISTORY = 0x0131, 0x8769, 0x9213
@@ -68,3 +68,14 @@ def test_json_holds_what_the_contract_names(result: Result, tmp_path: Path) -> N
     assert reference["rank"] == 1
     assert reference["category"] == "mammal"
     assert {"read", "search", "restore", "colour", "save"} <= set(plain["timings"])
+
+
+def test_what_the_format_cannot_hold_is_said_once(tmp_path: Path) -> None:
+    alpha = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
+    picture = Picture(np.full((6, 8, 3), 0.5, np.float32), alpha, Origin(bits=16))
+    made = Restorer("bicubic")(picture, size=TargetSize(scale=1))
+    made.save(tmp_path / "whole.png")
+    assert made.notes == ()
+    made.save(tmp_path / "a.jpg")
+    made.save(tmp_path / "b.jpg")
+    assert [note.split(":")[0] for note in made.notes] == ["JPEG has no transparency", "JPEG has 8 bits per channel"]

@@ -32,10 +32,11 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # data that goes to a file or a pipe stays on stdout
         transient=True,
     )
 
 
 def examples(*lines: str) -> str:
-    r"""The epilog of a ``--help``: worked examples, kept on their own lines by click's ``\\b`` marker."""
+    r"""The epilog of a ``--help``: worked examples, kept on their own lines by click's ``\b`` marker."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

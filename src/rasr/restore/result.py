@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import rasr
 from rasr.gallery.reference import Reference
-from rasr.images import Picture, write_picture
+from rasr.images import Picture, losses, write_picture
 
 __all__ = ["Result", "reference_json"]
 
@@ -46,10 +46,12 @@ class Result:
     ) -> Path:
         """Write the picture; with ``metadata="keep"`` also the settings, as EXIF Software and ImageHistory.
 
-        Options as in :func:`rasr.images.write_picture`, which names the errors raised.
+        What the format cannot hold (transparency, 16 bits, captions) is added to the notes. Options as in
+        :func:`rasr.images.write_picture`, which names the errors raised.
         """
         keep = metadata == "keep"
         begun = time.perf_counter()
+        gone = tuple(f"{sentence[0].upper()}{sentence[1:]}." for sentence in losses(self.picture, path, format=format))
         self.output = write_picture(
             self.picture,
             path,
@@ -62,6 +64,7 @@ class Result:
             description=self._description() if keep else None,
         )
         self.timings["save"] = round(time.perf_counter() - begun, 3)
+        self.notes += tuple(note for note in gone if note not in self.notes)
         return self.output
 
     def to_json(self) -> dict[str, Any]:
