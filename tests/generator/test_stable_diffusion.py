@@ -17,7 +17,7 @@ from rasr.generator.adapter import save_adapter
 from rasr.generator.build import Sources, load_model
 from rasr.generator.config import read_model_config
 from rasr.generator.onestep import ALPHA_BAR_999, one_step
-from rasr.generator.stable_diffusion import preset_at_hand
+from rasr.generator.places import preset_at_hand
 
 CPU = choose_device("cpu")
 

@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "Compare methods on a benchmark, and prove what the reference does.",
     "methods": "List the methods that can be evaluated, and what each needs.",
     "dataset": "Build a dataset from licensed photos, and check it.",
+    "models": "List, download and locate model weights, and read their licences.",
     "doctor": "Say what this machine can do and why.",
 }
 """Verb → one line for ``rasr --help``. The code of verb V is ``rasr.cli.V.command``, imported only when V is used."""

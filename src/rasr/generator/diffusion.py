@@ -18,6 +18,7 @@ from rasr.device import choose_device
 from rasr.errors import RasrError, UsageError
 from rasr.generator.build import Sources, load_model
 from rasr.generator.config import ModelConfig, read_model_config
+from rasr.generator.places import preset_at_hand
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -28,7 +29,6 @@ from rasr.generator.protocol import (
     TileHints,
 )
 from rasr.generator.reference_cache import ReferenceCache
-from rasr.generator.stable_diffusion import preset_at_hand
 from rasr.images import FloatImage, resize
 
 if TYPE_CHECKING:

