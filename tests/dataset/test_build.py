@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photo_sites import Photo, World, make_world, picture, serving
+from photo_sites import Photo, World, config_for, make_world, picture, serving
 
 from rasr.dataset import build_dataset, check_dataset, read_manifest
 from rasr.dataset.build import BuildReport
-from rasr.dataset.config import DatasetConfig
+from rasr.dataset.config import DatasetConfig, parse_config
 from rasr.dataset.review import DECISIONS
 from rasr.errors import DatasetBusy, DatasetError, OutputError
 from rasr.gallery import Gallery
@@ -207,7 +207,7 @@ def test_a_species_nobody_photographed_is_named_and_the_rest_goes_on(tmp_path: P
         config = make_config(base, ["yeti", "owl"], ["flickr"], splits=SMALL, **PLAIN)
         report, _ = _build(config, tmp_path / "out")
     assert report.photos == 16
-    assert any("yeti: flickr has nothing for text yeti" in problem for problem in report.problems)
+    assert any("yeti: flickr has nothing for text yeti by relevance" in problem for problem in report.problems)
     assert any("yeti: 16 of 16 photos are missing" in problem for problem in report.problems)
 
 
@@ -307,3 +307,30 @@ def test_a_manifest_that_names_files_elsewhere_deletes_nothing(tmp_path: Path, m
         with pytest.raises(OutputError, match="not inside"):
             _build(config, out)
     assert victim.read_text() == "precious"
+
+
+def test_a_folder_that_changed_is_read_again(tmp_path: Path) -> None:
+    """New photos, a photo edited in place, and credits that were corrected."""
+    photos = tmp_path / "photos" / "owl"
+    photos.mkdir(parents=True)
+    for number in range(4):
+        (photos / f"{number}.jpg").write_bytes(picture(number, "owl", 360, 340))
+    table = tmp_path / "credits.csv"
+    table.write_text("photo,author,licence\n" + "".join(f"{n},A{n},CC0\n" for n in range(3)), "utf-8")
+    raw = config_for("", [], []) | {"category": [], "gallery": False, "lq": {"enabled": False}}
+    raw["source"] = [{"kind": "folder", "path": str(photos.parent), "credits": str(table)}]
+    raw["splits"] = {"train": 2, "test": 1, "reference": 3, "related_similarity": 0.999}
+    out = tmp_path / "out"
+    first, _ = _build(parse_config(raw, "t", tmp_path), out)
+    assert first.photos == 3
+    assert first.categories[0].rejected == {"licence": 1}
+    (photos / "0.jpg").write_bytes(picture(100, "owl", 400, 380))
+    (photos / "4.jpg").write_bytes(picture(4, "owl", 360, 340))
+    table.write_text("photo,author,licence\n" + "".join(f"{n},B{n},CC-BY-4.0\n" for n in range(5)), "utf-8")
+    second, _ = _build(parse_config(raw, "t", tmp_path), out)
+    records = read_manifest(out)
+    assert second.photos == 5
+    assert {record.author for record in records} == {f"B{n}" for n in range(5)}
+    assert sorted(record.width for record in records) == [360] * 4 + [400]
+    assert check_dataset(out).findings[0].kind == "count"
+    assert {finding.kind for finding in check_dataset(out).findings} == {"count"}

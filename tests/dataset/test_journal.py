@@ -43,6 +43,19 @@ def test_a_changed_question_forgets_what_was_only_listed(journal: Journal) -> No
     journal.close()
 
 
+def test_credits_are_brought_up_to_date(journal: Journal) -> None:
+    journal.add_page("owl", "flickr", "q", 0, _candidates(0, 2), None)
+    journal.set_measures(1, MEASURES, b"")
+    changed = Candidate("flickr", "0", "https://x/0.jpg", licence="CC0-1.0", author="Ann")
+    assert journal.add_page("owl", "flickr", "q2", 0, [changed], None) == 0
+    (row,) = journal.rows(state="measured")
+    assert (row.candidate.licence, row.candidate.author, row.measures) == ("CC0-1.0", "Ann", MEASURES)
+    assert journal.add_page("other", "flickr", "q", 0, _candidates(0, 1), None) == 0
+    (row,) = journal.rows(state="measured")
+    assert row.candidate.licence == "CC0-1.0"
+    journal.close()
+
+
 def test_a_photo_belongs_to_the_first_category_that_found_it(journal: Journal) -> None:
     journal.add_page("owl", "flickr", "q", 0, _candidates(0, 4), None)
     assert journal.add_page("bird", "flickr", "q", 0, _candidates(2, 6), None) == 2

@@ -12,6 +12,7 @@ from rasr.dataset.config import Category, LowQuality
 from rasr.dataset.gather import Progress, stored_file
 from rasr.dataset.licences import licence_url
 from rasr.dataset.manifest import MANIFEST, Record, read_manifest, write_text
+from rasr.dataset.measure import sha256_of
 from rasr.dataset.verdict import Kept, photo_id
 from rasr.errors import OutputError
 from rasr.gallery import Gallery, is_gallery
@@ -81,7 +82,7 @@ def place_files(out: Path, records: Sequence[Record], kept: Mapping[str, Sequenc
                 _inside(out, old.file).unlink(missing_ok=True)
         for record in records:
             target, source = out / record.file, stored[record.id]
-            if target.exists() and (target.samefile(source) or target.stat().st_size == record.bytes):
+            if target.exists() and (target.samefile(source) or sha256_of(target) == record.sha256):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f".{target.name}.part")

@@ -181,10 +181,10 @@ def _making(info: Mapping[str, Any]) -> str:
     )
     rows = ["## How it was made\n", intro, "| filter | photos |", "| --- | --- |"]
     rows += [f"| {reason}: {meaning} | {rejected[reason]} |" for reason, meaning in REASONS.items() if rejected[reason]]
-    by = "no photographer and " if info["splits"]["by_photographer"] else ""
+    by = "No photographer and no near-duplicate" if info["splits"]["by_photographer"] else "No near-duplicate"
     rows += [
         "",
-        f"Across train, test and reference there is {by}no near-duplicate; `rasr dataset check` verifies it.",
+        f"{by} is in two of train, test and reference; `rasr dataset check` verifies it.",
         "",
     ]
     return "\n".join(rows)

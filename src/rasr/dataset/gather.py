@@ -140,13 +140,10 @@ def _fetch(row: Row, web: Web, folder: Path) -> tuple[Row, FetchError | None]:
     """Bring one photo into ``folder``, unless an interrupted build already did."""
     target = stored_file(folder, row)
     try:
-        if not target.exists():
-            if row.candidate.source == "folder":
-                part = target.with_name(target.name + ".part")
-                shutil.copyfile(row.candidate.url, part)
-                part.replace(target)
-            else:
-                web.download(row.candidate.url, target)
+        if row.candidate.source == "folder":
+            _copy(Path(row.candidate.url), target)
+        elif not target.exists():
+            web.download(row.candidate.url, target)
     except FetchError as error:
         return row, error
     except OSError as error:
@@ -156,6 +153,16 @@ def _fetch(row: Row, web: Web, folder: Path) -> tuple[Row, FetchError | None]:
             ) from error
         return row, FetchError("unreadable", f"{row.candidate.url}: {error.strerror or error}")
     return row, None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy unless the same version is there; the time of change tells versions apart, so it is copied too."""
+    known = target.stat() if target.exists() else None
+    status = source.stat()
+    if known is None or (known.st_size, known.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+        part = target.with_name(target.name + ".part")
+        shutil.copy2(source, part)
+        part.replace(target)
 
 
 def stored_file(folder: Path, row: Row) -> Path:

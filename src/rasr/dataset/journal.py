@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS lists (
 CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY);
 """
 
+_CREDITS = ", ".join(f"{name}=excluded.{name}" for name in ("page_url", "title", "author", "author_id", "licence"))
 _CANDIDATE = [field.name for field in fields(Candidate)]
 
 
@@ -123,7 +124,8 @@ class Journal:
     def position(self, category: str, source: str, question: str) -> tuple[str | None, int]:
         """(cursor of the next page or None at the list's end, candidates found) for a question; ("", 0) for a new one.
 
-        When the question has changed, candidates of the old one that were not downloaded are forgotten.
+        When the question has changed, candidates of the old one that were not downloaded are forgotten; for a local
+        folder, whose question tells its contents, all of them.
         """
         row = self._db.execute(
             "SELECT question, cursor, found FROM lists WHERE category=? AND source=?", (category, source)
@@ -133,7 +135,8 @@ class Journal:
         with self.transaction():
             self._db.execute("DELETE FROM lists WHERE category=? AND source=?", (category, source))
             self._db.execute(
-                "DELETE FROM candidates WHERE category=? AND source=? AND state='listed'", (category, source)
+                "DELETE FROM candidates WHERE category=? AND source=? AND (state='listed' OR source='folder')",
+                (category, source),
             )
         return "", 0
 
@@ -142,23 +145,28 @@ class Journal:
     ) -> int:
         """Store one page and where the list goes on, together. Returns how many candidates were new.
 
-        A photo that an earlier category or page brought already keeps its first place.
+        A photo that an earlier category or page brought already keeps its first place; its credits are brought up to
+        date when the same category lists it again.
         """
         columns = ", ".join(_CANDIDATE)
         marks = ", ".join("?" * (len(_CANDIDATE) + 2))
         with self.transaction():
-            before = self._db.total_changes
+            before = self._count_all()
             self._db.executemany(
-                f"INSERT OR IGNORE INTO candidates (category, rank, {columns}) VALUES ({marks})",  # noqa: S608
+                f"INSERT INTO candidates (category, rank, {columns}) VALUES ({marks}) "  # noqa: S608
+                f"ON CONFLICT (source, source_id) DO UPDATE SET {_CREDITS} WHERE category=excluded.category",
                 [(category, rank, *astuple(candidate)) for candidate in found],
             )
-            new = self._db.total_changes - before
+            new = self._count_all() - before
             self._db.execute(
                 "INSERT INTO lists VALUES (?, ?, ?, ?, ?) ON CONFLICT (category, source) DO UPDATE SET "
                 "cursor=excluded.cursor, found=found+excluded.found",
                 (category, source, question, cursor, new),
             )
         return new
+
+    def _count_all(self) -> int:
+        return int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
 
     # States: listed → chosen → stored → measured, or failed
 

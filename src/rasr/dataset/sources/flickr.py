@@ -52,9 +52,9 @@ class Flickr:
 
     def query(self, category: Category) -> str:
         """Tags when the category has some, else its text, else its scientific name or title."""
-        if category.tags:
-            return f"tags {','.join(category.tags)} by {self._settings.sort}"
-        return f"text {category.text or category.scientific_name or category.label} by {self._settings.sort}"
+        words = category.text or category.scientific_name or category.label
+        asked = f"tags {','.join(category.tags)}" if category.tags else f"text {words}"
+        return f"{asked} by {self._settings.sort} under {', '.join(self._licences)}"
 
     def page(self, category: Category, cursor: str) -> Page:
         """Page number ``cursor`` of the search. Raises SourceError for a refused key, FetchError otherwise."""

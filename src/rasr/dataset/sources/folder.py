@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +38,14 @@ class Folder:
             raise SourceError(f"There is no file {self._settings.credits}, which the config names for credits.")
 
     def query(self, category: Category) -> str:
-        """The folder's name."""
-        return f"folder {self._settings.path} / {category.folder or category.name}"
+        """The folder's name, and a digest of what is in it: photos and credits may change between builds."""
+        wanted = category.folder or category.name
+        digest = hashlib.sha256(json.dumps([self._settings.author, self._settings.licence, self._credits]).encode())
+        for path in self._pictures:
+            if path.parent.name == wanted:
+                status = path.stat()
+                digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return f"folder {self._settings.path} / {wanted} ({digest.hexdigest()[:12]})"
 
     def categories(self) -> list[Category]:
         """One category for each folder that holds pictures, by name."""

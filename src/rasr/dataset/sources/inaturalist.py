@@ -47,7 +47,8 @@ class INaturalist:
     def query(self, category: Category) -> str:
         """The taxon's name; empty for categories that are no species."""
         taxon = category.taxon or category.scientific_name
-        return f"taxon {taxon}{' favourites' if self._settings.popular else ''}" if taxon else ""
+        kind = "favourites of" if self._settings.popular else "observations of"
+        return f"{kind} taxon {taxon} under {', '.join(self._codes)}" if taxon else ""
 
     def page(self, category: Category, cursor: str) -> Page:
         """Observations after the one numbered ``cursor``. Raises FetchError."""
