@@ -19,6 +19,11 @@ def test_the_default_is_in_the_table_and_built_when_no_name_is_given() -> None:
     assert load_generator().info.name == DEFAULT_PRESET
 
 
+def test_an_option_the_preset_does_not_have_is_answered_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match=r"'realesrgan' has no option 'vae'.*threads"):
+        load_generator("realesrgan", vae="tiny")
+
+
 @pytest.mark.parametrize("preset", ["bicubic", "realesrgan"])
 def test_presets_meet_the_protocol_and_carry_their_own_name(preset: str) -> None:
     generator = load_generator(preset, device="cpu")

@@ -59,6 +59,10 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.option("-g", "--gallery", type=click.Path(path_type=Path), help="Gallery, or folder of photos, to look in.")
 @click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
 @click.option("--preset", help="Generator, see 'rasr doctor'.  [default: realesrgan]")
+@click.option("--adapter", help="Trained reference branch for the preset, or 'none'.  [default: what is at hand]")
+@click.option("--cleaner", help="Preset to run first, such as realesrgan (presets mini, sd21).")
+@click.option("--base", help="Folder or hub id of the base model (presets sd21).")
+@click.option("--vae", type=click.Choice(["full", "tiny"]), help="tiny: TAESD, faster and coarser (presets sd21).")
 @click.option("--reference", multiple=True, metavar="auto|none|FILE", help="Which photo guides; FILE may be repeated.")
 @click.option("-k", default=1, show_default=True, help="How many gallery photos may guide.")
 @click.option("--strength", default=1.0, show_default=True, help="0 to 1: how much the reference may add.")
@@ -120,7 +124,8 @@ def command(
     )
     jobs = plan_jobs(inputs, out, name=name, format=save.format)
     page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(jobs))
-    restorer = Restorer(preset or DEFAULT_PRESET, _open(gallery), device=device, dtype=dtype)
+    own = {key: options[key] for key in ("adapter", "cleaner", "base", "vae") if options[key] is not None}
+    restorer = Restorer(preset or DEFAULT_PRESET, _open(gallery), device=device, dtype=dtype, **own)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
 
     several = len(jobs) > 1 or is_folder(inputs[0])

@@ -20,6 +20,8 @@ class Preset:
     """One line for people."""
     build: Callable[..., Generator]
     """``build(device=..., dtype=..., **options)``; cheap."""
+    options: tuple[str, ...] = ()
+    """Names of the options it takes besides device and dtype."""
     context_encoder: str = ""
     """Gallery encoder whose embedding of the LQ picture the generator wants as the option ``embed``; empty for none."""
 
@@ -47,12 +49,17 @@ def _diffusion(preset: str) -> Callable[..., Generator]:
     return build
 
 
+_MINI = ("adapter", "cache_bytes", "cleaner", "embed", "reference_side", "weights")
+_SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_side", "vae")
+
 PRESETS = {
-    "realesrgan": Preset("Real-ESRGAN x4plus: single image, uses no reference", _realesrgan),
-    "mini": Preset("RefDSR, sized for any machine", _diffusion("mini"), context_encoder="effnet-lite0"),
-    "sd21": Preset("RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _diffusion("sd21")),
-    "sd21-osediff": Preset("RefDSR on SD 2.1-base with OSEDiff's weights (the paper's)", _diffusion("sd21-osediff")),
-    "sd21-pisasr": Preset("RefDSR on SD 2.1-base with PiSA-SR's weights", _diffusion("sd21-pisasr")),
+    "realesrgan": Preset("Real-ESRGAN x4plus: single image, uses no reference", _realesrgan, ("threads", "weights")),
+    "mini": Preset("RefDSR, sized for any machine", _diffusion("mini"), _MINI, context_encoder="effnet-lite0"),
+    "sd21": Preset("RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _diffusion("sd21"), _SD21),
+    "sd21-osediff": Preset(
+        "RefDSR on SD 2.1-base with OSEDiff's weights (the paper's)", _diffusion("sd21-osediff"), _SD21
+    ),
+    "sd21-pisasr": Preset("RefDSR on SD 2.1-base with PiSA-SR's weights", _diffusion("sd21-pisasr"), _SD21),
     "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", _bicubic),
 }
 DEFAULT_PRESET = "realesrgan"
@@ -68,8 +75,11 @@ def load_generator(
     """Build a preset's generator; cheap, since weights are loaded on first use.
 
     ``device`` and ``dtype`` as in :func:`rasr.device.choose_device`; ``options`` are the preset's own.
-    Raises UsageError for an unknown preset, or for a device or dtype it cannot run on.
+    Raises UsageError for an unknown preset or option, or for a device or dtype it cannot run on.
     """
     if preset not in PRESETS:
         raise UsageError(f"Unknown preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
+    if unknown := sorted(options.keys() - set(PRESETS[preset].options)):
+        taken = ", ".join(PRESETS[preset].options) or "none"
+        raise UsageError(f"The preset '{preset}' has no option '{unknown[0]}'. Its options: {taken}.")
     return PRESETS[preset].build(device=device, dtype=dtype, **options)
