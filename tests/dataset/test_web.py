@@ -172,6 +172,13 @@ def test_stopping_ends_waiting_workers(world: World, base: str, tmp_path: Path) 
     web.__exit__()
 
 
+def test_a_contact_with_any_letters_is_sent(world: World, base: str, tmp_path: Path) -> None:
+    path = _photo(world, "")
+    with Web(Download(rates={"127.0.0.1": 1000.0}), "rasr (Zoo Zürich)") as web:
+        web.download(base + path, tmp_path / "a")
+    assert world.requests[0][2].startswith("rasr (Zoo Z")
+
+
 def test_offline_means_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RASR_OFFLINE", "1")
     with _web() as web:

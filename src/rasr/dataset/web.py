@@ -64,7 +64,8 @@ class Web:
         self._closed: dict[str, str] = {}
         self._lock = threading.Lock()
         self._client = httpx2.Client(
-            headers={"User-Agent": agent},
+            # Headers are ASCII; a contact with other letters is better spelt oddly than not sent.
+            headers={"User-Agent": agent.encode("ascii", "backslashreplace")},
             timeout=settings.timeout,
             limits=httpx2.Limits(max_connections=settings.workers, max_keepalive_connections=settings.workers),
             follow_redirects=False,
@@ -216,7 +217,7 @@ class Web:
                 return attempt()
             except _Again as error:
                 message, kind, asked = str(error), error.kind, error.after
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 message, kind, asked = f"{_shown(url)}: {error or type(error).__name__}", "no connection", None
             except httpx2.InvalidURL as error:
                 raise FetchError("dead link", f"{_shown(url)} is not a web address: {error}") from error
