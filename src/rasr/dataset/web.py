@@ -65,7 +65,7 @@ class Web:
         self._lock = threading.Lock()
         self._client = httpx2.Client(
             # Headers are ASCII; a contact with other letters is better spelt oddly than not sent.
-            headers={"User-Agent": agent.encode("ascii", "backslashreplace")},
+            headers={"User-Agent": agent.encode("ascii", "backslashreplace").decode("ascii")},
             timeout=settings.timeout,
             limits=httpx2.Limits(max_connections=settings.workers, max_keepalive_connections=settings.workers),
             follow_redirects=False,
