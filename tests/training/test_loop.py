@@ -277,3 +277,25 @@ def test_averaged_weights_follow_their_formula_and_swap_exactly() -> None:
     assert not torch.equal(parameters["w"], live)
     averaged.swap(parameters)
     assert torch.equal(parameters["w"], live)
+
+
+def test_bf16_trains_in_mixed_precision(tmp_path: Path, photos: Path) -> None:
+    from accelerate.state import AcceleratorState
+
+    class Watched(TinyModel):
+        def forward(self, batch: TrainingBatch) -> Tensor:
+            prediction = super().forward(batch)
+            kinds.add(self.guide(batch.hr).dtype)
+            return prediction
+
+    kinds: set[torch.dtype] = set()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        train(
+            tiny_config(photos, loop__precision="bf16", loss__perceptual=1.0, loop__steps=3), tmp_path, model=Watched()
+        )
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert kinds == {torch.bfloat16}
+    assert all(value.dtype == torch.float32 for value in tensors(tmp_path).values()), "weights and averages stay fp32"
+    assert all(float(row["loss"]) > 0 for row in rows(tmp_path))

@@ -18,7 +18,7 @@ from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
 from rasr.generator.protocol import GenerationSettings, Guide
 from rasr.training.loop import Trainer
-from rasr.training.model import RefDSRModel, build_trainable
+from rasr.training.model import RefDSRModel, build_trainable, enlarge
 
 PRESET = """
 name = "tiny"
@@ -186,3 +186,13 @@ def test_unknown_parts_and_options_are_named(photos: Path, preset: Path, backbon
     assert isinstance(model, RefDSRModel)
     assert model.model.branch is not None
     assert model.model.branch.config.lora_rank == 5
+
+
+def test_the_lq_is_enlarged_as_in_restoring() -> None:
+    """Training and inference must feed the network alike; torch's plain bicubic is another cubic than Pillow's."""
+    from rasr.images import resize
+
+    lq = np.random.default_rng(3).random((24, 32, 3), dtype=np.float32)
+    planes = torch.from_numpy(lq.transpose(2, 0, 1).copy())[None]
+    enlarged = enlarge(planes, (96, 128))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(enlarged, np.clip(resize(lq, (128, 96)), 0, 1), atol=2e-5)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
     from rasr.generator.refdsr import RefDSR
 
-__all__ = ["RefDSRModel", "TrainableModel", "build_trainable"]
+__all__ = ["RefDSRModel", "TrainableModel", "build_trainable", "enlarge"]
 
 
 class TrainableModel(Protocol):
@@ -76,9 +76,8 @@ class RefDSRModel(nn.Module):
         if self.stage == "autoencoder":
             truth = batch.hr * 2 - 1
             return (self.model.codec.decode(self.model.codec.encode(truth)) + 1) / 2
-        size = batch.hr.shape[-2:]
-        # antialias=True selects the cubic that Pillow and rasr.images use; torch's plain bicubic is another one.
-        enlarged = F.interpolate(batch.lq, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        height, width = batch.hr.shape[-2:]
+        enlarged = enlarge(batch.lq, (height, width))
         guided = self.stage == "reference" and bool(batch.has_reference.any())
         restored: Tensor = self.model(
             enlarged * 2 - 1,
@@ -101,6 +100,12 @@ class RefDSRModel(nn.Module):
             return None
         embedded = torch.from_numpy(self._encoder.embed(batch.embedder_input))
         return embedded.to(batch.lq.device, batch.lq.dtype)
+
+
+def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
+    """LQ pictures (N, 3, h, w) at the output's (height, width), as ``rasr.images.resize`` makes them for restoring."""
+    # antialias=True selects the cubic that Pillow uses (a = −0.5); torch's plain bicubic is another one (−0.75).
+    return F.interpolate(lq, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def build_trainable(
