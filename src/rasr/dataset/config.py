@@ -254,8 +254,8 @@ class DatasetConfig(_Section):
         kinds = [source.kind for source in self.source]
         if not names and kinds != ["folder"]:
             raise ValueError("without [[category]] entries the only source must be one folder")
-        if len({(source.kind, str(getattr(source, "path", ""))) for source in self.source}) < len(kinds):
-            raise ValueError("the same source is given twice")
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("a kind of source is given twice; of folders, name the one that holds the others")
         if self.splits.total == 0:
             raise ValueError("splits: train, test and reference are all 0")
         return self
