@@ -34,6 +34,7 @@ def _small(count: int = 40, subject: str = "owl", source: str = "flickr", first:
     return [Photo(number, subject, source, f"user {number}") for number in range(first, first + count)]
 
 
+@pytest.mark.timeout(900)
 def test_the_papers_protocol_end_to_end(tmp_path: Path, make_config: Make) -> None:
     """3 species × 40/5/100 from three sources, with every fault the stand-in knows."""
     subjects = ["owl", "zebra", "lion"]

@@ -35,6 +35,7 @@ def _run(config: Path, out: Path, delays: list[float], world: World) -> list[dic
     return reports
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("kills", "seed"),
     [(6, 1), pytest.param(20, 2, marks=pytest.mark.large), pytest.param(60, 3, marks=pytest.mark.large)],
