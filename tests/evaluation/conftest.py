@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +83,15 @@ class Enlarger:
         return np.clip(pixels, 0, 1).astype(np.float32)
 
 
-@pytest.fixture
-def enlarger() -> Callable[..., Enlarger]:
-    return Enlarger
+@pytest.fixture(autouse=True)
+def queries(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
+    """Queries are searched as they are, without Real-ESRGAN before; returns those that would have been cleaned."""
+    seen: list[Picture] = []
+
+    def unchanged(picture: Picture, mode: str, generator: object, *, input_size: int) -> Picture:
+        assert (mode, input_size) == ("auto", 224)
+        seen.append(picture)
+        return picture
+
+    monkeypatch.setattr("rasr.restore.restore_query", unchanged)
+    return seen

@@ -140,9 +140,9 @@ def _folder(path: Path, low: Path | None = None) -> Benchmark:
     if low is None and truth != path:
         low = next((children[name] for name in _LOW_FOLDERS if name in children), None)
     lows: dict[str, Path] = {}
-    truths = {_key(picture, truth): picture for picture in _pictures(truth)}
+    truths = _by_name(truth)
     if low is not None:
-        lows = {_key(picture, low): picture for picture in _pictures(low)}
+        lows = _by_name(low)
         _match(truths, lows, str(truth), str(low))
     entries = [(Path(key).parent.as_posix(), picture, lows.get(key)) for key, picture in truths.items()]
     return Benchmark(path.name or "folder", "folder", path, _named(entries))
@@ -166,8 +166,14 @@ def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[Sample, ..
     return tuple(sorted(samples, key=lambda sample: sample.name))
 
 
-def _key(picture: Path, folder: Path) -> str:
-    return picture.relative_to(folder).with_suffix("").as_posix()
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Pictures by their path below ``folder`` without suffix; BenchmarkError when two share one."""
+    named: dict[str, Path] = {}
+    for picture in _pictures(folder):
+        name = picture.relative_to(folder).with_suffix("").as_posix()
+        if named.setdefault(name, picture) is not picture:
+            raise BenchmarkError(f"{picture} and {named[name]} have the same name. Pictures are paired by name.")
+    return named
 
 
 def _match(left: Iterable[str], right: Iterable[str], left_place: str, right_place: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +93,6 @@ def read_profile(name: str, folder: Path | None = None) -> Profile:
     return _read(own if own is not None and own.is_file() else _PACKAGED / f"{name}.toml")
 
 
-@cache
 def _read(path: Path) -> Profile:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

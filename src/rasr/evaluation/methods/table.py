@@ -125,7 +125,7 @@ def _require_files(preset: str) -> None:
         return
     from rasr.generator.config import read_model_config
     from rasr.generator.hub import BASE_FILES, require
-    from rasr.generator.stable_diffusion import CHECKPOINTS, base_sources, find_checkpoint, preset_at_hand
+    from rasr.generator.places import CHECKPOINTS, base_sources, find_checkpoint, preset_at_hand
 
     config = read_model_config(preset_at_hand() if preset == "sd21" else preset)
     require(base_sources(config, None), BASE_FILES, "Stable Diffusion 2.1-base", "rasr models download sd21")

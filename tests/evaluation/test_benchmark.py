@@ -1,0 +1,96 @@
+"""Layouts, and pairing by name: a sort-order mismatch is refused, never measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rasr.errors import BenchmarkError, UsageError
+from rasr.evaluation import load_benchmark
+
+
+def make(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16)).save(path)
+
+
+def test_flickr30(tmp_path: Path) -> None:
+    for species in ("otter", "peacock"):
+        make(*(tmp_path / species / "test" / f"{n}.png" for n in "ab"))
+        make(*(tmp_path / species / "reference" / f"r{n}.png" for n in "abc"), tmp_path / species / "train" / "t.png")
+    benchmark = load_benchmark(tmp_path)
+    assert (benchmark.layout, benchmark.by_category) == ("flickr30", True)
+    assert [s.name for s in benchmark.samples] == ["otter__a", "otter__b", "peacock__a", "peacock__b"]
+    assert {(r.category, r.path.name) for r in benchmark.references} >= {("otter", "ra.png"), ("peacock", "rc.png")}
+    assert len(benchmark.references) == 6
+
+
+def test_cufed5(tmp_path: Path) -> None:
+    make(*(tmp_path / f"{group:03d}_{rank}.png" for group in range(2) for rank in range(6)))
+    (tmp_path / "list.txt").write_text("not a picture")
+    benchmark = load_benchmark(tmp_path)
+    assert benchmark.layout == "pairs"
+    assert [s.name for s in benchmark.samples] == ["000", "001"]
+    assert [p.name for p in benchmark.samples[1].paired] == [f"001_{rank}.png" for rank in range(1, 6)]
+    assert len(benchmark.references) == 10
+
+
+@pytest.mark.parametrize("lost", ["001_0.png", "001_3.png"])
+def test_cufed5_with_a_hole_is_refused(tmp_path: Path, lost: str) -> None:
+    make(*(tmp_path / f"{group:03d}_{rank}.png" for group in range(3) for rank in range(6)))
+    (tmp_path / lost).unlink()
+    with pytest.raises(BenchmarkError, match="Group 001"):
+        load_benchmark(tmp_path)
+
+
+def test_wrsr(tmp_path: Path) -> None:
+    make(
+        *(tmp_path / "input" / f"{n:03d}.png" for n in (1, 2)), *(tmp_path / "ref" / f"{n:03d}_ref.png" for n in (1, 2))
+    )
+    benchmark = load_benchmark(tmp_path)
+    assert [(s.name, s.paired[0].name) for s in benchmark.samples] == [("001", "001_ref.png"), ("002", "002_ref.png")]
+    (tmp_path / "ref" / "002_ref.png").rename(tmp_path / "ref" / "003_ref.png")
+    with pytest.raises(BenchmarkError, match="002"):
+        load_benchmark(tmp_path)
+
+
+def test_folder_of_photos_keeps_plain_names_and_categories(tmp_path: Path) -> None:
+    make(tmp_path / "cat" / "a.png", tmp_path / "dog" / "b.png")
+    samples = load_benchmark(tmp_path).samples
+    assert [(s.name, s.category, s.low) for s in samples] == [("a", "cat", None), ("b", "dog", None)]
+
+
+def test_repeated_stems_get_their_category(tmp_path: Path) -> None:
+    make(tmp_path / "cat" / "a.png", tmp_path / "dog" / "a.png", tmp_path / "dog" / "b.png")
+    assert [s.name for s in load_benchmark(tmp_path).samples] == ["b", "cat__a", "dog__a"]
+    make(tmp_path / "cat" / "a.webp")
+    with pytest.raises(BenchmarkError, match=r"cat/a\..*have the same name"):
+        load_benchmark(tmp_path)
+
+
+def test_pairs_of_folders_are_matched_by_name_whatever_the_extension(tmp_path: Path) -> None:
+    make(tmp_path / "HR" / "a.png", tmp_path / "HR" / "b.png", tmp_path / "LQ" / "b.webp", tmp_path / "LQ" / "a.png")
+    samples = load_benchmark(tmp_path).samples
+    assert [(s.truth.name, s.low.name) for s in samples if s.low] == [("a.png", "a.png"), ("b.png", "b.webp")]
+
+
+def test_sort_order_mismatch_is_refused(tmp_path: Path) -> None:
+    """As many files on both sides, in the same order when sorted, but not the same pictures."""
+    make(*(tmp_path / "hr" / f"{n}.png" for n in ("a", "b", "c")))
+    make(*(tmp_path / "lq" / f"{n}.png" for n in ("a", "c", "d")))
+    with pytest.raises(BenchmarkError, match=r"paired by name.*1 only in .*hr \(b\).*1 only in .*lq \(d\)"):
+        load_benchmark(tmp_path)
+    with pytest.raises(BenchmarkError, match="paired by name"):
+        load_benchmark(tmp_path / "hr", low=tmp_path / "lq")
+
+
+def test_unusable_folders(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no folder"):
+        load_benchmark(tmp_path / "nowhere")
+    with pytest.raises(BenchmarkError):
+        load_benchmark(tmp_path)
+    with pytest.raises(UsageError, match="Unknown layout"):
+        load_benchmark(tmp_path, layout="cifar")

@@ -1,0 +1,118 @@
+"""Reference policies and the leak check, on a real gallery of real photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import photo
+from rasr.errors import LeakFound, UsageError
+from rasr.evaluation import InputSettings, TestInput, load_benchmark
+from rasr.evaluation.inputs import prepare_inputs
+from rasr.evaluation.journal import Journal
+from rasr.evaluation.leaks import find_leaks, refuse_leaks
+from rasr.evaluation.references import ReferenceChooser, parse_policies
+from rasr.gallery import Gallery
+from rasr.images import Picture
+
+
+@pytest.fixture
+def inputs(photos: Path, tmp_path: Path) -> list[TestInput]:
+    return prepare_inputs(load_benchmark(photos), tmp_path / "inputs", InputSettings(crop=128))
+
+
+@pytest.fixture
+def gallery(references: Path, tmp_path: Path) -> Gallery:
+    gallery = Gallery(tmp_path / "gallery")
+    gallery.add(references)
+    return gallery
+
+
+def test_policies_differ_as_they_should(inputs: list[TestInput], gallery: Gallery) -> None:
+    chooser = ReferenceChooser(gallery)
+    for item in inputs[:4]:
+        retrieved, oracle, drawn = (chooser.choose(policy, item) for policy in ("retrieved", "oracle", "random"))
+        assert len(retrieved) == len(oracle) == len(drawn) == 1
+        assert drawn[0].path != retrieved[0].path
+        assert drawn[0].score <= retrieved[0].score
+        best = gallery.search(item.truth, 1)[0]
+        assert (oracle[0].path, oracle[0].score) == (best.path, pytest.approx(best.score, abs=1e-5))
+        assert chooser.choose("none", item) == []
+
+
+def test_queries_are_cleaned_once_as_the_product_cleans_them(
+    inputs: list[TestInput], gallery: Gallery, queries: list[Picture]
+) -> None:
+    chooser = ReferenceChooser(gallery)
+    for policy in ("retrieved", "random", "oracle", "retrieved"):
+        chooser.choose(policy, inputs[0])
+    assert [query.path for query in queries] == [inputs[0].low]  # the ground truth is never cleaned
+
+
+def test_random_references_are_drawn_by_seed_and_name(inputs: list[TestInput], gallery: Gallery) -> None:
+    first, again, other = (ReferenceChooser(gallery, seed=seed) for seed in (0, 0, 1))
+    draws = [[chooser.choose("random", item)[0].path for item in inputs] for chooser in (first, again, other)]
+    assert draws[0] == draws[1] != draws[2]
+    assert len(set(draws[0])) > 1
+
+
+def test_by_category_keeps_to_it(inputs: list[TestInput], gallery: Gallery) -> None:
+    chooser = ReferenceChooser(gallery, by_category=True)
+    for item in inputs[:3]:
+        for policy in ("retrieved", "random", "oracle"):
+            assert [choice.category for choice in chooser.choose(policy, item)] == [item.category]
+
+
+def test_choices_are_kept_in_the_journal(
+    inputs: list[TestInput], gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ReferenceChooser(gallery, journal=Journal(tmp_path / "j")).choose("retrieved", inputs[0])
+    second = ReferenceChooser(gallery, journal=Journal(tmp_path / "j"))
+    monkeypatch.setattr(second, "_search", lambda *_: pytest.fail("searched again"))
+    assert second.choose("retrieved", inputs[0]) == first
+    monkeypatch.undo()
+    other = ReferenceChooser(gallery, journal=Journal(tmp_path / "j"), banned=[first[0].path])
+    assert other.choose("retrieved", inputs[0])[0].path != first[0].path
+
+
+def test_paired_needs_pairs(inputs: list[TestInput], gallery: Gallery) -> None:
+    with pytest.raises(UsageError, match="layout 'pairs'"):
+        ReferenceChooser(gallery).choose("paired", inputs[0])
+
+
+def test_policy_names_are_parsed() -> None:
+    assert parse_policies("none, Retrieved,none") == ["none", "retrieved"]
+    with pytest.raises(UsageError, match="'best'"):
+        parse_policies("best")
+
+
+def test_a_clean_gallery_has_no_leaks(inputs: list[TestInput], gallery: Gallery) -> None:
+    assert find_leaks(inputs, gallery) == []
+    refuse_leaks([])
+
+
+def test_planted_duplicates_are_refused(inputs: list[TestInput], gallery: Gallery, tmp_path: Path) -> None:
+    """The file itself under another name; the picture resized and compressed; the crop that is tested."""
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    (planted / "copy.png").write_bytes(inputs[0].source.read_bytes())
+    Image.open(inputs[1].source).resize((300, 300)).save(planted / "recompressed.jpg", quality=60)
+    Image.open(inputs[2].truth).save(planted / "crop.webp", quality=80)
+    gallery.add(planted)
+    leaks = find_leaks(inputs, gallery)
+    found = {(leak.name, leak.photo.name) for leak in leaks}
+    wanted = {(inputs[0].name, "copy.png"), (inputs[1].name, "recompressed.jpg"), (inputs[2].name, "crop.webp")}
+    assert wanted <= found
+    assert any("itself" in leak.why for leak in leaks)
+    with pytest.raises(LeakFound, match=r"copy\.png.*--exclude-leaks"):
+        refuse_leaks(leaks)
+
+
+def test_other_parts_of_a_scene_are_no_leak(tmp_path: Path, gallery: Gallery) -> None:
+    """The gallery holds another part of every photo tested: alike, but not the same picture."""
+    (tmp_path / "one").mkdir()
+    photo("coffee.png", (0, 0, 200, 100)).save(tmp_path / "one" / "a.png")
+    made = prepare_inputs(load_benchmark(tmp_path / "one"), tmp_path / "made", InputSettings())
+    assert find_leaks(made, gallery) == []

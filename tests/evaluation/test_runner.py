@@ -1,0 +1,158 @@
+"""Whole evaluations with stand-in methods: rows, resumption, interruption, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import Enlarger
+from rasr.errors import LeakFound, UsageError, WeightsMissing
+from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
+from rasr.evaluation.rows import best_two
+
+METRICS = ("PSNR", "SSIM")
+
+
+@pytest.fixture
+def settings(photos: Path, references: Path, tmp_path: Path) -> Callable[..., EvaluationSettings]:
+    def build(**changes: object) -> EvaluationSettings:
+        values = {
+            "benchmark": photos,
+            "out": tmp_path / "out",
+            "gallery": references,
+            "metrics": METRICS,
+            "inputs": InputSettings(crop=128),
+        }
+        return EvaluationSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+    return build
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(encoding="utf-8") as file:
+        return [{k: v for k, v in row.items() if k not in {"seconds", "memory_bytes"}} for row in csv.DictReader(file)]
+
+
+def test_one_row_for_each_method_and_policy(settings: Callable[..., EvaluationSettings]) -> None:
+    methods = [Enlarger("plain"), Enlarger("guided", uses_reference=True)]
+    evaluation = evaluate(settings(), methods)
+    write_report(evaluation)
+    assert [row.key for row in evaluation.rows] == [
+        "plain", "guided:retrieved", "guided:none", "guided:random", "guided:oracle",
+    ]  # fmt: skip
+    assert evaluation.complete
+    none = next(row for row in evaluation.rows if row.key == "guided:none")
+    assert none.scores == evaluation.rows[0].scores  # the stand-in without reference is the plain one
+    results = json.loads((evaluation.settings.out / "results.json").read_text())
+    assert [(row["method"], row["policy"]) for row in results["rows"]][:2] == [("plain", None), ("guided", "retrieved")]
+    assert {gain["against"] for gain in results["gains"]} == {"random", "none"}
+    retrieved, drawn = (
+        next(row for row in evaluation.rows if row.policy == policy) for policy in ("retrieved", "random")
+    )
+    gain = next(g for g in results["gains"] if (g["metric"], g["against"]) == ("PSNR", "random"))
+    assert gain["mean"] == pytest.approx((retrieved.mean("PSNR") or 0) - (drawn.mean("PSNR") or 0))
+
+
+def test_finished_pictures_are_not_made_again(settings: Callable[..., EvaluationSettings]) -> None:
+    method = Enlarger("plain")
+    evaluate(settings(policies=("none",)), [method])
+    assert len(method.done) == 9
+    evaluate(settings(policies=("none",)), [method])
+    assert len(method.done) == 9
+    lost = settings().out / "outputs" / "plain" / "p3.png"
+    lost.write_bytes(b"damaged")
+    evaluate(settings(policies=("none",)), [method])
+    assert method.done[9:] == ["plain/p3"]
+    changed = Enlarger("plain", strength=0.5)
+    evaluate(settings(policies=("none",)), [changed])
+    assert len(changed.done) == 9
+
+
+def test_interrupted_and_resumed_gives_the_same_table(
+    settings: Callable[..., EvaluationSettings], tmp_path: Path
+) -> None:
+    def methods(stop: int | None = None) -> list[Enlarger]:
+        return [Enlarger("plain"), Enlarger("guided", uses_reference=True, interrupt_after=stop)]
+
+    whole, halves = settings(out=tmp_path / "whole"), settings(out=tmp_path / "halves")
+    write_report(evaluate(whole, methods()))
+    for stop in (4, 11):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(halves, methods(stop))
+    resumed = methods()
+    write_report(evaluate(halves, resumed))
+    assert len(resumed[1].done) == 4 * 9 - 4 - 11
+    assert resumed[0].done == []
+    assert table(halves.out) == table(whole.out)
+    for name in ("scores.csv",):
+        assert (halves.out / name).read_text() == (whole.out / name).read_text()
+
+
+def test_missing_and_wrong_sized_pictures_are_named_and_the_row_is_marked(
+    settings: Callable[..., EvaluationSettings],
+) -> None:
+    bad = Enlarger("bad", skip=frozenset({"p1"}), wrong_size=frozenset({"p5"}))
+    evaluation = evaluate(settings(policies=("none",)), [Enlarger("good"), bad])
+    write_report(evaluation)
+    row = evaluation.rows[1]
+    assert not row.complete
+    assert row.problems == {
+        "p1": "no output picture was written",
+        "p5": "its output has 64×64 pixels instead of 128×128",
+    }
+    assert len(row.scores["PSNR"]) == 7
+    text = (evaluation.settings.out / "results.md").read_text()
+    assert "bad (incomplete: 7 of 9)" in text
+    assert "picture 'p5'" in text
+    best, second = best_two(evaluation.rows, evaluation.metrics[0])
+    assert best == round(evaluation.rows[0].mean("PSNR") or 0, 2)
+    assert second is None  # the incomplete row is never ranked
+
+
+def test_a_method_that_cannot_run_keeps_its_row_and_the_others_go_on(
+    settings: Callable[..., EvaluationSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Enlarger("broken")
+    monkeypatch.setattr(broken, "run", lambda *_: (_ for _ in ()).throw(WeightsMissing("Get the weights.")))
+    evaluation = evaluate(settings(policies=("none",)), [broken, Enlarger("good")])
+    write_report(evaluation)
+    assert evaluation.rows[0].failed == "Get the weights."
+    assert evaluation.rows[1].complete
+    assert not evaluation.complete
+    assert "broken could not be run: Get the weights." in (evaluation.settings.out / "results.md").read_text()
+
+
+def test_a_leak_is_refused_or_excluded(
+    settings: Callable[..., EvaluationSettings], photos: Path, references: Path
+) -> None:
+    planted = references / "cat" / "planted.jpg"
+    Image.open(photos / "cat" / "p0.png").resize((256, 256)).save(planted, quality=70)
+    method = Enlarger("guided", uses_reference=True)
+    with pytest.raises(LeakFound, match=r"planted\.jpg"):
+        evaluate(settings(policies=("retrieved",)), [method])
+    assert method.done == []
+    evaluation = evaluate(settings(policies=("retrieved", "oracle"), exclude_leaks=True), [method])
+    assert {leak.photo.name for leak in evaluation.leaks} == {"planted.jpg"}
+    shown = {choice.path.name for row in evaluation.rows for choices in row.references.values() for choice in choices}
+    assert "planted.jpg" not in shown
+
+
+def test_unusable_settings_are_refused(settings: Callable[..., EvaluationSettings]) -> None:
+    with pytest.raises(UsageError, match="no row of this table"):
+        evaluate(settings(baseline="osediff"), [Enlarger("plain")])
+    with pytest.raises(UsageError, match="Two methods are called 'plain'"):
+        evaluate(settings(), [Enlarger("plain"), Enlarger("plain")])
+    with pytest.raises(UsageError, match="--gallery"):
+        evaluate(settings(gallery=None), [Enlarger("guided", uses_reference=True)])
+
+
+def test_unavailable_metrics_stay_in_the_table(settings: Callable[..., EvaluationSettings]) -> None:
+    evaluation = evaluate(settings(policies=("none",), metrics=("PSNR", "LPIPS")), [Enlarger("plain")])
+    write_report(evaluation)
+    assert "| Method | Reference | Kind | PSNR ↑ | LPIPS |" in (evaluation.settings.out / "results.md").read_text()
+    assert table(evaluation.settings.out)[0]["LPIPS"] == "unavailable"
