@@ -253,5 +253,6 @@ def test_a_photo_removed_by_another_process_while_known_is_embedded_after_all(
         return prepared
 
     monkeypatch.setattr(ingest_module, "_load", remove_meanwhile)
+    monkeypatch.setattr(ingest_module, "COMMIT_SECONDS", -1.0)  # commit after every batch, this one included
     assert gallery.add(path).added == 1
     assert len(gallery) == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,8 +162,13 @@ def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missi
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar fed by (done, total) calls; shows images per second."""
     with progress_bar() as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task, started = bar.add_task(what, total=None), time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - started, 1e-3)
+            bar.update(task, completed=done, total=total, description=f"{what}, {rate:.1f} images/s")
+
+        yield show
 
 
 def _tell(report: AddReport) -> None:

@@ -51,30 +51,24 @@ def ingest(
     started = time.monotonic()
     identity = EncoderId(encoder.name, encoder.version, encoder.dimension, encoder.fingerprint)
     catalogue = Catalogue(store, identity, report)
-    total, last_commit, waiting = len(sources), time.monotonic(), []
-    done = 0
-    for prepared in _prepare(sources, encoder, catalogue, workers or os.cpu_count() or 2):
-        waiting.append(prepared)
-        if sum(item.tensor is not None for item in waiting) < BATCH:
-            continue
+    total, last_commit, done = len(sources), time.monotonic(), 0
+    missing: list[Source] = []
+    for waiting in _batches(_prepare(sources, encoder, catalogue, workers or os.cpu_count() or 2)):
         _embed(waiting, encoder, report)
         catalogue.stage(waiting)
         done += len(waiting)
-        waiting = []
         if catalogue.staged >= COMMIT_PHOTOS or time.monotonic() - last_commit > COMMIT_SECONDS:
-            catalogue.commit()
+            missing += catalogue.commit()
             last_commit = time.monotonic()
         if progress is not None:
             progress(done, total)
-    _embed(waiting, encoder, report)
-    catalogue.stage(waiting)
-    while missing := catalogue.commit():
-        # Known when it was read, removed by the time of the commit: such a file must be embedded after all.
+    missing += catalogue.commit()
+    while missing:
+        # Known when they were read, removed by the time of the commit: such files must be embedded after all.
         again = [_load(source, encoder, catalogue, always=True) for source in missing]
         _embed(again, encoder, report)
         catalogue.stage(again)
-    if progress is not None:
-        progress(total, total)
+        missing = catalogue.commit()
     report.seconds = time.monotonic() - started
     return report
 
@@ -93,6 +87,20 @@ def _prepare(sources: Iterable[Source], encoder: Encoder, catalogue: Catalogue, 
                 yield _result(pending.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _batches(items: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+    """Groups with a full batch to embed, or eight times as many files of which fewer are new."""
+    waiting: list[Prepared] = []
+    fresh = 0
+    for item in items:
+        waiting.append(item)
+        fresh += item.tensor is not None
+        if fresh == BATCH or len(waiting) == 8 * BATCH:
+            yield waiting
+            waiting, fresh = [], 0
+    if waiting:
+        yield waiting
 
 
 def _result(item: Future[Prepared] | Prepared) -> Prepared:
