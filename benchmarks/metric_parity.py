@@ -2,8 +2,8 @@
 
     python benchmarks/metric_parity.py PARITY_FOLDER [--weights FOLDER] [--download]
 
-Every column of the file whose metric can be measured here is compared, picture by picture; the others say what they need.
-EPD, which nobody publishes, is compared with LPIPS by rank.
+Every column of the file whose metric can be measured here is compared, picture by picture; the others say what they
+need. EPD, which nobody publishes, is compared with LPIPS by rank.
 """
 
 from __future__ import annotations
