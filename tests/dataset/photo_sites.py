@@ -239,7 +239,12 @@ class _Handler(BaseHTTPRequestHandler):
             info = {"url": self._image(photo), "width": photo.width, "height": photo.height, "size": 100_000}
             info |= {"mime": "image/jpeg", "user": "Uploader", "extmetadata": facts}
             info |= {"descriptionurl": f"https://commons.wikimedia.org/wiki/{name.replace(' ', '_')}"}
-            info |= {"thumburl": self._image(photo, "thumb"), "thumbwidth": photo.width, "thumbheight": photo.height}
+            width = int(query["iiurlwidth"])
+            if width < photo.width:
+                height = photo.height * width // photo.width
+                info |= {"thumburl": self._image(photo, "thumb"), "thumbwidth": width, "thumbheight": height}
+            else:
+                info |= {"thumburl": info["url"], "thumbwidth": photo.width, "thumbheight": photo.height}
             pages.append(
                 {"pageid": photo.number, "ns": 6, "title": name, "imagerepository": "local", "imageinfo": [info]}
             )

@@ -122,6 +122,17 @@ def test_flickr_takes_the_smallest_size_that_is_large_enough(world: World, make_
     assert (photo.width, photo.height) == (200, 189)
 
 
+def test_commons_takes_a_width_that_is_kept_ready(world: World, make_config: Make) -> None:
+    world.photos = _photos("commons", 1)
+    world.photos[0].width, world.photos[0].height = 6000, 4000
+    with serving(world) as base:
+        config = make_config(base, ["owl"], ["commons"], download={"long_side": 2048})
+        with Web(config.download, config.agent) as web:
+            (photo,) = _all(make_sources(config, web)[0])
+    assert photo.url.endswith("/thumb.jpg")
+    assert (photo.width, photo.height) == (1920, 1280)
+
+
 def test_commons_wants_to_know_who_calls(make_config: Make) -> None:
     config = make_config("http://127.0.0.1:9", ["owl"], ["commons"], contact="")
     with Web(config.download, config.agent) as web, pytest.raises(SourceError, match="RASR_CONTACT"):

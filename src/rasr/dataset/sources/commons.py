@@ -17,6 +17,8 @@ from rasr.errors import SourceError
 __all__ = ["Commons"]
 
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/tiff"})
+WIDTHS = (500, 960, 1280, 1920, 3840)
+"""The widths that Wikimedia keeps ready (https://www.mediawiki.org/wiki/Common_thumbnail_sizes)."""
 FIELDS = "LicenseShortName|LicenseUrl|License|Artist|ObjectName"
 
 
@@ -28,7 +30,7 @@ class Commons:
     def __init__(self, settings: CommonsSource, web: Web, long_side: int, *, reachable: bool) -> None:
         self._settings = settings
         self._web = web
-        self._long_side = long_side
+        self._width = min(WIDTHS, key=lambda width: abs(width - long_side))
         self._reachable = reachable
 
     @property
@@ -76,7 +78,7 @@ class Commons:
             "prop": "imageinfo",
             "iiprop": "url|size|mime|user|extmetadata",
             "iiextmetadatafilter": FIELDS,
-            "iiurlwidth": self._long_side,
+            "iiurlwidth": self._width,
         }
         asked = fixed | generator | (json.loads(cursor) if cursor else {})
         answer = self._web.json(self._settings.endpoint, asked, _busy)
@@ -93,8 +95,7 @@ class Commons:
         if info.get("mime") not in PICTURES:
             return None
         facts = {name: str(entry.get("value", "")) for name, entry in info.get("extmetadata", {}).items()}
-        # Thumbnails are made for any width up to the original's; formats that browsers cannot show become JPEG.
-        smaller = bool(info.get("thumburl")) and max(info["width"], info["height"]) > self._long_side
+        smaller = bool(info.get("thumburl")) and info["thumbwidth"] < info["width"]
         size = ("thumburl", "thumbwidth", "thumbheight") if smaller else ("url", "width", "height")
         url, width, height = (info[key] for key in size)
         uploader = str(info.get("user") or "")
