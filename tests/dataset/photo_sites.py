@@ -331,6 +331,8 @@ class _Handler(BaseHTTPRequestHandler):
             fault = waiting.pop(0) if waiting else ""
         if fault == "html":
             self._send(200, b"<html>upstream request timeout</html>", "text/html")
+        elif fault == "busy" and api == "services":
+            self._json({"stat": "fail", "code": 105, "message": "Service currently unavailable"})
         elif fault == "busy":
             self._json({"error": {"code": "maxlag", "info": "Waiting for db1: 5.5 seconds lagged"}})
         elif fault == "shape":
