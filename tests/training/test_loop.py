@@ -299,3 +299,31 @@ def test_bf16_trains_in_mixed_precision(tmp_path: Path, photos: Path) -> None:
     assert kinds == {torch.bfloat16}
     assert all(value.dtype == torch.float32 for value in tensors(tmp_path).values()), "weights and averages stay fp32"
     assert all(float(row["loss"]) > 0 for row in rows(tmp_path))
+
+
+class GuideOnly(TinyModel):
+    """Without a reference nothing that is trained takes part, as in the reference stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body.requires_grad_(False)
+
+    def forward(self, batch: TrainingBatch) -> Tensor:
+        if batch.has_reference.any():
+            return super().forward(batch)
+        return super().forward(batch.without_reference()).detach()
+
+
+def test_portions_without_any_reference_count_as_zero_gradient(tmp_path: Path, photos: Path) -> None:
+    mix = [{"mix": {"warped": 0.5, "null": 0.5}}]
+    for portions in (1, 4):
+        config = tiny_config(photos, references__phases=mix, loop__accumulation=portions)
+        train(config, tmp_path / str(portions), model=GuideOnly())
+    one, four = tensors(tmp_path / "1"), tensors(tmp_path / "4")
+    for name in one:
+        torch.testing.assert_close(one[name], four[name], rtol=1e-3, atol=1e-5)
+    train(
+        tiny_config(photos, references__phases=[{"until": 1, "mix": {"null": 1.0}}, *mix]),
+        tmp_path / "n",
+        model=GuideOnly(),
+    )

@@ -239,7 +239,8 @@ class Trainer:
                 prediction = self._model(batch)
                 terms = objective.terms(prediction.float(), batch, step)
             loss = objective.total(terms)
-            (loss / config.loop.accumulation).backward()  # type: ignore[no-untyped-call]  # torch's annotation
+            if loss.requires_grad:  # not when all references are null: nothing that is trained took part
+                (loss / config.loop.accumulation).backward()  # type: ignore[no-untyped-call]  # torch's annotation
             tally.add({"loss": loss, **{name: values.mean() for name, values in terms.items()}}, batch.kinds)
             shown.append((prediction.detach().float(), batch))
         parameters = list(self._parameters.values())

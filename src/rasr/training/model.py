@@ -53,11 +53,13 @@ class TrainableModel(Protocol):
 class RefDSRModel(nn.Module):
     """RefDSR in training: one of its stages is unfrozen, the rest shares the loop's device and is left alone."""
 
-    def __init__(self, model: RefDSR, stage: str, encoder: Encoder | None) -> None:
+    def __init__(self, model: RefDSR, stage: str, encoder: Encoder | None, states: Tensor | None = None) -> None:
+        """``encoder`` embeds the LQ for presets that read an embedding; ``states`` (1, T, D) of the default prompt."""
         super().__init__()
         self.model = model
         self.stage = stage
         self._encoder = encoder
+        self._states = states
         if stage == "reference" and model.branch is None:
             model.attach_reference()
         if not model.trainable_parameters(stage):  # type: ignore[arg-type]  # the config allows the three stages only
@@ -96,6 +98,8 @@ class RefDSRModel(nn.Module):
         return save(self.model, path, notes=dict(notes))
 
     def _context(self, batch: TrainingBatch) -> Tensor | None:
+        if self._states is not None:
+            return self._states.to(batch.lq.device, batch.lq.dtype).expand(len(batch.indices), -1, -1)
         if self._encoder is None or batch.embedder_input is None:
             return None
         embedded = torch.from_numpy(self._encoder.embed(batch.embedder_input))
@@ -138,11 +142,16 @@ def build_trainable(
         unknown = next(iter(weights))
         raise ConfigError(f"model.weights: unknown part '{unknown}'. Known: backbone, adapter, base, checkpoint.")
     fresh = config.stage != "reference" and backbone is None and not preset.base
+    states: Tensor | None = None
     sources = Sources.find(preset, weights=backbone, adapter="none", base=base, checkpoint=checkpoint)
     if preset.base:
         from rasr.generator.stable_diffusion import load_stable_diffusion
 
-        model, _ = load_stable_diffusion(preset, sources, Device(device, torch.float32, "training"))
+        model, prompts = load_stable_diffusion(preset, sources, Device(device, torch.float32, "training"))
+        if preset.context.kind == "text":
+            # Clones: tensors made in inference mode cannot take part in training.
+            states = prompts.states(preset.context.prompt).clone()
+            model.null_context = model.null_context.clone()
     else:
         model = build_model(preset)
         if sources.backbone is not None and not fresh:
@@ -159,4 +168,4 @@ def build_trainable(
     encoder = None
     if preset.context.kind == "embedding" and config.stage != "autoencoder":
         encoder = load_encoder(preset.context.encoder, device=str(device))
-    return RefDSRModel(model, config.stage, encoder), encoder
+    return RefDSRModel(model, config.stage, encoder, states), encoder

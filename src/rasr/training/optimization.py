@@ -31,17 +31,17 @@ def adamw(parameters: Iterable[nn.Parameter], lr: float, config: OptimizerConfig
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Replace each gradient by its mean over the processes: one flat exchange of what is trained.
+    """Replace each gradient by its mean over the processes, a missing one by zeros: one flat exchange.
 
     Instead of a DistributedDataParallel wrapper: the trained part is small, a null-reference batch leaves part of it
     without gradient (which the wrapper does not forgive), and accumulation needs no special case.
     """
-    if accelerator.num_processes == 1:
-        return
     chosen = list(parameters)
     for parameter in chosen:
-        if parameter.grad is None:
+        if parameter.grad is None:  # all references of this portion were null
             parameter.grad = torch.zeros_like(parameter)
+    if accelerator.num_processes == 1:
+        return
     flat = torch.cat([p.grad.flatten().float() for p in chosen if p.grad is not None])
     flat = accelerator.reduce(flat, reduction="mean")
     start = 0
