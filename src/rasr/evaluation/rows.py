@@ -89,6 +89,13 @@ class Gain:
     helps: bool | None
     """True or False where the interval excludes zero, None where the pictures do not decide."""
 
+    @property
+    def verdict(self) -> str:
+        """``helps``, ``harms``, ``undecided``; ``no effect`` where every picture scored the same."""
+        if self.interval.low == self.interval.high == 0:
+            return "no effect"
+        return {True: "helps", False: "harms", None: "undecided"}[self.helps]
+
 
 def reference_gains(rows: Sequence[Row], metrics: Sequence[MetricInfo]) -> list[Gain]:
     """Retrieved − random (the honest control: any photo) and retrieved − none, for every method that has both rows."""

@@ -67,9 +67,10 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
             yield warning
     for column in evaluation.unavailable:
         yield f"{column.name} is unavailable: {column.reason}"
+    remarks = {row.info.name: row.info.remark for row in evaluation.rows if row.info.remark}
+    for name, remark in remarks.items():
+        yield f"{name}: {remark}. Its rows are shown and never ranked."
     for row in evaluation.rows:
-        if row.info.remark:
-            yield f"{row.label}: {row.info.remark}; shown, never ranked."
         if row.failed:
             yield f"{row.label} could not be run: {row.failed}"
         elif not row.complete:
@@ -136,7 +137,7 @@ def _metric_json(metric: MetricInfo) -> dict[str, Any]:
 
 
 def _gain_json(gain: Gain) -> dict[str, Any]:
-    facts = {"method": gain.method, "metric": gain.metric, "against": gain.against, "helps": gain.helps}
+    facts = {"method": gain.method, "metric": gain.metric, "against": gain.against, "verdict": gain.verdict}
     return facts | _interval_json(gain.interval)
 
 
@@ -184,10 +185,9 @@ def _gains_markdown(gains: list[Gain], metrics: list[MetricInfo]) -> list[str]:
     by_name = {metric.name: metric for metric in metrics}
     lines = ["", "What the reference does (retrieved minus control, paired bootstrap, 95 %):", ""]
     lines += _table_head(["Method", "Metric", "Control", "Difference", "Verdict"])
-    verdicts = {True: "helps", False: "harms", None: "undecided"}
     for gain in gains:
         metric = by_name[gain.metric]
-        cells = [f"{gain.metric} {metric.arrow}", gain.against, signed(gain.interval, metric), verdicts[gain.helps]]
+        cells = [f"{gain.metric} {metric.arrow}", gain.against, signed(gain.interval, metric), gain.verdict]
         lines.append(_line([gain.method, *cells]))
     return lines
 

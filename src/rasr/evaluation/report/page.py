@@ -119,10 +119,9 @@ def _gains(evaluation: Evaluation) -> Iterator[str]:
         reach = max(
             max(abs(other.interval.low), abs(other.interval.high)) for other in gains if other.metric == gain.metric
         )
-        verdict = {True: "helps", False: "harms", None: "undecided"}[gain.helps]
         yield (
             f"<tr><td>{escape(gain.method)}</td><td>{gain.metric} {metric.arrow}</td><td>{gain.against}</td>"
-            f"<td>{signed(gain.interval, metric)}</td><td>{gain_bar(gain, reach)}</td><td>{verdict}</td></tr>"
+            f"<td>{signed(gain.interval, metric)}</td><td>{gain_bar(gain, reach)}</td><td>{gain.verdict}</td></tr>"
         )
     yield "</tbody></table></div>"
 
