@@ -137,7 +137,8 @@ def measure_time(folder: Path, options: argparse.Namespace) -> None:
                 ratio = [statistics.median(a[kind] / b[kind] for a, b in pairs) for kind in (0, 1)]
                 print(
                     f"{side}² × {batch}  {case:17s} {wall:8.3f} s wall {cpu:8.3f} s CPU   "
-                    f"{ratio[0]:5.2f} × wall {ratio[1]:5.2f} × CPU"
+                    f"{ratio[0]:5.2f} × wall {ratio[1]:5.2f} × CPU",
+                    flush=True,
                 )
 
 
@@ -189,10 +190,13 @@ def main() -> None:
     if options.child:
         child(json.loads(options.child))
         return
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    what = (
+        f"{'sd21' if options.sd21 else 'mini'}, {options.control or 'preset'} branch, {options.device} {options.dtype}"
+    )
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {'sd21' if options.sd21 else 'mini'}, "
-        f"{options.control or 'preset'} branch, {options.device} {options.dtype}"
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {what}",
+        flush=True,
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,11 +1,13 @@
 """RefDSR behind the generator protocol."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
 from rasr.generator import GenerationSettings, Generator, Guide, load_generator
@@ -54,6 +56,33 @@ def test_untrained_weights_give_the_input_back_at_any_size(
     np.testing.assert_allclose(generator.generate(tiles, None, conditioning), tiles, atol=1e-6)
     base = photo(*size, seed=2)[None]
     np.testing.assert_allclose(generator.generate(tiles, base, conditioning), base, atol=1e-6)
+
+
+def test_five_hundred_random_sizes_come_back_at_their_size(small_config: Callable[..., ModelConfig]) -> None:
+    generator = DiffusionGenerator(small_config(), device="cpu")
+    conditioning = generator.prepare(photo(8, 8), [], SETTINGS)
+    random = np.random.default_rng(1)
+    for _ in range(500):
+        height, width = map(int, random.integers(1, 41, 2))
+        tiles = np.full((1, height, width, 3), 0.25, np.float32)
+        assert generator.generate(tiles, None, conditioning).shape == tiles.shape
+
+
+def test_mini_runs_from_the_real_command_line(
+    run_rasr: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    for name, seed in (("lq", 1), ("reference", 2)):
+        Image.fromarray((photo(40, 52, seed) * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    done = run_rasr(
+        *("restore", "lq.png", "-o", "out.png", "--preset", "mini", "--device", "cpu", "--scale", "2.5"),
+        *("--reference", "reference.png"),
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (130, 100)
+    wrong = run_rasr("restore", "lq.png", "-o", "out2.png", "--preset", "mini", "--vae", "tiny")
+    assert wrong.returncode == 2
+    assert "no option 'vae'" in wrong.stderr
 
 
 def test_with_weights_it_says_whose_and_uses_references(generator: DiffusionGenerator, files: dict[str, Path]) -> None:
