@@ -7,13 +7,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Enlarger
 from rasr.errors import LeakFound, UsageError, WeightsMissing
 from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
+from rasr.evaluation.metrics import MetricInfo
+from rasr.evaluation.metrics.distribution import frechet_distance
 from rasr.evaluation.rows import best_two
+from rasr.images import FloatImage, read_picture
 
 METRICS = ("PSNR", "SSIM")
 
@@ -156,3 +161,40 @@ def test_unavailable_metrics_stay_in_the_table(settings: Callable[..., Evaluatio
     write_report(evaluation)
     assert "| Method | Reference | Kind | PSNR ↑ | LPIPS |" in (evaluation.settings.out / "results.md").read_text()
     assert table(evaluation.settings.out)[0]["LPIPS"] == "unavailable"
+
+
+class MeanColour:
+    """A distribution metric whose features are three numbers."""
+
+    info = MetricInfo("FID", "lower", "distribution", 0.0, float("inf"), 2, "a stand-in", "", ("none",))
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def features(self, picture: FloatImage) -> NDArray[np.float32]:
+        self.seen += 1
+        return picture.mean((0, 1))
+
+    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+        return frechet_distance(restored, truth)
+
+
+def test_distribution_metrics_are_measured_once_and_carry_the_number_and_a_warning(
+    settings: Callable[..., EvaluationSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = MeanColour()
+    monkeypatch.setattr("rasr.evaluation.runner.load_metrics", lambda *_, **__: ([metric], []))
+    chosen = settings(policies=("none",), metrics=("FID",))
+    evaluation = evaluate(chosen, [Enlarger("plain"), Enlarger("dim", strength=0.1)])
+    write_report(evaluation)
+    assert metric.seen == 18  # nine truths, and nine outputs that both stand-ins make alike
+    pixels = [[read_picture(p).pixels.mean((0, 1)) for p in paths] for paths in (
+        [evaluation.output(evaluation.rows[0], item.name) for item in evaluation.inputs],
+        [item.truth for item in evaluation.inputs],
+    )]  # fmt: skip
+    assert evaluation.rows[0].sets["FID"] == pytest.approx(frechet_distance(*map(np.stack, pixels)), rel=1e-6)
+    text = (chosen.out / "results.md").read_text()
+    assert "9 pictures of" in text
+    assert "FID over 9 pictures" in text
+    evaluate(chosen, [Enlarger("plain"), Enlarger("dim", strength=0.1)])
+    assert metric.seen == 18

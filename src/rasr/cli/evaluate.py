@@ -65,7 +65,7 @@ __all__ = ["command"]
 @click.option("--checkout", multiple=True, metavar="NAME=DIR", help="Official code of a method.")
 @click.option("--profiles", type=click.Path(path_type=Path), help="Folder with your own method profiles (TOML).")
 @click.option("--time-limit", type=float, help="Seconds a command may take for one picture.")
-@click.option("--figure", "pictures", multiple=True, help="Picture for figure.png; repeat. [three chosen by EPD]")
+@click.option("--figure", "pictures", multiple=True, help="Picture for figure.png; repeatable. [the telling ones]")
 @click.option("--json", "as_json_", is_flag=True, help="Print results.json to stdout instead of the Markdown table.")
 def command(
     benchmark: Path,

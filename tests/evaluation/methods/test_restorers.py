@@ -102,6 +102,17 @@ def test_a_model_file_runs_through_spandrel(job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("spandrel")
+def test_settings_change_with_the_content_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"model")
+    before = load_method(f"spandrel:{path}", MethodOptions(device="cpu")).info.settings
+    monkeypatch.setattr(sys.modules["spandrel"].ModelLoader, "load_from_file", lambda *_: Descriptor())
+    path.write_bytes(b"retrained")
+    after = load_method(f"spandrel:{path}", MethodOptions(device="cpu")).info.settings
+    assert before != after
+
+
+@pytest.mark.usefixtures("spandrel")
 def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(b"text")
     with pytest.raises(WeightsCorrupt, match="unknown architecture"):

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rasr.errors import RasrError
+from rasr.errors import OutOfMemory, PictureError, RasrError
+from rasr.evaluation.inputs import file_hash
 from rasr.evaluation.memory import Meter
 from rasr.evaluation.method import Job, MethodInfo, Outcome
 from rasr.images import read_picture, write_picture
@@ -61,6 +62,7 @@ class RestorerMethod:
             settings={
                 "generator": generator.name,
                 "weights": generator.weights,
+                "files": _contents(generator.weights),
                 "device": generator.device,
                 "colour": self._colour,
                 "seed": self._seed,
@@ -74,7 +76,7 @@ class RestorerMethod:
                 with Meter() as meter:
                     pixels = self._restore(job)
             except RasrError as error:
-                if not isinstance(error, _ONE_PICTURE):
+                if not isinstance(error, OutOfMemory | PictureError):
                     raise
                 yield Outcome(job.name, error=str(error))
                 continue
@@ -95,10 +97,6 @@ class RestorerMethod:
         return result.picture
 
 
-def _one_picture() -> tuple[type[RasrError], ...]:
-    from rasr.errors import OutOfMemory, PictureError
-
-    return (OutOfMemory, PictureError)
-
-
-_ONE_PICTURE = _one_picture()
+def _contents(weights: str) -> dict[str, str]:
+    """Hashes of the weight files a generator's description names: retrained weights are not taken for the old ones."""
+    return {part: file_hash(Path(part)) for part in weights.split(" + ") if Path(part).is_file()}

@@ -66,7 +66,7 @@ class SpandrelGenerator:
             grid="input",
             scale=int(model.scale),
             tile=tile,
-            weights=f"{self._path.name}",
+            weights=str(self._path),
             device=str(self._device),
         )
 

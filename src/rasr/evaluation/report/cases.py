@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 
 from rasr.evaluation.metrics import MetricInfo
 from rasr.evaluation.report.crops import (
@@ -87,10 +88,12 @@ def _case(evaluation: Evaluation, focus: Row, other: Row, name: str, metric: Met
     yield f'<h4>{escape(name)}</h4><div class="case">'
     for pixels, caption in figures:
         yield _figure(as_data_url(cut(pixels, window)), caption)
-    for row in (focus, other):
+    used: dict[Path, str] = {}
+    for row in (focus, other, *shown_rows(evaluation)):
         for choice in row.references.get(name, ())[:1]:
-            caption = f"reference, {row.policy}: {choice.path.name}, similarity {choice.score:.3f}"
-            yield _figure(as_data_url(reference_picture(choice.path, 200)), caption)
+            used.setdefault(choice.path, f"reference, {row.policy}: {choice.path.name}, similarity {choice.score:.3f}")
+    for path, caption in used.items():
+        yield _figure(as_data_url(reference_picture(path, 200)), caption)
     yield "</div>"
 
 
