@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Enlarger
+from conftest import Enlarger, photo
 from rasr.errors import LeakFound, UsageError, WeightsMissing
 from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
 from rasr.evaluation.metrics import MetricInfo
@@ -198,3 +198,40 @@ def test_distribution_metrics_are_measured_once_and_carry_the_number_and_a_warni
     assert "FID over 9 pictures" in text
     evaluate(chosen, [Enlarger("plain"), Enlarger("dim", strength=0.1)])
     assert metric.seen == 18
+
+
+def test_pairs_with_their_given_references(tmp_path: Path) -> None:
+    """CUFED5's naming; the closest reference may be a near-duplicate, which is reported and not refused."""
+    root = tmp_path / "CUFED5"
+    root.mkdir()
+    for group, name in enumerate(("astronaut.png", "chelsea.png", "coffee.png")):
+        photo(name, (60, 60, 188, 188)).save(root / f"{group:03d}_0.png")
+        photo(name, (61, 60, 189, 188)).save(root / f"{group:03d}_1.png")
+        photo(name, (200, 100, 340, 240)).save(root / f"{group:03d}_2.png")
+    settings = EvaluationSettings(root, tmp_path / "out", ("paired", "random"), ("PSNR",))
+    evaluation = evaluate(settings, [Enlarger("guided", uses_reference=True)])
+    write_report(evaluation)
+    paired = next(row for row in evaluation.rows if row.policy == "paired")
+    assert {name: choices[0].path.name for name, choices in paired.references.items()} == {
+        "000": "000_1.png", "001": "001_1.png", "002": "002_1.png",
+    }  # fmt: skip
+    assert {leak.photo.name for leak in evaluation.leaks} >= {"000_1.png"}
+    assert "Among the benchmark's own references" in (tmp_path / "out" / "results.md").read_text()
+    (root / "000_2.png").write_bytes((root / "000_0.png").read_bytes())
+    with pytest.raises(LeakFound, match="itself"):
+        evaluate(settings, [Enlarger("guided", uses_reference=True)])
+
+
+def test_flickr30_looks_for_references_in_the_species_only(photos: Path, references: Path, tmp_path: Path) -> None:
+    root = tmp_path / "RASR-Flickr30"
+    for species in ("cat", "dog", "owl"):
+        (root / species).mkdir(parents=True)
+        (photos / species).rename(root / species / "test")
+        (references / species).rename(root / species / "reference")
+    settings = EvaluationSettings(root, tmp_path / "out", metrics=("PSNR",), inputs=InputSettings(crop=128))
+    evaluation = evaluate(settings, [Enlarger("guided", uses_reference=True)])
+    assert evaluation.benchmark.layout == "flickr30"
+    species = {item.name: item.category for item in evaluation.inputs}
+    shown = [(row.policy, name, choices) for row in evaluation.rows for name, choices in row.references.items()]
+    assert {policy for policy, _, _ in shown} == {"retrieved", "random", "oracle"}
+    assert all([choice.category for choice in choices] == [species[name]] for _, name, choices in shown)

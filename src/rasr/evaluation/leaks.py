@@ -27,6 +27,8 @@ class Leak:
     name: str
     photo: Path
     why: str
+    exact: bool = False
+    """Whether it is the same file, not only a near-duplicate."""
 
 
 def find_leaks(
@@ -44,7 +46,9 @@ def find_leaks(
         for path, what in ((item.source, "test picture"), (item.truth, "crop of the test picture")):
             same = by_id.get(content_hash(path.read_bytes()))
             if same:
-                leaks.setdefault((item.name, same.path), Leak(item.name, same.path, f"is the {what} itself"))
+                leaks.setdefault(
+                    (item.name, same.path), Leak(item.name, same.path, f"is the {what} itself", exact=True)
+                )
             picture = read_picture(path)
             distances = hamming(hashes, perceptual_hash(picture.pixels))
             for row in np.flatnonzero(distances <= NEAR_BITS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -150,7 +150,8 @@ def _chooser(evaluation: Evaluation, journal: Journal, tell: Progress) -> Refere
     gallery = _gallery(evaluation)
     leaks = _leaks(evaluation, gallery, journal, tell)
     if not settings.exclude_leaks:
-        refuse_leaks(leaks)
+        # Pairs are near-duplicates by design, the closer the better; only the picture itself is no reference.
+        refuse_leaks([leak for leak in leaks if leak.exact or evaluation.benchmark.layout != "pairs"])
     evaluation.leaks = leaks
     evaluation.gallery = (
         f"{len(gallery)} photos in {settings.gallery or evaluation.benchmark.root}, found by {gallery.encoder.name}"
@@ -160,7 +161,7 @@ def _chooser(evaluation: Evaluation, journal: Journal, tell: Progress) -> Refere
         k=settings.k,
         seed=settings.inputs.seed,
         by_category=evaluation.benchmark.by_category and settings.gallery is None,
-        banned=[leak.photo for leak in leaks],
+        banned=[leak.photo for leak in leaks] if settings.exclude_leaks else (),
         accept=settings.accept,
         journal=journal,
     )
@@ -173,9 +174,9 @@ def _leaks(evaluation: Evaluation, gallery: Gallery, journal: Journal, tell: Pro
     record = journal.get(key)
     if record is None:
         leaks = find_leaks(evaluation.inputs, gallery, lambda done, total: tell("leak check", done, total))
-        journal.put(key, leaks=[{"name": leak.name, "photo": str(leak.photo), "why": leak.why} for leak in leaks])
+        journal.put(key, leaks=[{**asdict(leak), "photo": str(leak.photo)} for leak in leaks])
         return leaks
-    return [Leak(found["name"], Path(found["photo"]), found["why"]) for found in record["leaks"]]
+    return [Leak(**{**found, "photo": Path(found["photo"])}) for found in record["leaks"]]
 
 
 def _gallery(evaluation: Evaluation) -> Gallery:

@@ -58,9 +58,13 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"References: {evaluation.gallery}."
         shown = "always" if evaluation.settings.accept == "always" else "when the retrieval policy accepts it"
         yield f"The best match is shown {shown}, k = {evaluation.settings.k}."
-        yield "Checked: no test picture, nor a near-duplicate of one, is among the references."
+        if not evaluation.leaks:
+            yield "Checked: no test picture, nor a near-duplicate of one, is among the references."
+    kept = (
+        "Excluded from the references" if evaluation.settings.exclude_leaks else "Among the benchmark's own references"
+    )
     for leak in evaluation.leaks:
-        yield f"Excluded from the references: {leak.photo} {leak.why} '{leak.name}'."
+        yield f"{kept}: {leak.photo} {leak.why} '{leak.name}'."
     if any(metric.kind == "distribution" for metric in evaluation.metrics):
         warning = small_set_warning(count)
         if warning:
