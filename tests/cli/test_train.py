@@ -54,9 +54,10 @@ def test_from_photos_to_an_adapter_that_restore_uses(run_rasr: Run, photos: Path
     restore = ["restore", tmp_path / "lq.png", "--preset", "mini", "--scale", "2", "--colour", "none"]
     plain = run_rasr(*restore, "-o", tmp_path / "plain.png", RASR_HOME=str(home))
     assert plain.returncode == 0, plain.stderr
-    shutil.copy(tmp_path / "two" / "mini-reference.safetensors", home / "models" / "mini-reference.safetensors")
+    adapter = tmp_path / "two" / "mini-reference.safetensors"
     guided = run_rasr(
-        *restore, "--reference", photos / "0.png", "-o", tmp_path / "guided.png", RASR_HOME=str(home)
+        *restore, "--adapter", adapter, "--reference", photos / "0.png", "-o", tmp_path / "guided.png",
+        RASR_HOME=str(home),
     )  # fmt: skip
     assert guided.returncode == 0, guided.stderr
     with Image.open(tmp_path / "plain.png") as a, Image.open(tmp_path / "guided.png") as b:
