@@ -17,7 +17,7 @@ from typing import Any
 import lancedb  # noqa: F401
 from standin import ColourLayout
 
-from rasr.gallery import Gallery, store
+from rasr.gallery import Gallery, writer
 from rasr.gallery import ingest as ingest_module
 
 
@@ -25,18 +25,18 @@ def main(folder: Path, photos: Path, log: Path, seed: int) -> None:
     rng = random.Random(seed)
     ingest_module.BATCH = 4
     ingest_module.COMMIT_PHOTOS = rng.choice([4, 8, 16])
-    store.COMPACT_COMMITS = rng.choice([3, 6])
+    writer.COMPACT_COMMITS = rng.choice([3, 6])
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    original = store.Writer.commit
+    original = writer.Writer.commit
 
-    def commit(self: store.Writer, add: Any = None, remove: Collection[str] = ()) -> Any:
+    def commit(self: writer.Writer, add: Any = None, remove: Collection[str] = ()) -> Any:
         added = add.column("id").to_pylist() if add is not None else []
         os.write(descriptor, (json.dumps({"remove": sorted(remove), "add": added}) + "\n").encode())
         result = original(self, add, remove)
         os.write(descriptor, b'"done"\n')
         return result
 
-    store.Writer.commit = commit  # type: ignore[method-assign]
+    writer.Writer.commit = commit  # type: ignore[method-assign]
     gallery = Gallery(folder, encoder=ColourLayout())
     files = sorted(photos.iterdir())
     print("ready", flush=True)  # noqa: T201

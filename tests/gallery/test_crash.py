@@ -17,7 +17,7 @@ import pytest
 from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryBusy, GalleryNotFound
-from rasr.gallery import Gallery, store
+from rasr.gallery import Gallery, writer
 from rasr.gallery.duplicates import content_hash
 from rasr.images import read_picture
 
@@ -116,10 +116,10 @@ KILL_POINTS = {
     "before the table is touched": ("rasr.gallery.store.Store.open_table", "before"),
     "after rows were removed": ("lancedb.table.LanceTable.delete", "after"),
     "after rows were added": ("lancedb.table.LanceTable.add", "after"),
-    "while files are made durable": ("rasr.gallery.store.checksum_file", "before"),
-    "before the pointer is replaced": ("rasr.gallery.store.write_pointer", "before"),
-    "after the pointer was replaced": ("rasr.gallery.store.write_pointer", "after"),
-    "while the new table is made": ("rasr.gallery.store._create", "after"),
+    "while files are made durable": ("rasr.gallery.writer.checksum_file", "before"),
+    "before the pointer is replaced": ("rasr.gallery.writer.write_pointer", "before"),
+    "after the pointer was replaced": ("rasr.gallery.writer.write_pointer", "after"),
+    "while the new table is made": ("rasr.gallery.writer.create_table", "after"),
 }
 
 
@@ -136,7 +136,7 @@ def test_killed_at(
     before = {photo.id for photo in gallery.list()}
     wanted = {content_hash(path.read_bytes()) for path in photos.rglob("*.png")}
     if compacting:
-        monkeypatch.setattr(store, "COMPACT_COMMITS", 0)
+        monkeypatch.setattr(writer, "COMPACT_COMMITS", 0)
     module, _, name = target.rpartition(".")
     with monkeypatch.context() as patch:
         owner = _resolve(module)
@@ -153,7 +153,7 @@ def test_killed_at(
         except Killed:
             pass
         else:
-            assert name == "_create", "the kill point was never reached"
+            assert name == "create_table", "the kill point was never reached"
             assert not compacting
     found = {photo.id for photo in reopen().list()}
     assert found in (before, wanted)
@@ -221,7 +221,7 @@ def test_a_lock_held_for_too_long_names_its_owner(gallery: Gallery, photos: Path
 def test_vectors_stay_unit_and_equal_after_many_rewrites(
     gallery: Gallery, photos: Path, encoder: ColourLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "COMPACT_COMMITS", 2)
+    monkeypatch.setattr(writer, "COMPACT_COMMITS", 2)
     for number in range(8):
         gallery.add(make_picture(photos / f"more{number}.png", 700 + number))
         gallery.remove([photos / f"more{number}.png"])

@@ -13,7 +13,9 @@ from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryCorrupt, GalleryError, UsageError
 from rasr.gallery import Gallery, store
+from rasr.gallery import writer as writer_module
 from rasr.gallery.pointer import NAME, read_pointer
+from rasr.gallery.table import HINT
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def test_superseded_tables_go_after_the_grace(gallery: Gallery, monkeypatch: pyt
 
 
 def test_lance_keeps_no_mutable_hint_behind(rich: Gallery) -> None:
-    assert list(rich.path.rglob(store.HINT)) == []
+    assert list(rich.path.rglob(HINT)) == []
 
 
 def test_a_newer_format_is_refused_with_the_reason(gallery: Gallery) -> None:
@@ -191,6 +193,22 @@ def test_a_full_disk_changes_nothing(gallery: Gallery, photos: Path) -> None:
     assert fresh.verify().ok
     assert fresh.add(photos).added == 40
     assert fresh.verify().leftovers == []
+
+
+def test_a_rewrite_that_does_not_fit_costs_nothing(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_space(*arguments: object) -> None:
+        (gallery.path / "photos-000002.lance").mkdir()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(writer_module, "COMPACT_COMMITS", 0)
+    monkeypatch.setattr(writer_module, "create_table", no_space)
+    assert gallery.add(make_picture(photos / "late.png", 61)).added == 1
+    assert "No space left" in caplog.text
+    assert not (gallery.path / "photos-000002.lance").exists()
+    assert len(Gallery(gallery.path, encoder=ColourLayout()).list()) == 13
+    assert gallery.verify().ok
 
 
 def test_a_gallery_that_cannot_be_created(tmp_path: Path, photos: Path, encoder: ColourLayout) -> None:

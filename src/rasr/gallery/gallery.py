@@ -26,7 +26,8 @@ from rasr.gallery.removal import matching
 from rasr.gallery.report import AddReport
 from rasr.gallery.snapshot import Snapshot
 from rasr.gallery.sources import sources_of
-from rasr.gallery.store import Store, Writer
+from rasr.gallery.store import Store
+from rasr.gallery.writer import Writer
 from rasr.images import Picture
 
 __all__ = ["Gallery"]
