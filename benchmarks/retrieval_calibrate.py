@@ -15,6 +15,7 @@ from __future__ import annotations
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,46 @@ class Scores:
         return margin
 
 
+Part = tuple[list[Scores], NDArray[np.bool_], NDArray[np.bool_]]
+
+
+def figures(parts: list[Part]) -> dict[str, Any]:
+    """Thresholds, margin, sure and curve from (scores by kind of query, same category, unrelated) of photo sets."""
+    largest = min(int(np.median(unrelated.sum(axis=1))) for _, _, unrelated in parts)
+    by_size = {
+        size: np.concatenate([s.best_of(size, unrelated) for kinds, _, unrelated in parts for s in kinds])
+        for size in (*(size for size in SIZES if size < largest), largest)
+    }
+    best, margins = [], []
+    for kinds, same, _ in parts:
+        for scores in kinds:
+            top, where = scores.best(np.ones_like(same))
+            right = same[np.arange(len(same)), where]
+            best.append(top[right])
+            margins.append(scores.above_median()[right])
+    right_matches = np.concatenate(best)
+    curve = []
+    for rate in FALSE_ACCEPTS:
+        at = float(np.quantile(by_size[largest], 1 - rate))
+        accept = float((right_matches >= at).mean())
+        curve.append({"false_accept": rate, "threshold": round(at, 3), "accept": round(accept, 3)})
+    return {
+        "thresholds": [[size, round(float(np.quantile(top, 1 - TARGET)), 3)] for size, top in by_size.items()],
+        "margin": round(float(np.quantile(np.concatenate(margins), LOST)), 3),
+        "sure": round(float(np.quantile(by_size[largest], 1 - SURE)), 3),
+        "curve": curve,
+    }
+
+
+def show(table: dict[str, Any]) -> None:
+    """Print what :func:`figures` found."""
+    print("threshold by gallery size: " + ", ".join(f"{size}: {value:.3f}" for size, value in table["thresholds"]))
+    print(f"sure {table['sure']:.3f}, margin {table['margin']:.3f}")
+    for point in table["curve"]:
+        rate, threshold, accept = point["false_accept"], point["threshold"], point["accept"]
+        print(f"false accepts {rate:.2f}: threshold {threshold:.3f}, correct matches accepted {accept:.3f}")
+
+
 def main() -> None:
     """Measure, print the table, and store it when asked."""
     parser = arguments(__doc__)
@@ -92,26 +133,10 @@ def main() -> None:
     kinds = {kind: Scores(kind_of(kind), gallery) for kind in ("clean", *QUERY_KINDS)}
     degraded = [kinds[kind] for kind in QUERY_KINDS]
 
-    largest = int(np.median(unrelated.sum(axis=1)))
-    by_size = {size: np.concatenate([s.best_of(size, unrelated) for s in degraded]) for size in (*SIZES, largest)}
-    thresholds = [(size, float(np.quantile(best, 1 - TARGET))) for size, best in by_size.items()]
-    sure = float(np.quantile(by_size[largest], 1 - SURE))
-    correct = np.concatenate([same[np.arange(len(same)), s.best(~np.eye(len(same), dtype=bool))[1]] for s in degraded])
-    best = np.concatenate([s.best(np.ones_like(same))[0] for s in degraded])
-    margins = np.concatenate([s.above_median() for s in degraded])
-    margin = float(np.quantile(margins[correct], LOST))
-
+    table = figures([(degraded, same, unrelated)])
     print(f"{encoder.fingerprint}\n{len(everything)} photos, {len(set(categories))} categories; {machine()}")
-    print("threshold by gallery size: " + ", ".join(f"{size}: {value:.3f}" for size, value in thresholds))
-    print(f"sure {sure:.3f}, margin {margin:.3f}")
-    curve = []
-    for rate in FALSE_ACCEPTS:
-        at = float(np.quantile(by_size[largest], 1 - rate))
-        curve.append(
-            {"false_accept": rate, "threshold": round(at, 3), "accept": round(float((best[correct] >= at).mean()), 3)}
-        )
-        print(f"false accepts {rate:.2f}: threshold {at:.3f}, correct matches accepted {curve[-1]['accept']:.3f}")
-    full = thresholds[-1][1]
+    show(table)
+    full = table["thresholds"][-1][1]
     for kind, scores in kinds.items():
         top, where = scores.best(np.ones_like(same))
         right = same[np.arange(len(same)), where]
@@ -124,22 +149,13 @@ def main() -> None:
             f"own category removed {(gone >= full).mean():.2f}, related removed {(far >= full).mean():.2f}"
         )
     if options.write:
-        table = {
-            "fingerprint": encoder.fingerprint,
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "photos": len(everything),
-            "thresholds": [[size, round(value, 3)] for size, value in thresholds],
-            "margin": round(margin, 3),
-            "sure": round(sure, 3),
-            "curve": curve,
-        }
-        store(options.write, encoder.name, table)
+        store(options.write, encoder.name, encoder.fingerprint, {"photos": len(everything), **table})
 
 
-def store(path: Path, name: str, table: dict[str, object]) -> None:
+def store(path: Path, name: str, fingerprint: str, table: dict[str, Any]) -> None:
     """Put one encoder's figures into the file, leaving the others."""
     tables = tomllib.loads(path.read_text()) if path.exists() else {}
-    tables[name] = table
+    tables[name] = {"fingerprint": fingerprint, "date": f"{datetime.now(UTC):%Y-%m-%d}", **table}
     lines = ["# Written by benchmarks/retrieval_calibrate.py; what the figures mean is in docs/retrieval.md."]
     for encoder, figures in sorted(tables.items()):
         lines += ["", f'["{encoder}"]' if ":" in encoder else f"[{encoder}]"]

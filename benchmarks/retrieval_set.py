@@ -46,10 +46,10 @@ class Photo:
             return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
 
 
-def photos(root: Path) -> list[Photo]:
-    """Every photo of the set, sorted, without the category ``misc`` (nothing in it belongs together)."""
+def photos(root: Path, *, misc: bool = False) -> list[Photo]:
+    """Every photo of the set, sorted; the category ``misc``, in which nothing belongs together, only on request."""
     with (root / "manifest.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["category"] != "misc"]
+        rows = [row for row in csv.DictReader(file) if misc or row["category"] != "misc"]
     found = [
         Photo(r["id"], r["category"], r["split"], next((root / r["split"] / r["category"]).glob(f"{r['id']}.*")))
         for r in rows

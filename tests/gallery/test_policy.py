@@ -51,7 +51,7 @@ def test_a_score_below_the_threshold_is_turned_down_with_a_reason() -> None:
     assert "0.40" in chosen.why
 
 
-@pytest.mark.parametrize(("photos", "threshold"), [(1, 0.20), (10, 0.30), (100, 0.40), (1000, 0.50)])
+@pytest.mark.parametrize(("photos", "threshold"), [(1, 0.20), (10, 0.30), (100, 0.40), (1000, 0.50), (10**9, 0.80)])
 def test_the_threshold_grows_with_the_gallery(photos: int, threshold: float) -> None:
     assert PLAIN.threshold(photos) == pytest.approx(threshold)
 

@@ -44,18 +44,21 @@ class Calibration:
     margin: float
     """How far an accepted photo must stand above the median of the query's scores over the gallery."""
     sure: float
-    """Similarity at which no margin is asked: unrelated photos reach it in 1 of 100 queries, in the largest gallery."""
+    """Similarity that is always enough: unrelated photos reach it once in 100 queries, in the largest gallery measured."""
     measured: bool = True
     """False for the conservative values that stand in for an encoder nobody has calibrated."""
 
     def threshold(self, photos: int) -> float:
-        """The similarity to reach among ``photos``: linear in log(size) between, and beyond, what was measured."""
+        """The similarity to reach among ``photos``: linear in log(size) between, and beyond, what was measured.
+
+        Never more than ``sure``, or no match would be good enough for a gallery of millions.
+        """
         sizes = [size for size, _ in self.thresholds]
         if len(sizes) == 1 or photos <= sizes[0]:
             return self.thresholds[0][1]
         upper = min(bisect_left(sizes, photos), len(sizes) - 1)
         (small, low), (large, high) = self.thresholds[upper - 1], self.thresholds[upper]
-        return low + (high - low) * log10(photos / small) / log10(large / small)
+        return min(self.sure, low + (high - low) * log10(photos / small) / log10(large / small))
 
 
 UNMEASURED = Calibration(thresholds=((1, 0.5),), margin=0.2, sure=0.8, measured=False)

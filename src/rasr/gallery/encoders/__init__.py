@@ -8,7 +8,7 @@ from rasr.gallery.encoders.protocol import Embeddings, Encoder
 __all__ = ["DEFAULT_ENCODER", "ENCODERS", "Embeddings", "Encoder", "load_encoder"]
 
 DEFAULT_ENCODER = "effnet-lite0"
-ENCODERS = ("effnet-lite0", "dinov2-small", "dinov2-base", "dinov2-large")
+ENCODERS = ("effnet-lite0-robust", "effnet-lite0", "dinov2-small", "dinov2-base", "dinov2-large")
 """Names to choose from; besides them ``dinov2:FOLDER`` for DINOv2 weights in a local folder."""
 
 
@@ -23,6 +23,10 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu", offline: b
         from rasr.gallery.encoders.effnet import EffNetLite0
 
         return EffNetLite0(device=device)
+    if name == "effnet-lite0-robust":
+        from rasr.gallery.encoders.robust import EffNetLite0Robust
+
+        return EffNetLite0Robust(device=device)
     if name in ENCODERS or name.removeprefix("dinov2:") not in {name, ""}:
         from rasr.gallery.encoders.dinov2 import DinoV2
 
