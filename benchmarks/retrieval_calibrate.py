@@ -6,8 +6,9 @@ Queries are degraded photos (kinds crop, whole and light of retrieval_set.py, in
 of the set, without the query's own photo. A query is *out of the gallery* when every photo of its own and of related
 categories has been removed: whatever is found then is unrelated. Thresholds are set so that 1 in 10 such queries finds
 a photo above them, for random galleries of several sizes. ``sure`` is passed by 1 in 100, in the largest gallery. The
-margin is what all but 1 in 100 correct matches have. Without --write nothing is stored. A FILE named calibration.toml
-in RASR's home folder (RASR_HOME, or ~/.cache/rasr) is used by rasr in place of the shipped figures.
+margin is what all but 1 in 100 queries have in the hardest gallery there is, one of their own category only. Without
+--write nothing is stored. A FILE named calibration.toml in RASR's home folder (RASR_HOME, or ~/.cache/rasr) is used by
+rasr in place of the shipped figures.
 """
 
 from __future__ import annotations
@@ -65,11 +66,10 @@ class Scores:
             drawn += [random.choice(candidates, min(size, candidates.size), replace=False).max() for _ in range(draws)]
         return np.array(drawn, np.float32)
 
-    def above_median(self) -> NDArray[np.float32]:
-        """(N,): how far every query's best photo stands above the median of its scores."""
-        scores = np.where(np.isfinite(self.all), self.all, np.nan)
-        margin: NDArray[np.float32] = np.nanmax(scores, axis=1) - np.nanmedian(scores, axis=1)
-        return margin
+    def above_median(self, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """How far the best allowed photo stands above the median of the allowed, for queries with ten or more."""
+        rows = [row[mask & np.isfinite(row)] for row, mask in zip(self.all, allowed, strict=True)]
+        return np.array([row.max() - np.median(row) for row in rows if row.size >= 10], np.float32)
 
 
 Part = tuple[list[Scores], NDArray[np.bool_], NDArray[np.bool_]]
@@ -88,7 +88,7 @@ def figures(parts: list[Part]) -> dict[str, Any]:
             top, where = scores.best(np.ones_like(same))
             right = same[np.arange(len(same)), where]
             best.append(top[right])
-            margins.append(scores.above_median()[right])
+            margins.append(scores.above_median(same))
     right_matches = np.concatenate(best)
     curve = []
     for rate in FALSE_ACCEPTS:

@@ -44,7 +44,7 @@ class Calibration:
     margin: float
     """How far an accepted photo must stand above the median of the query's scores over the gallery."""
     sure: float
-    """Similarity that is always enough: unrelated photos reach it once in 100 queries, in the largest gallery measured."""
+    """Similarity that is always enough: unrelated photos reach it once in 100 queries, in the largest gallery tried."""
     measured: bool = True
     """False for the conservative values that stand in for an encoder nobody has calibrated."""
 
@@ -61,7 +61,7 @@ class Calibration:
         return min(self.sure, low + (high - low) * log10(photos / small) / log10(large / small))
 
 
-UNMEASURED = Calibration(thresholds=((1, 0.5),), margin=0.2, sure=0.8, measured=False)
+UNMEASURED = Calibration(thresholds=((1, 0.5),), margin=0.05, sure=0.8, measured=False)
 """For encoders without calibration. High enough that what passes is a good match with any encoder of this kind; some
 good matches are turned down."""
 
