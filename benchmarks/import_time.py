@@ -1,6 +1,6 @@
 """How long ``import rasr`` and ``rasr --help`` take in a fresh process.
 
-    python benchmarks/import_time.py
+Run as ``python benchmarks/import_time.py``.
 """
 
 from __future__ import annotations

@@ -14,13 +14,9 @@ from rasr import errors
 
 ROOMS = [
     "rasr",
-    "rasr.errors",
-    "rasr.home",
-    "rasr.device",
-    "rasr.images",
-    "rasr.gallery",
-    "rasr.generator",
-    "rasr.restore",
+    *(f"rasr.{name}" for name in ("errors", "home", "device")),
+    *(f"rasr.{name}" for name in ("images", "gallery", "gallery.encoders", "generator", "restore", "degrade")),
+    *(f"rasr.{name}" for name in ("training", "evaluation", "evaluation.metrics", "dataset")),
 ]
 
 
@@ -58,13 +54,15 @@ def test_importing_rasr_is_light() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("room", ["rasr.images", "rasr.gallery", "rasr.generator", "rasr.restore", "rasr.cli.main"])
+@pytest.mark.parametrize(
+    "room", ["images", "gallery", "generator", "restore", "degrade", "training", "evaluation", "dataset", "cli.main"]
+)
 def test_rooms_import_without_torch_or_network(room: str) -> None:
     script = (
         "import socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network touched at import')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
-        f"import {room}\n"
+        f"import rasr.{room}\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
