@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from standin import ColourLayout, make_picture
@@ -142,6 +143,7 @@ def snapshot_of(vectors: np.ndarray) -> Snapshot:
 
 
 @settings(max_examples=150, deadline=None)
+@example(seed=12, count=12, k=5, copies=12, category="odd")  # a matrix product tells these equal rows apart
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 60),
@@ -159,7 +161,7 @@ def test_selection_equals_sorting_everything(seed: int, count: int, k: int, copi
     snapshot = snapshot_of(vectors)
     mask = snapshot.mask(category)
     rows = [i for i in range(count) if category is None or (i % 2 == 0) == (category == "even")]
-    exact = vectors.astype(np.float64) @ query.astype(np.float64)
+    exact = [math.fsum(float(a) * float(b) for a, b in zip(row, query, strict=True)) for row in vectors]
     expected = sorted(rows, key=lambda i: (-exact[i], i))[:k]
     found = snapshot.search(Query(query), k, mask)
     assert [row for row, _ in found] == expected

@@ -105,11 +105,11 @@ class Snapshot:
         if not len(found):
             return []
         # Matrix products round differently for one query and for a batch; everything that close to the k-th best is
-        # scored again in double precision, so that order and scores depend on the stored vectors alone.
+        # scored again in double precision, row by row, so that order and scores depend on the stored vectors alone.
         worst = np.partition(found, -k)[-k] if k < len(found) else found.min()
         near = np.flatnonzero(found >= worst - 1e-5)
         rows = near if rows is None else rows[near]
-        exact = self.vectors(rows).astype(np.float64) @ query.embedding.astype(np.float64)
+        exact = (self.vectors(rows).astype(np.float64) * query.embedding.astype(np.float64)).sum(axis=1)
         paths = self._rows.column("path").take(rows).to_pylist()
         order = sorted(range(len(rows)), key=lambda i: (-exact[i], paths[i]))[:k]
         return [(int(rows[i]), float(np.clip(exact[i], -1.0, 1.0))) for i in order]
