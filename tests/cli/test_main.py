@@ -39,15 +39,14 @@ def test_every_verb_has_help_that_ends_in_examples(name: str, capsys: pytest.Cap
         assert exit_code(*words, "--help") == 0
         text = capsys.readouterr().out
         assert "Examples:" in text, words
-        assert text.rstrip().splitlines()[-1].strip().startswith("rasr "), words
+        assert "rasr " in text.rstrip().splitlines()[-1], words
 
 
 def test_no_arguments_lists_the_verbs(run_rasr: Run) -> None:
     done = run_rasr("--help")
     assert done.returncode == 0
     for name, line in cli.VERBS.items():
-        assert name in done.stdout
-        assert line in done.stdout
+        assert f"{name} {line}" in " ".join(done.stdout.split())
 
 
 def test_an_unknown_verb_is_usage(run_rasr: Run) -> None:

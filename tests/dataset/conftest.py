@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from photo_sites import KEY, World, config_for
-
 from rasr.dataset.config import DatasetConfig, parse_config
+from tests.dataset.photo_sites import KEY, World, config_for
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photo_sites import Photo, World, config_for, make_world, picture, serving
 
 from rasr.dataset import build_dataset, check_dataset, read_manifest
 from rasr.dataset.build import BuildReport
@@ -19,6 +18,7 @@ from rasr.dataset.review import DECISIONS
 from rasr.errors import DatasetBusy, DatasetError, OutputError
 from rasr.gallery import Gallery
 from rasr.images import read_header
+from tests.dataset.photo_sites import Photo, World, config_for, make_world, picture, serving
 
 Make = Callable[..., DatasetConfig]
 SMALL = {"train": 6, "test": 2, "reference": 8}

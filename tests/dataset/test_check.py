@@ -8,19 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photo_sites import Photo, World, picture, serving
 
 from rasr.dataset import build_dataset, check_dataset, read_manifest
 from rasr.dataset.config import DatasetConfig
 from rasr.errors import DatasetError
+from tests.dataset.photo_sites import Photo, World, picture, serving
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset in good order."""
-    from photo_sites import KEY, config_for
-
     from rasr.dataset.config import parse_config
+    from tests.dataset.photo_sites import KEY, config_for
 
     out = tmp_path_factory.mktemp("built") / "out"
     photos = [Photo(number, "owl", "flickr", f"user {number}") for number in range(1, 30)]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photo_sites import Photo, World, serving
 
 from rasr.dataset.candidate import Candidate
 from rasr.dataset.config import Category, DatasetConfig, FolderSource
@@ -14,6 +13,7 @@ from rasr.dataset.sources import Folder, Source, make_sources
 from rasr.dataset.web import FetchError, Web
 from rasr.errors import SourceError
 from rasr.images import Picture, write_picture
+from tests.dataset.photo_sites import Photo, World, serving
 
 Make = Callable[..., DatasetConfig]
 ANIMAL = Category(name="owl", scientific_name="owl", text="owl", commons_category="owl")

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from photo_sites import Photo, World, picture, serving
 
 from rasr.dataset.config import Download
 from rasr.dataset.pace import Interrupted
 from rasr.dataset.web import FetchError, Web
 from rasr.errors import SourceError
+from tests.dataset.photo_sites import Photo, World, picture, serving
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,6 @@ from PIL import Image
 
 from rasr.evaluation import Job, MethodInfo, Outcome
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
-
-sys.path.append(str(Path(__file__).parent))
 
 SAMPLES = Path(skimage.data.__file__).parent
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "ihc.png")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import photo
 from rasr.errors import BenchmarkError
 from rasr.evaluation import InputSettings, load_benchmark
 from rasr.evaluation.inputs import prepare_inputs
 from rasr.images import read_header
+from tests.evaluation.conftest import photo
 
 
 def test_inputs_are_reproducible_and_kept(photos: Path, tmp_path: Path) -> None:

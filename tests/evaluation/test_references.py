@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import photo
 from rasr.errors import LeakFound, UsageError
 from rasr.evaluation import InputSettings, TestInput, load_benchmark
 from rasr.evaluation.inputs import prepare_inputs
@@ -16,6 +15,7 @@ from rasr.evaluation.leaks import find_leaks, refuse_leaks
 from rasr.evaluation.references import ReferenceChooser, parse_policies
 from rasr.gallery import Gallery
 from rasr.images import Picture
+from tests.evaluation.conftest import photo
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Enlarger
 from rasr.errors import UsageError
 from rasr.evaluation import Evaluation, EvaluationSettings, InputSettings, evaluate, write_report
 from rasr.evaluation.report.crops import telling_window
+from tests.evaluation.conftest import Enlarger
 
 VOID = {"meta", "img"}
 

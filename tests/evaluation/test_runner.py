@@ -12,13 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Enlarger, photo
 from rasr.errors import LeakFound, UsageError, WeightsMissing
 from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
 from rasr.evaluation.metrics import MetricInfo
 from rasr.evaluation.metrics.distribution import frechet_distance
 from rasr.evaluation.rows import best_two
 from rasr.images import FloatImage, read_picture
+from tests.evaluation.conftest import Enlarger, photo
 
 METRICS = ("PSNR", "SSIM")
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rasr.gallery import Gallery
-
-sys.path.append(str(Path(__file__).parent))
-from standin import ColourLayout, make_picture
+from tests.gallery.standin import ColourLayout, make_picture
 
 
 @pytest.fixture

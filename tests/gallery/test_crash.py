@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryBusy, GalleryNotFound
 from rasr.gallery import Gallery, writer
 from rasr.gallery.duplicates import content_hash
 from rasr.images import read_picture
+from tests.gallery.standin import ColourLayout, make_picture
 
 HERE = Path(__file__).parent
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryNotFound, UsageError
 from rasr.gallery import Gallery, is_gallery, open_gallery_or_folder
 from rasr.home import home
+from tests.gallery.standin import ColourLayout, make_picture
 
 
 def test_a_folder_is_indexed_once_and_kept_fresh(photos: Path) -> None:

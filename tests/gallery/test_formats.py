@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from standin import ColourLayout, make_picture
 
 from rasr.gallery import Gallery
 from rasr.gallery.pointer import FORMAT
+from tests.gallery.standin import ColourLayout, make_picture
 
 FORMATS = sorted((Path(__file__).parent / "formats").glob("format-*"))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryCorrupt
 from rasr.gallery import Gallery, index
@@ -15,6 +14,7 @@ from rasr.gallery.photo import Photo, to_table
 from rasr.gallery.pointer import EncoderId, read_pointer
 from rasr.gallery.snapshot import Snapshot
 from rasr.gallery.store import Store
+from tests.gallery.standin import ColourLayout, make_picture
 
 COUNT = 1500
 

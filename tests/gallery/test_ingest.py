@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
-from standin import ColourLayout, make_picture
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError
 from rasr.gallery import Gallery
 from rasr.gallery import ingest as ingest_module
+from tests.gallery.standin import ColourLayout, make_picture
 
 
 def paths_of(gallery: Gallery) -> set[Path]:

@@ -9,13 +9,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryCorrupt, GalleryError, UsageError
 from rasr.gallery import Gallery, store
 from rasr.gallery import writer as writer_module
 from rasr.gallery.pointer import NAME, read_pointer
 from rasr.gallery.table import HINT
+from tests.gallery.standin import ColourLayout, make_picture
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from standin import ColourLayout, make_picture
 
 from rasr.errors import GalleryNotFound, PictureError, UsageError
 from rasr.gallery import Gallery
@@ -20,6 +19,7 @@ from rasr.gallery.pointer import EncoderId, Pointer
 from rasr.gallery.query import Query
 from rasr.gallery.snapshot import Snapshot
 from rasr.images import read_picture
+from tests.gallery.standin import ColourLayout, make_picture
 
 
 def test_a_photo_finds_itself_first_whatever_form_the_query_has(gallery: Gallery, photos: Path) -> None:

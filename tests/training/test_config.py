@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standin import tiny_config
 
 from rasr.errors import ConfigError
 from rasr.training.config import changed_keys, packaged_configs, read_training_config
+from tests.training.standin import tiny_config
 
 MINIMAL = """
 name = "a"

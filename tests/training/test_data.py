@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from scipy import stats
 from skimage import data
-from standin import make_photos, tiny_config
 
 from rasr.errors import ConfigError, PictureError
 from rasr.training.batch import collate
@@ -25,6 +24,7 @@ from rasr.training.neighbours import find_neighbours
 from rasr.training.photos import find_photos
 from rasr.training.samples import SampleMaker
 from rasr.training.views import Box, crop_box, cut, distant_box, warped_view, whole_view
+from tests.training.standin import make_photos, tiny_config
 
 
 def maker_for(config: TrainingConfig, *, neighbours: Any = None) -> SampleMaker:

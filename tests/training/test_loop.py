@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from standin import TinyModel, tiny_config
 from torch import Tensor
 
 from rasr.errors import ConfigError, OutputError, PictureError, TrainingDiverged, UsageError
@@ -23,6 +22,7 @@ from rasr.training.checkpoint import latest_checkpoint
 from rasr.training.config import OptimizerConfig, TrainingConfig
 from rasr.training.loop import Outcome, Trainer
 from rasr.training.optimization import AveragedWeights, learning_rate
+from tests.training.standin import TinyModel, tiny_config
 
 
 def train(config: TrainingConfig, folder: Path, *, model: Any = None, resume: bool = False, **options: Any) -> Outcome:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from standin import tiny_config
 from torch import Tensor
 
 from rasr.errors import ConfigError
@@ -19,6 +18,7 @@ from rasr.generator.diffusion import DiffusionGenerator
 from rasr.generator.protocol import GenerationSettings, Guide
 from rasr.training.loop import Trainer
 from rasr.training.model import RefDSRModel, build_trainable, enlarge
+from tests.training.standin import tiny_config
 
 PRESET = """
 name = "tiny"

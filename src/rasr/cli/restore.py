@@ -224,7 +224,7 @@ class _Talk:
         self._current = self._pixels.get(job.input, 0)
         place = f"[{self._number + 1}/{self._count}] " if self._count > 1 else ""
         self._say(f"{place}{job.input}: {size[0]}×{size[1]} → {target[0]}×{target[1]} pixels")
-        self._bar.update(self._task, description=f"{place}{job.input.name}")
+        self._bar.update(self._task, description=f"{place}{job.input.name}", refresh=True)
 
     def advance(self, part: float) -> None:
         """The current picture is ``part`` done, 0..1."""
@@ -252,7 +252,7 @@ class _Talk:
         if self._bar.disable:
             say(line)
         else:
-            self._bar.console.print(line, markup=False, highlight=False)
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _pixels(path: Path, limits: Limits | None) -> int:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import photo
 from rasr.errors import ConfigError, MethodError, UsageError
 from rasr.evaluation import Job, MethodOptions, Outcome, load_method
 from rasr.evaluation.methods.profile import profile_names, read_profile
 from rasr.evaluation.references import Choice
+from tests.evaluation.conftest import photo
 
 SCRIPT = """
 import json, os, pathlib, sys, time

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import photo
 from rasr.errors import BenchmarkError, UsageError
 from rasr.evaluation import Job, load_method
+from tests.evaluation.conftest import photo
 
 
 def jobs(tmp_path: Path) -> list[Job]:

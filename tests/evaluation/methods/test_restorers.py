@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conftest import photo
 from rasr.errors import ExtraMissing, UsageError, WeightsCorrupt
 from rasr.evaluation import Job, MethodOptions, list_methods, load_method
 from rasr.images import read_header, read_picture, resize
+from tests.evaluation.conftest import photo
 
 
 @pytest.fixture

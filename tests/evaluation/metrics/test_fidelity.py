@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patterned import sample_pair
 from PIL import Image
 from scipy.special import gamma
 from skimage.metrics import structural_similarity
 
-from conftest import SAMPLES
 from rasr.evaluation.metrics import MeasuringProtocol, load_metric
 from rasr.evaluation.metrics.luma import bt601_limited, bt601_limited_8bit, yiq_8bit
 from rasr.evaluation.metrics.niqe import _features, _half
 from rasr.images import FloatImage
+from tests.evaluation.conftest import SAMPLES
+from tests.evaluation.patterned import sample_pair
 
 DEFAULT = MeasuringProtocol()
 

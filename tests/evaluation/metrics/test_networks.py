@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patterned import InMemory, patterned, sample_pair
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,6 +25,7 @@ from rasr.evaluation.metrics.dists import VGG16Features
 from rasr.evaluation.metrics.inception import Inception
 from rasr.evaluation.metrics.lpips import AlexNetFeatures
 from rasr.evaluation.metrics.musiq import MusiqNetwork
+from tests.evaluation.patterned import InMemory, patterned, sample_pair
 
 DEFAULT = MeasuringProtocol()
 
