@@ -183,7 +183,15 @@ def test_an_interrupted_batch_leaves_whole_files_and_resumes(folder: Path, tmp_p
         Image.fromarray(data.chelsea()[::8, ::8][:32, :48]).save(path)
     Image.fromarray(data.chelsea()[:128, :300]).save(folder / "b.png")  # three tiles: long enough to be interrupted
     command = [sys.executable, "-m", "rasr", "restore", str(folder), "-o", "out", "--scale", "1"]
-    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - this process has one thread
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "out/a_rasr.png\n"
     time.sleep(0.2)
