@@ -196,3 +196,35 @@ def test_the_lq_is_enlarged_as_in_restoring() -> None:
     planes = torch.from_numpy(lq.transpose(2, 0, 1).copy())[None]
     enlarged = enlarge(planes, (96, 128))[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(enlarged, np.clip(resize(lq, (128, 96)), 0, 1), atol=2e-5)
+
+
+def test_with_a_cleaner_the_model_starts_from_its_picture(tmp_path: Path, photos: Path, preset: Path) -> None:
+    """What training shows the model is Real-ESRGAN's picture of the very LQ, and the model reads and returns it."""
+    from rasr.generator import load_generator
+    from rasr.training.batch import collate
+    from rasr.training.prepare import gather
+
+    config = settings(
+        photos,
+        preset,
+        stage="backbone",
+        model__cleaner="realesrgan",
+        references__phases=[{"mix": {"null": 1.0}}],
+        loop__steps=1,
+        name="cleaned",
+    )
+    model, encoder = build_trainable(config, torch.device("cpu"), lambda _line: None)
+    sample = gather(config, encoder, lambda _line: None).maker.make(0)
+    lq = np.divide(sample.lq, 255, dtype=np.float32)
+    cleaner = load_generator("realesrgan")
+    expected = cleaner.generate(lq[None], None, cleaner.prepare(lq, (), GenerationSettings()))[0]
+    assert sample.base is not None
+    assert sample.base.shape == sample.hr.shape == (32, 32, 3)
+    assert np.abs(sample.base / 255.0 - expected).max() <= 0.5 / 255 + 1e-6
+    batch = collate([sample, sample])
+    assert batch.base is not None
+    with torch.no_grad():
+        untrained = model(batch)
+    assert torch.allclose(untrained, batch.base, atol=1e-5)
+    outcome = Trainer(config, tmp_path / "run").run()
+    assert outcome.exported.is_file()
