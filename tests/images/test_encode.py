@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
@@ -70,6 +70,7 @@ def read_profile() -> bytes:
 
 @given(st.sampled_from(["JPEG", "WEBP"]), st.integers(8, 60), st.integers(8, 60), st.booleans())
 @settings(max_examples=40, deadline=None)
+@example("WEBP", 42, 9, False)  # the worst of all sizes
 def test_lossy_formats_stay_close(format_: str, width: int, height: int, gray: bool) -> None:
     random = np.random.default_rng(width * 100 + height)
     smooth = resize(random.random((4, 4, 3), np.float32), (width, height), filter="bilinear")
@@ -78,7 +79,9 @@ def test_lossy_formats_stay_close(format_: str, width: int, height: int, gray: b
     back = read_picture(encode_picture(Picture(smooth, origin=Origin(gray=gray)), format_))
     assert (back.width, back.height) == (width, height)
     assert back.origin.gray == (gray and format_ == "JPEG")
-    assert np.abs(back.pixels - smooth).mean() < 0.05
+    # WebP halves the resolution of colour, which below 16 pixels is coarser than these pictures' own four cells.
+    bound = 0.06 if format_ == "WEBP" and min(width, height) < 16 else 0.03
+    assert np.abs(back.pixels - smooth).mean() < bound
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
