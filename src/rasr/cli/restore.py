@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from rasr.cli.console import examples, print_json, progress_bar, say
 from rasr.errors import RasrError, UsageError
@@ -203,11 +201,7 @@ class _Talk:
         self._count = len(jobs)
         self._number = 0
         self._pixels = {job.input: _pixels(job.input, limits) for job in jobs} if sys.stderr.isatty() else {}
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # rich would send what is meant for a pipe to the terminal
-        )  # fmt: skip
+        self._bar = progress_bar()
         self._task = self._bar.add_task("", total=sum(self._pixels.values()) or None)
         self._done = 0
         self._current = 0
