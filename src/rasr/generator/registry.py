@@ -54,7 +54,7 @@ _SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_s
 
 PRESETS = {
     "realesrgan": Preset("Real-ESRGAN x4plus: single image, uses no reference", _realesrgan, ("threads", "weights")),
-    "mini": Preset("RefDSR, sized for any machine", _diffusion("mini"), _MINI, context_encoder="effnet-lite0"),
+    "mini": Preset("RefDSR, sized for any machine", _diffusion("mini"), _MINI, context_encoder="effnet-lite0-robust"),
     "sd21": Preset("RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _diffusion("sd21"), _SD21),
     "sd21-osediff": Preset(
         "RefDSR on SD 2.1-base with OSEDiff's weights (the paper's)", _diffusion("sd21-osediff"), _SD21

@@ -36,6 +36,8 @@ class Sample:
     """The cleaner's output, (H, W, 3)."""
     embedder_input: NDArray[np.float32] | None = None
     """(3, S, S), the LQ as the retrieval encoder reads it."""
+    embedding: NDArray[np.float32] | None = None
+    """(D,), when the LQ has been embedded beforehand."""
     skipped: tuple[str, ...] = ()
     """Files that could not be used on the way here, one sentence each."""
 
@@ -52,7 +54,7 @@ class TrainingBatch:
     hr: Tensor
     """(N, 3, H, W)."""
     reference: Tensor
-    """(N, 3, H, W); zeros where there is none."""
+    """(N, 3, h, w), H, W unless references.side says otherwise; zeros where there is none."""
     has_reference: Tensor
     """(N,) bool."""
     score: Tensor
@@ -61,6 +63,8 @@ class TrainingBatch:
     """(N, 3, H, W) or None without a cleaner."""
     embedder_input: NDArray[np.float32] | None = None
     """(N, 3, S, S), the LQ pictures as the retrieval encoder reads them, for models with a semantic context."""
+    embedding: Tensor | None = None
+    """(N, D), when they have been embedded beforehand."""
     skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> TrainingBatch:
@@ -83,7 +87,7 @@ class TrainingBatch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
         changed: dict[str, Any] = {
             name: change(value)
-            for name in ("lq", "hr", "reference", "has_reference", "score", "base")
+            for name in ("lq", "hr", "reference", "has_reference", "score", "base", "embedding")
             if isinstance(value := getattr(self, name), Tensor)
         }
         return replace(self, **changed)
@@ -91,8 +95,10 @@ class TrainingBatch:
 
 def collate(samples: Sequence[Sample]) -> TrainingBatch:
     """Stack samples of one size."""
-    blank = np.zeros_like(samples[0].hr)
+    shapes = {sample.reference.shape for sample in samples if sample.reference is not None}
+    blank = np.zeros(shapes.pop() if shapes else samples[0].hr.shape, np.uint8)
     has_base = samples[0].base is not None
+    embeddings = [torch.from_numpy(sample.embedding) for sample in samples if sample.embedding is not None]
     inputs = [sample.embedder_input for sample in samples if sample.embedder_input is not None]
     return TrainingBatch(
         indices=tuple(sample.index for sample in samples),
@@ -105,6 +111,7 @@ def collate(samples: Sequence[Sample]) -> TrainingBatch:
         score=torch.tensor([sample.score for sample in samples], dtype=torch.float32),
         base=_tensor([sample.base for sample in samples if sample.base is not None]) if has_base else None,
         embedder_input=np.stack(inputs) if inputs else None,
+        embedding=torch.stack(embeddings) if embeddings else None,
         skipped=tuple(sentence for sample in samples for sentence in sample.skipped),
     )
 

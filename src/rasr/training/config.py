@@ -65,6 +65,11 @@ class DataConfig(_Table):
     """Mirror half of the samples left to right."""
     distinct: Annotated[int, Field(ge=0)] = 0
     """Number of different samples that are repeated for ever; 0 never repeats one."""
+    pool: Annotated[int, Field(ge=0)] = 0
+    """Views that are degraded and cleaned once, kept on disk and cut into samples over and over, mirrored and turned; 0
+    makes every sample anew. A cleaner costs more than the training step behind it."""
+    pool_side: Positive = 256
+    """Side of these views in pixels; at least ``crop``."""
     workers: Annotated[int, Field(ge=0)] = 2
     """Data-loading processes beside each training process. The samples do not depend on it."""
     long_side: Annotated[int, Field(ge=0)] = 0
@@ -76,6 +81,10 @@ class DataConfig(_Table):
     def _crop_divides(self) -> DataConfig:
         if self.crop % self.scale:
             raise ValueError(f"crop {self.crop} is not a multiple of scale {self.scale}")
+        if self.pool and (self.pool_side < self.crop or self.pool_side % self.scale):
+            raise ValueError(f"pool_side {self.pool_side} must be a multiple of scale {self.scale}, at least the crop")
+        if self.pool and self.distinct:
+            raise ValueError("pool and distinct exclude each other")
         return self
 
 
@@ -118,6 +127,9 @@ class ReferencesConfig(_Table):
     encoder: str | None = None
     """Retrieval encoder; None takes the gallery's own, or the default."""
     top_k: Positive = 5
+    side: Annotated[int, Field(ge=0)] = 0
+    """Side of the references in pixels; 0 is the crop's. A photo that guides a restoration is larger than a crop, and what
+    corresponds has to be found in it. ``control = "attention"`` only."""
     whole: Share = 0.25
     """Share of references from other photos shown whole, reduced to the crop's size, instead of a crop of them."""
 

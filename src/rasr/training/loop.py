@@ -142,6 +142,10 @@ class Trainer:
         count = sum(parameter.numel() for parameter in self._parameters.values())
         self._say(f"trainable: {count / 1e6:.2f} M parameters in {len(self._parameters)} tensors")
         self._objective = Objective(config, self._say).to(device)
+        if config.loop.precision == "bf16":  # half as fast again for the convolutions, on a CPU with AMX and on a GPU
+            for module in (self._model, self._objective):
+                if isinstance(module, torch.nn.Module):
+                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self._optimizer = adamw(self._parameters.values(), config.optimizer.lr, config.optimizer)
         self._averaged = AveragedWeights(self._parameters, config.optimizer.ema)
         judge = self._objective.discriminator
@@ -150,7 +154,7 @@ class Trainer:
             adamw(self._judged.values(), config.optimizer.discriminator_lr, config.optimizer) if judge else None
         )
         with accelerator.main_process_first():  # the others find what the first has put into the cache
-            self._material: Material = gather(config, encoder, self._say)
+            self._material: Material = gather(config, encoder, self._say, device)
 
     @property
     def _facts(self) -> dict[str, str]:

@@ -100,6 +100,8 @@ class RefDSRModel(nn.Module):
     def _context(self, batch: TrainingBatch) -> Tensor | None:
         if self._states is not None:
             return self._states.to(batch.lq.device, batch.lq.dtype).expand(len(batch.indices), -1, -1)
+        if batch.embedding is not None:
+            return batch.embedding.to(batch.lq.dtype)
         if self._encoder is None or batch.embedder_input is None:
             return None
         embedded = torch.from_numpy(self._encoder.embed(batch.embedder_input))

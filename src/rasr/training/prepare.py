@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
+from rasr.errors import ConfigError
 from rasr.training.config import TrainingConfig
 from rasr.training.decoded import DecodedPhotos
 from rasr.training.neighbours import Neighbour, find_neighbours
-from rasr.training.photos import PhotoSet, find_photos
+from rasr.training.photos import Photo, PhotoSet, find_photos
+from rasr.training.pool import Pool, prepare_pool
 from rasr.training.samples import SampleMaker
 from rasr.training.validate import Validation, validation_photos
 
@@ -33,13 +37,18 @@ class Material:
     """Of the photos' names: a resumed run must find the same list."""
 
 
-def gather(config: TrainingConfig, encoder: Encoder | None, say: Callable[[str], None]) -> Material:
-    """Find the photos, retrieve their references, and prepare the validation pictures.
+def gather(
+    config: TrainingConfig, encoder: Encoder | None, say: Callable[[str], None], device: torch.device | None = None
+) -> Material:
+    """Find the photos, retrieve their references, and prepare the pool of views and the validation pictures.
 
-    Raises ConfigError (no photos, nothing to retrieve), PictureError and the gallery's errors.
+    Photos that validate neither train nor guide, also when their folder is among ``data.photos``. ``device`` cleans the
+    pool. Raises ConfigError (no photos, nothing to retrieve), PictureError and the gallery's errors.
     """
     data, references = config.data, config.references
-    photos = find_photos(data.photos, data.layout, smallest=data.crop)
+    held_out = _held_out(config)
+    smallest = max(data.crop, data.pool_side if data.pool else 0, references.side)
+    photos = _without(find_photos(data.photos, data.layout, smallest=smallest), held_out)
     _tell(photos, say)
     decoded = DecodedPhotos(gigabytes=data.cache_gb, long_side=data.long_side)
     neighbours: list[list[Neighbour]] = [[] for _ in photos.targets]
@@ -54,6 +63,20 @@ def gather(config: TrainingConfig, encoder: Encoder | None, say: Callable[[str],
         )
         alone = sum(not row for row in neighbours)
         say(f"references: {len(neighbours) - alone} of {len(neighbours)} photos have others to retrieve")
+    pool: Pool | None = None
+    if data.pool:
+        bf16 = config.loop.precision == "bf16"
+        pool = prepare_pool(
+            photos.targets,
+            decoded,
+            data,
+            seed=config.seed,
+            cleaner=config.model.cleaner,
+            device=device or torch.device("cpu"),
+            dtype=torch.bfloat16 if bf16 else torch.float32,
+            encoder=encoder,
+            say=say,
+        )
     maker = SampleMaker(
         photos=photos.targets,
         neighbours=neighbours,
@@ -64,15 +87,33 @@ def gather(config: TrainingConfig, encoder: Encoder | None, say: Callable[[str],
         decoded=decoded,
         cleaner=config.model.cleaner,
         encoder=encoder.name if encoder else "",
+        pool=pool,
     )
-    validation = _validation(config, photos, decoded, maker) if config.validation.photos else None
+    validation = _validation(config, held_out, photos, decoded, maker) if held_out else None
     names = "\n".join(f"{photo.category}/{photo.path.name}" for photo in photos.targets)
     return Material(maker, validation, hashlib.sha256(names.encode()).hexdigest())
 
 
-def _validation(config: TrainingConfig, training: PhotoSet, decoded: DecodedPhotos, maker: SampleMaker) -> Validation:
+def _held_out(config: TrainingConfig) -> list[Photo]:
+    """The photos that validate; empty when the config names none."""
+    if not config.validation.photos:
+        return []
     found = find_photos(config.validation.photos, "folder", smallest=config.validation.crop)
-    photos = validation_photos(found.targets, config.validation.count)
+    return validation_photos(found.targets, config.validation.count)
+
+
+def _without(photos: PhotoSet, held_out: Sequence[Photo]) -> PhotoSet:
+    files = {photo.path.resolve() for photo in held_out}
+    targets = tuple(photo for photo in photos.targets if photo.path.resolve() not in files)
+    if not targets:
+        raise ConfigError("validation.photos: every training photo is used for validation. Lower validation.count.")
+    gallery = tuple(path for path in photos.gallery if path.resolve() not in files)
+    return replace(photos, targets=targets, gallery=gallery)
+
+
+def _validation(
+    config: TrainingConfig, photos: Sequence[Photo], training: PhotoSet, decoded: DecodedPhotos, maker: SampleMaker
+) -> Validation:
     neighbours: list[list[Neighbour]] = [[] for _ in photos]
     if config.stage == "reference":
         references = config.references

@@ -20,7 +20,8 @@ from rasr.training.decoded import DecodedPhotos
 from rasr.training.keyed import generator_for
 from rasr.training.neighbours import Neighbour
 from rasr.training.photos import Photo
-from rasr.training.views import Box, crop_box, cut, distant_box, warped_view, whole_view
+from rasr.training.pool import Pool
+from rasr.training.views import Box, Turn, crop_box, cut, distant_box, warped_view, whole_view
 
 if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
@@ -49,12 +50,21 @@ class SampleMaker:
     """Preset that runs before the model, loaded in each process when first used."""
     encoder: str = ""
     """Name of the retrieval encoder, when the model reads the LQ's embedding."""
+    pool: Pool | None = None
+    """Views made once; without it every sample is cut, degraded and cleaned anew."""
+
+    @property
+    def side(self) -> int:
+        """Side of the references."""
+        return self.references.side or self.data.crop
 
     def make(self, index: int) -> Sample:
         """Sample ``index``. A photo that cannot be read is named in ``skipped`` and another one takes its place.
 
         Raises PictureError when fifty photos in a row cannot be used.
         """
+        if self.pool is not None:
+            return self._from_pool(index, self.pool)
         number = index % self.data.distinct if self.data.distinct else index
         random = generator_for(self.seed, "sample", number)
         skipped: list[str] = []
@@ -67,6 +77,33 @@ class SampleMaker:
                 skipped.append(f"{photo.path}: {error}" if str(photo.path) not in str(error) else str(error))
                 position = int(random.integers(len(self.photos)))
         raise PictureError(f"{TRIES} photos in a row cannot be used. The last: {skipped[-1]}")
+
+    def _from_pool(self, index: int, pool: Pool) -> Sample:
+        """A part of a view, mirrored or turned in one of eight ways together with all that corresponds to it."""
+        random = generator_for(self.seed, "sample", index)
+        epoch, place = divmod(index, pool.count)
+        view = pool.view(int(_order(self.seed, epoch, pool.count)[place]))
+        photo = self.decoded.read(self.photos[view.position])
+        scale, side = self.data.scale, self.data.crop
+        left, top = (int(random.integers(0, (pool.side - side) // scale + 1)) for _ in range(2))
+        box = Box(view.box.left + left * scale, view.box.top + top * scale, side)
+        skipped: list[str] = []
+        reference, kind, score = self._reference(index, view.position, photo, box, random, skipped)
+        turn = Turn(int(random.integers(8)))
+        if reference is not None and kind != "warped" and random.random() < 0.5:
+            reference = reference[:, ::-1]
+        return Sample(
+            index=index,
+            name=self.photos[view.position].path.name,
+            lq=turn(cut(view.lq, Box(left, top, side // scale))),
+            hr=turn(cut(photo, box)),
+            reference=None if reference is None else turn(reference),
+            kind=kind,
+            score=score,
+            base=None if view.base is None else turn(cut(view.base, Box(left * scale, top * scale, side))),
+            embedding=view.embedding,
+            skipped=tuple(skipped),
+        )
 
     def _position(self, number: int) -> int:
         """Every photo once an epoch, each epoch in its own order."""
@@ -135,10 +172,11 @@ class SampleMaker:
     ) -> tuple[Pixels | None, str, float]:
         mix = self.references.mix_at(number // self.batch)
         kind = str(random.choice(KINDS, p=[getattr(mix, kind) for kind in KINDS]))
+        wide = self._around(random, photo, box)
         if kind == "warped":
-            return warped_view(random, photo, box), kind, 1.0
+            return warped_view(random, photo, wide), kind, 1.0
         if kind == "other_crop":
-            return cut(photo, distant_box(random, photo, box)), kind, 1.0
+            return cut(photo, distant_box(random, photo, wide)), kind, 1.0
         if kind == "retrieved" and self.neighbours[position]:
             path, score = self.neighbours[position][int(random.integers(len(self.neighbours[position])))]
             view = self._view(_as_photo(path), random, skipped)
@@ -149,9 +187,20 @@ class SampleMaker:
             return (view, kind, 0.0) if view is not None else (None, "null", 0.0)
         return None, "null", 0.0
 
+    def _around(self, random: np.random.Generator, photo: Pixels, box: Box) -> Box:
+        """A box of the reference's side, as far as the photo allows, that holds ``box`` at a random place."""
+        side = min(self.side, *photo.shape[:2])
+        if side <= box.side:
+            return box
+        places = []
+        for start, length in ((box.left, photo.shape[1]), (box.top, photo.shape[0])):
+            lowest, highest = max(0, start + box.side - side), min(start, length - side)
+            places.append(int(random.integers(lowest, highest + 1)))
+        return Box(places[0], places[1], side)
+
     def _view(self, photo: Photo, random: np.random.Generator, skipped: list[str]) -> Pixels | None:
         whole, seed = random.random() < self.references.whole, random.integers(2**62)
-        side = self.data.crop
+        side = self.side
         try:
             pixels = self.decoded.read(photo)
         except PictureError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Box", "crop_box", "cut", "distant_box", "warped_view", "whole_view"]
+__all__ = ["Box", "Turn", "crop_box", "cut", "distant_box", "warped_view", "whole_view"]
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +30,19 @@ class Box:
         wide = min(self.left, other.left) + self.side - max(self.left, other.left)
         high = min(self.top, other.top) + self.side - max(self.top, other.top)
         return max(0, wide) * max(0, high) / self.side**2
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One of the eight ways to lay down a square: 0 as it is, 1 mirrored, 2 and 3 upside down, 4 to 7 on its side."""
+
+    number: int
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Pixels (H, W, C), laid so."""
+        turned = pixels.transpose(1, 0, 2) if self.number & 4 else pixels
+        turned = turned[::-1] if self.number & 2 else turned
+        return np.ascontiguousarray(turned[:, ::-1] if self.number & 1 else turned)
 
 
 def crop_box(random: np.random.Generator, photo: Pixels, side: int) -> Box:

@@ -7,7 +7,7 @@ from rasr.gallery.encoders.protocol import Embeddings, Encoder
 
 __all__ = ["DEFAULT_ENCODER", "ENCODERS", "Embeddings", "Encoder", "load_encoder"]
 
-DEFAULT_ENCODER = "effnet-lite0"
+DEFAULT_ENCODER = "effnet-lite0-robust"
 ENCODERS = ("effnet-lite0-robust", "effnet-lite0", "dinov2-small", "dinov2-base", "dinov2-large")
 """Names to choose from; besides them ``dinov2:FOLDER`` for DINOv2 weights in a local folder."""
 

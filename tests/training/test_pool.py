@@ -1,0 +1,171 @@
+"""Views made once: what a pool holds, that it goes on where it stopped, and that samples cut from it correspond."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rasr.errors import ConfigError
+from rasr.generator import GenerationSettings, load_generator
+from rasr.home import cache_dir
+from rasr.training import pool as pools
+from rasr.training.batch import collate
+from rasr.training.config import TrainingConfig
+from rasr.training.prepare import Material, gather
+from rasr.training.views import Turn, cut
+from tests.training.standin import make_photos, tiny_config
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RASR_HOME", str(tmp_path / "home"))
+
+
+def pooled(photos: Path, **changes: Any) -> TrainingConfig:
+    return tiny_config(photos, **{"data__pool": 10, "data__pool_side": 48} | changes)
+
+
+def material(config: TrainingConfig) -> Material:
+    return gather(config, None, lambda _line: None)
+
+
+def test_a_view_is_the_photo_degraded_at_its_place(photos: Path) -> None:
+    maker = material(pooled(photos)).maker
+    assert maker.pool is not None
+    views = [maker.pool.view(n) for n in range(10)]
+    assert {view.position for view in views} == set(range(5)), "photos take turns"
+    for view in views:
+        hr = cut(np.asarray(maker.decoded.read(maker.photos[view.position])), view.box)
+        small = hr.reshape(12, 4, 12, 4, 3).mean((1, 3))
+        # Far more alike than places of other photos are, whatever the degradation did.
+        assert np.corrcoef(small.ravel(), view.lq.astype(float).ravel())[0, 1] > 0.6
+        assert view.base is None
+
+
+def test_samples_from_a_pool_correspond_and_repeat(photos: Path) -> None:
+    maker = material(pooled(photos)).maker
+    samples = [maker.make(n) for n in range(40)]
+    again = material(pooled(photos)).maker
+    assert all(np.array_equal(again.make(n).lq, samples[n].lq) for n in (3, 17, 39))
+    assert len({sample.lq.tobytes() for sample in samples}) > 30, "new parts and turns of the same ten views"
+    likeness = []
+    for sample in samples:
+        assert sample.hr.shape == (32, 32, 3)
+        assert sample.lq.shape == (8, 8, 3)
+        small = sample.hr.reshape(8, 4, 8, 4, 3).mean((1, 3))
+        likeness.append(np.corrcoef(small.ravel(), sample.lq.astype(float).ravel())[0, 1])
+    assert np.median(likeness) > 0.8
+
+
+def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = material(pooled(photos)).maker.pool
+    assert whole is not None
+    wanted = [whole.view(n).lq for n in range(10)]
+    for file in whole.folder.iterdir():
+        file.unlink()
+    calls: list[int] = []
+    degraded = pools._degraded
+
+    def stops(number: int, *rest: Any) -> Any:
+        calls.append(number)
+        if number == 9 and calls.count(9) == 1:
+            raise KeyboardInterrupt
+        return degraded(number, *rest)
+
+    monkeypatch.setattr(pools, "_degraded", stops)
+    with pytest.raises(KeyboardInterrupt):
+        material(pooled(photos))
+    pool = material(pooled(photos)).maker.pool
+    assert pool is not None
+    assert calls == [*range(10), 8, 9], "the first eight were kept"
+    assert all(np.array_equal(pool.view(n).lq, wanted[n]) for n in range(10))
+
+
+def test_the_cleaner_of_a_pool_is_the_one_of_restoring(photos: Path) -> None:
+    maker = material(pooled(photos, model__cleaner="realesrgan", data__pool=3)).maker
+    assert maker.pool is not None
+    generator = load_generator("realesrgan", device="cpu")
+    for n in range(3):
+        view = maker.pool.view(n)
+        lq = view.lq.astype(np.float32) / 255
+        restored = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
+        assert view.base is not None
+        assert np.abs(np.rint(restored * 255) - view.base).max() <= 1
+    sample = maker.make(0)
+    assert sample.base is not None
+    assert sample.base.shape == sample.hr.shape
+
+
+def test_a_pool_embeds_its_views_once(photos: Path) -> None:
+    class Encoder:
+        name = "means"
+        calls = 0
+
+        def preprocess(self, pixels: Any) -> Any:
+            return pixels
+
+        def embed(self, batch: Any) -> Any:
+            Encoder.calls += 1
+            return batch.mean((1, 2))
+
+    for _ in range(2):
+        maker = gather(pooled(photos), Encoder(), lambda _line: None).maker  # type: ignore[arg-type]
+        assert maker.pool is not None
+        view = maker.pool.view(4)
+        assert view.embedding is not None
+        assert np.allclose(view.embedding, view.lq.mean((0, 1)) / 255, atol=1e-6)
+        batch = collate([maker.make(0), maker.make(1)])
+        assert batch.embedding is not None
+        assert batch.embedding.shape == (2, 3)
+    assert Encoder.calls == 1
+
+
+def test_references_may_be_larger_than_crops(photos: Path) -> None:
+    mix = {"other_crop": 0.3, "warped": 0.3, "random": 0.3, "null": 0.1}
+    config = pooled(photos, references__phases=[{"mix": mix}], references__side=64)
+    maker = material(config).maker
+    samples = [maker.make(n) for n in range(30)]
+    assert {s.reference.shape for s in samples if s.reference is not None} == {(64, 64, 3)}
+    batch = collate(samples)
+    assert batch.reference.shape == (30, 3, 64, 64)
+    assert not batch.reference[~batch.has_reference].any()
+
+
+def test_what_validates_does_not_train(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 6)
+    config = tiny_config(photos, validation__photos=[str(photos)], validation__count=2, validation__crop=32)
+    found = material(config)
+    assert found.validation is not None
+    names = {name for batch in found.validation.batches for name in batch.names}
+    assert len(names) == 2
+    assert names.isdisjoint(photo.path.name for photo in found.maker.photos)
+    assert len(found.maker.photos) == 4
+    everything = tiny_config(photos, validation__photos=[str(photos)], validation__count=6, validation__crop=32)
+    with pytest.raises(ConfigError, match="every training photo"):
+        material(everything)
+
+
+def test_the_eight_turns_are_different_and_keep_every_pixel() -> None:
+    square = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    turned = [Turn(number)(square) for number in range(8)]
+    assert len({t.tobytes() for t in turned}) == 8
+    assert all(np.array_equal(np.sort(t.ravel()), np.sort(square.ravel())) for t in turned)
+    assert np.array_equal(turned[0], square)
+
+
+def test_a_pool_must_hold_the_crop(photos: Path) -> None:
+    with pytest.raises(ValueError, match="at least the crop"):
+        tiny_config(photos, data__pool=4, data__pool_side=16)
+    with pytest.raises(ValueError, match="exclude each other"):
+        tiny_config(photos, data__pool=4, data__pool_side=48, data__distinct=2)
+
+
+def test_the_folder_is_in_the_cache(photos: Path) -> None:
+    pool = material(pooled(photos)).maker.pool
+    assert pool is not None
+    assert pool.folder.parent == cache_dir("training")
+    assert torch.from_numpy(pool.view(0).lq.copy()).dtype == torch.uint8
