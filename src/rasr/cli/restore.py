@@ -58,7 +58,7 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
 @click.option("--preset", help="Generator, see 'rasr doctor'.  [default: realesrgan]")
 @click.option("--adapter", help="Trained reference branch for the preset, or 'none'.  [default: what is at hand]")
-@click.option("--cleaner", help="Preset to run first, such as realesrgan (presets mini, sd21).")
+@click.option("--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan before mini]")
 @click.option("--base", help="Folder or hub id of the base model (presets sd21).")
 @click.option("--vae", type=click.Choice(["full", "tiny"]), help="tiny: TAESD, faster and coarser (presets sd21).")
 @click.option("--reference", multiple=True, metavar="auto|none|FILE", help="Which photo guides; FILE may be repeated.")

@@ -109,6 +109,8 @@ class ModelConfig(_Table):
     """y = x + D(z') − D(z) instead of D(z'): what the codec would lose is kept."""
     sees_lq: bool = False
     """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
+    cleaner: str = ""
+    """Preset that runs first unless another is asked for: what the weights were trained behind. Empty for none."""
     minimum_side: int = 0
     """Smaller inputs are enlarged to this, restored and brought back; 0 only pads them."""
     reference_side: int = 512

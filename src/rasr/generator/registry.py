@@ -40,10 +40,14 @@ def _bicubic(*, device: str, dtype: str) -> Generator:  # noqa: ARG001 - interpo
 
 def _diffusion(preset: str) -> Callable[..., Generator]:
     def build(*, device: str, dtype: str, cleaner: str | Generator | None = None, **options: Any) -> Generator:  # noqa: ANN401
+        from rasr.generator.config import read_model_config
         from rasr.generator.diffusion import DiffusionGenerator
+        from rasr.generator.places import preset_at_hand
 
+        if cleaner is None:
+            cleaner = read_model_config(preset_at_hand() if preset == "sd21" else preset).cleaner or "none"
         if isinstance(cleaner, str):
-            cleaner = load_generator(cleaner, device="cpu" if device == "cpu" else "auto")
+            cleaner = None if cleaner == "none" else load_generator(cleaner, device="cpu" if device == "cpu" else "auto")
         return DiffusionGenerator(preset, device=device, dtype=dtype, cleaner=cleaner, **options)
 
     return build

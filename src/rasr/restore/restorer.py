@@ -123,11 +123,12 @@ class Restorer:
             source = picture if isinstance(picture, Picture) else read_picture(picture, limits=limits)
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
-        with _timed(timings, "search"):
-            references = self._references(source, settings)
-        notes = [*source.notes, *self._remarks(references, settings)]
         lq = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
-        pixels, tile = self._restore(lq, size, references, settings, timings, notes, progress)
+        base = self._clean(lq, size, settings, timings, progress)
+        with _timed(timings, "search"):
+            references = self._references(source, settings, base)
+        notes = [*source.notes, *self._remarks(references, settings)]
+        pixels, tile = self._restore(lq, size, base, references, settings, timings, notes, progress)
         with _timed(timings, "colour"):
             match_colour(pixels, lq, settings.colour)
             if source.origin.gray:
@@ -136,7 +137,7 @@ class Restorer:
         facts = {**self._facts(), **settings.to_json(), "tile": tile, "width": width, "height": height}
         return Result(source.with_pixels(pixels, alpha), source, references, facts, timings, tuple(notes))
 
-    def _references(self, source: Picture, settings: Settings) -> list[Reference]:
+    def _references(self, source: Picture, settings: Settings, base: FloatImage | None) -> list[Reference]:
         if isinstance(settings.reference, tuple):
             return picked_references(settings.reference)
         if settings.reference == "none" or self.gallery is None:
@@ -144,7 +145,11 @@ class Restorer:
         query = source
         if settings.query_restore != "off":
             query = restore_query(
-                source, settings.query_restore, self._query_cleaner, input_size=self.gallery.encoder.input_size
+                source,
+                settings.query_restore,
+                self._query_cleaner,
+                input_size=self.gallery.encoder.input_size,
+                restored=base if self._cleans_queries else None,
             )
         return find_references(query, self.gallery, settings.k)
 
@@ -153,38 +158,62 @@ class Restorer:
         """Real-ESRGAN whatever the preset, so that every preset finds the same references."""
         return load_generator("realesrgan")
 
+    @property
+    def _cleans_queries(self) -> bool:
+        """Whether the preset's cleaner is the network that cleans queries: its picture need not be made twice."""
+        cleaner = self.generator.cleaner
+        return cleaner is not None and cleaner.info.name == self._query_cleaner.info.name
+
+    def _clean(
+        self,
+        lq: FloatImage,
+        size: tuple[int, int],
+        settings: Settings,
+        timings: dict[str, float],
+        progress: Progress | None,
+    ) -> FloatImage | None:
+        """What the cleaner makes of the picture, on the generator's grid; None without a cleaner."""
+        cleaner = self.generator.cleaner
+        if cleaner is None:
+            return None
+        with _timed(timings, "clean"):
+            lq = self._reduced(lq, size, cleaner.info.grid)
+            grid = size if self.generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
+            base, _ = generate_tiled(
+                cleaner,
+                cleaner.prepare(lq, [], settings.generation),
+                lq,
+                grid,
+                tile=choose_tile("auto", cleaner.info),
+                progress=_part(progress, 0.0, 0.5),
+            )
+        return base
+
+    @staticmethod
+    def _reduced(lq: FloatImage, size: tuple[int, int], grid: str) -> FloatImage:
+        """The picture at the result's size where that is smaller: a network would enlarge pixels there is no room for."""
+        if grid == "input" and (size[0] < lq.shape[1] or size[1] < lq.shape[0]):
+            return np.clip(resize(lq, size), 0.0, 1.0)
+        return lq
+
     def _restore(
         self,
         lq: FloatImage,
         size: tuple[int, int],
+        base: FloatImage | None,
         references: Sequence[Reference],
         settings: Settings,
         timings: dict[str, float],
         notes: list[str],
         progress: Progress | None,
     ) -> tuple[FloatImage, int]:
-        generator, cleaner = self.generator, self.generator.cleaner
-        info = generator.info
-        if info.grid == "input" and (size[0] < lq.shape[1] or size[1] < lq.shape[0]):
-            # The network would enlarge pixels that the result has no room for.
-            lq = np.clip(resize(lq, size), 0.0, 1.0)
+        generator, info = self.generator, self.generator.info
+        lq = self._reduced(lq, size, info.grid)
         guided = info.uses_reference and settings.strength > 0
         with _timed(timings, "prepare"):
             guides = load_guides(references) if guided else []
             conditioning = generator.prepare(lq, guides, settings.generation)
-        base = None
-        first = 0.0 if cleaner is None else 0.5
-        if cleaner is not None:
-            with _timed(timings, "clean"):
-                grid = size if info.grid == "output" else (lq.shape[1], lq.shape[0])
-                base, _ = generate_tiled(
-                    cleaner,
-                    cleaner.prepare(lq, [], settings.generation),
-                    lq,
-                    grid,
-                    tile=choose_tile("auto", cleaner.info),
-                    progress=_part(progress, 0.0, first),
-                )
+        first = 0.0 if base is None else 0.5
         side = choose_tile(settings.tile, info)
         with _timed(timings, "restore"):
             pixels, used = generate_tiled(
