@@ -44,7 +44,7 @@ def test_the_life_of_a_gallery(photos: Path, run_rasr: Run, tmp_path: Path) -> N
     assert "images/s" in added.stderr
 
     info = json.loads(run_rasr("gallery", "info", "zoo", "--json").stdout)
-    assert (info["photos"], info["encoder"], info["dimension"]) == (4, "effnet-lite0", 1280)
+    assert (info["photos"], info["encoder"], info["dimension"]) == (4, "effnet-lite0-robust", 256)
     assert info["categories"] == {"": 1, "animal": 1, "machine": 2}
     assert info["tags"] == {"test": 4}
     assert "4, of which 1 near-duplicates" in run_rasr("gallery", "info", "zoo").stdout

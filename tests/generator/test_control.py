@@ -44,9 +44,12 @@ def test_tying_gives_what_a_copied_controlnet_gives(unet: Any) -> None:
     torch.manual_seed(3)
     for name, parameter in own_parameters(branch, unet).items():
         parameter.copy_(torch.randn_like(parameter))
-        copied.get_parameter(name.removeprefix("control.")).copy_(parameter)
-    inputs = torch.randn(1, 4, 16, 16), 7, torch.randn(1, 5, 24), torch.randn(1, 4, 16, 16)
-    ours, theirs = branch.control(*inputs, return_dict=False), copied(*inputs, return_dict=False)
+        name = name.removeprefix("control.").replace("condition.", "controlnet_cond_embedding.")  # noqa: PLW2901
+        copied.get_parameter(name).copy_(parameter)
+    sample, timestep, context, reference = torch.randn(1, 4, 16, 16), 7, torch.randn(1, 5, 24), torch.randn(1, 4, 16, 16)
+    _, condition = branch.encode([reference], timestep, context)
+    ours = branch.control(sample, timestep, context, condition, return_dict=False)
+    theirs = copied(sample, timestep, context, reference, return_dict=False)
     for mine, its in zip((*ours[0], ours[1]), (*theirs[0], theirs[1]), strict=True):
         assert torch.equal(mine, its)
 
@@ -75,7 +78,7 @@ def test_residuals_of_unguided_blocks_are_zero(unet: Any, blocks: int, first: in
     for parameter in own_parameters(branch, unet).values():
         parameter.add_(0.1)
     sample, null = torch.randn(2, 4, 16, 16), torch.zeros(1, 5, 24)
-    with branch.guiding(unet, sample, 1, null, [torch.randn(1, 4, 16, 16)], torch.ones(2, 1)) as extra:
+    with branch.guiding(unet, sample, 1, null, [branch.encode([torch.randn(1, 4, 16, 16)], 1, null)], torch.ones(2, 1)) as extra:
         sizes = [part.abs().max() for part in extra["down_block_additional_residuals"]]
     assert [bool(size > 0) for size in sizes] == [index >= first for index in range(12)]
 
@@ -87,7 +90,7 @@ def test_the_middle_block_is_an_option(unet: Any, mid: bool) -> None:
     for parameter in own_parameters(branch, unet).values():
         parameter.add_(0.1)
     sample = torch.randn(1, 4, 16, 16)
-    with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [sample], torch.ones(1, 1)) as extra:
+    with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [branch.encode([sample], 1, torch.zeros(1, 5, 24))], torch.ones(1, 1)) as extra:
         assert bool(extra["mid_block_additional_residual"].abs().max() > 0) == mid
 
 
@@ -98,12 +101,14 @@ def test_both_readings_of_the_paper_differ_and_start_as_nothing(unet: Any) -> No
     for reading in ("condition", "sample"):
         torch.manual_seed(1)
         branch = ControlBranch(unet, 4, ReferenceConfig(reading=reading))  # type: ignore[arg-type]
-        with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [reference], torch.ones(1, 1)) as extra:
+        bank = [branch.encode([reference], 1, torch.zeros(1, 5, 24))]
+        with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), bank, torch.ones(1, 1)) as extra:
             assert all(torch.count_nonzero(part) == 0 for part in extra["down_block_additional_residuals"])
         for name, parameter in own_parameters(branch, unet).items():
             if "lora" not in name:
                 parameter.add_(0.1)
-        with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [reference], torch.ones(1, 1)) as extra:
+        bank = [branch.encode([reference], 1, torch.zeros(1, 5, 24))]
+        with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), bank, torch.ones(1, 1)) as extra:
             answers[reading] = extra["mid_block_additional_residual"]
     assert not torch.allclose(answers["condition"], answers["sample"])
 

@@ -115,15 +115,15 @@ def test_a_batch_gives_what_its_samples_give_alone(guided: RefDSR) -> None:
 
 @torch.no_grad()
 def test_context_reaches_the_output_and_none_is_the_null_context(backbone: RefDSR) -> None:
-    embedding = pictures(2, 1280, seed=7)
+    embedding = pictures(2, 256, seed=7)
     assert (backbone(LQ, context=embedding) - backbone(LQ)).abs().max() > 1e-4
-    torch.testing.assert_close(backbone(LQ, context=torch.zeros(2, 1280)), backbone(LQ))
+    torch.testing.assert_close(backbone(LQ, context=torch.zeros(2, 256)), backbone(LQ))
 
 
 @torch.no_grad()
 def test_text_in_the_last_block_only(guided: RefDSR) -> None:
     """The option leaves the backbone alone, and what the deeper blocks see no longer depends on the prompt."""
-    alone = guided(LQ, context=(embedding := pictures(2, 1280, seed=7)))
+    alone = guided(LQ, context=(embedding := pictures(2, 256, seed=7)))
     branch = guided.branch
     assert branch is not None
     branch.config = branch.config.model_copy(update={"text": "last"})

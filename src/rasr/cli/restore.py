@@ -58,7 +58,9 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
 @click.option("--preset", help="Generator, see 'rasr doctor'.  [default: realesrgan]")
 @click.option("--adapter", help="Trained reference branch for the preset, or 'none'.  [default: what is at hand]")
-@click.option("--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan before mini]")
+@click.option(
+    "--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan before mini]"
+)
 @click.option("--base", help="Folder or hub id of the base model (presets sd21).")
 @click.option("--vae", type=click.Choice(["full", "tiny"]), help="tiny: TAESD, faster and coarser (presets sd21).")
 @click.option("--reference", multiple=True, metavar="auto|none|FILE", help="Which photo guides; FILE may be repeated.")
@@ -72,8 +74,8 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
 @click.option(
-    "--colour", "--color", type=click.Choice(["wavelet", "adain", "none"]), default="wavelet", show_default=True,
-    help="How colours are matched to the input.",
+    "--colour", "--color", type=click.Choice(["auto", "wavelet", "adain", "none"]), default="auto",
+    show_default=True, help="How colours are matched to the input; auto: as suits the preset.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same picture.")
 @click.option(

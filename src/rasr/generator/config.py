@@ -111,6 +111,8 @@ class ModelConfig(_Table):
     """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
     cleaner: str = ""
     """Preset that runs first unless another is asked for: what the weights were trained behind. Empty for none."""
+    colour: Literal["wavelet", "adain", "none"] = "wavelet"
+    """Colour match after it; ``none`` for weights that were trained to give the colours themselves."""
     minimum_side: int = 0
     """Smaller inputs are enlarged to this, restored and brought back; 0 only pads them."""
     reference_side: int = 512

@@ -36,10 +36,21 @@ class ControlBranch(nn.Module):
             self.control.controlnet_down_blocks[index] = _NoResidual()
         if not config.mid:
             self.control.controlnet_mid_block = _NoResidual()
+            self.control.mid_block = None
+        self.condition = self.control.controlnet_cond_embedding
+        self.control.controlnet_cond_embedding = _Embedded()
 
-    def encode(self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """What is kept of a reference: its latent. The branch itself reads the LQ latent too, so it runs per tile."""
-        return latents[0]
+    def encode(
+        self,
+        latents: Sequence[torch.Tensor],
+        timestep: int,  # noqa: ARG002
+        null_context: torch.Tensor,  # noqa: ARG002
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is kept of a reference: its latent and its embedding as the condition.
+
+        The rest of the branch reads the LQ latent too, so it runs per tile.
+        """
+        return latents[0], self.condition(latents[0])
 
     @contextmanager
     def guiding(
@@ -48,24 +59,24 @@ class ControlBranch(nn.Module):
         sample: torch.Tensor,
         timestep: int,
         null_context: torch.Tensor,
-        bank: Sequence[torch.Tensor],
+        bank: Sequence[tuple[torch.Tensor, torch.Tensor]],
         weights: torch.Tensor,
     ) -> Iterator[dict[str, Any]]:
         """Arguments for the UNet's call: Σ_k weight_k · C(z, t, ∅, r_k).
 
-        ``sample`` (N, C, h, w); ``bank`` holds K latents (N or 1, c, h, w); ``weights`` (N, K), already times strength.
+        ``sample`` (N, C, h, w); ``bank`` holds K latents (N or 1, c, h, w) and their embeddings; ``weights`` (N, K) are
+        already times strength.
         """
         total: list[torch.Tensor] = []
-        for k, reference in enumerate(bank):
-            reference = reference.expand(sample.shape[0], -1, -1, -1)  # noqa: PLW2901 - the same thing, broadcast
+        for k, (reference, condition) in enumerate(bank):
             reading = sample
             if self.config.reading == "sample":
-                reading = reference.repeat(1, self.copies, 1, 1)
+                reading = reference.expand(sample.shape[0], -1, -1, -1).repeat(1, self.copies, 1, 1)
             down, mid = self.control(
                 reading,
                 timestep,
                 encoder_hidden_states=null_context.expand(sample.shape[0], -1, -1),
-                controlnet_cond=reference,
+                controlnet_cond=condition.expand(sample.shape[0], -1, -1, -1),
                 return_dict=False,
             )
             scale = weights[:, k].view(-1, 1, 1, 1)
@@ -79,3 +90,10 @@ class _NoResidual(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features.new_zeros(())
+
+
+class _Embedded(nn.Module):
+    """In place of the condition's embedding, which has been made once for all tiles."""
+
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
+        return condition

@@ -235,6 +235,7 @@ class DiffusionGenerator:
             ),
             trained=sources.trained,
             weights=sources.described,
+            colour=config.colour,
             licence=config.licence,
             device=str(self._place),
         )

@@ -47,7 +47,9 @@ def _diffusion(preset: str) -> Callable[..., Generator]:
         if cleaner is None:
             cleaner = read_model_config(preset_at_hand() if preset == "sd21" else preset).cleaner or "none"
         if isinstance(cleaner, str):
-            cleaner = None if cleaner == "none" else load_generator(cleaner, device="cpu" if device == "cpu" else "auto")
+            cleaner = (
+                None if cleaner == "none" else load_generator(cleaner, device="cpu" if device == "cpu" else "auto")
+            )
         return DiffusionGenerator(preset, device=device, dtype=dtype, cleaner=cleaner, **options)
 
     return build

@@ -85,7 +85,7 @@ class Restorer:
         strength: float = 1.0,
         size: TargetSize | None = None,
         tile: int | Literal["auto"] = "auto",
-        colour: ColourMethod = "wavelet",
+        colour: ColourMethod | Literal["auto"] = "auto",
         seed: int = 0,
         query_restore: QueryRestore = "auto",
         prompt: str | None = None,
@@ -123,6 +123,7 @@ class Restorer:
             source = picture if isinstance(picture, Picture) else read_picture(picture, limits=limits)
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
+        colour = self.generator.info.colour if settings.colour == "auto" else settings.colour
         lq = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
         base = self._clean(lq, size, settings, timings, progress)
         with _timed(timings, "search"):
@@ -130,11 +131,18 @@ class Restorer:
         notes = [*source.notes, *self._remarks(references, settings)]
         pixels, tile = self._restore(lq, size, base, references, settings, timings, notes, progress)
         with _timed(timings, "colour"):
-            match_colour(pixels, lq, settings.colour)
+            match_colour(pixels, lq, colour)
             if source.origin.gray:
                 pixels[:] = pixels.mean(axis=2, keepdims=True)
             alpha = None if source.alpha is None else resize_alpha(source.alpha, size)
-        facts = {**self._facts(), **settings.to_json(), "tile": tile, "width": width, "height": height}
+        facts = {
+            **self._facts(),
+            **settings.to_json(),
+            "colour": colour,
+            "tile": tile,
+            "width": width,
+            "height": height,
+        }
         return Result(source.with_pixels(pixels, alpha), source, references, facts, timings, tuple(notes))
 
     def _references(self, source: Picture, settings: Settings, base: FloatImage | None) -> list[Reference]:

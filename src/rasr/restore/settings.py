@@ -29,7 +29,8 @@ class Settings:
     size: TargetSize = field(default_factory=TargetSize)
     tile: int | Literal["auto"] = "auto"
     """Side of a tile in pixels of the generator's grid."""
-    colour: ColourMethod = "wavelet"
+    colour: ColourMethod | Literal["auto"] = "auto"
+    """How colours are matched to the input's; ``auto`` as the generator wants it."""
     seed: int = 0
     query_restore: QueryRestore = "auto"
     """Whether the picture is cleaned before it is looked up in the gallery."""
@@ -45,8 +46,8 @@ class Settings:
             raise UsageError(f"The strength must lie between 0 and 1, not {self.strength}.")
         if self.tile != "auto" and self.tile < 1:
             raise UsageError(f"The tile must be a positive number of pixels, or auto, not {self.tile}.")
-        if self.colour not in COLOUR_METHODS:
-            raise UsageError(f"Unknown colour match '{self.colour}'. Choose one of: {', '.join(COLOUR_METHODS)}.")
+        if self.colour not in {*COLOUR_METHODS, "auto"}:
+            raise UsageError(f"Unknown colour match '{self.colour}'. Choose one of: auto, {', '.join(COLOUR_METHODS)}.")
         if self.query_restore not in get_args(QueryRestore):
             raise UsageError(f"Unknown query restoration '{self.query_restore}'. Choose auto, on or off.")
         if not 0 <= self.seed < 2**63:

@@ -258,6 +258,7 @@ FREE = (
     "loss.files",
     "model.weights",
     "name",
+    "optimizer.ema",
     "references.gallery",
     "validation",
 )

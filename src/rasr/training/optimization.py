@@ -27,9 +27,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 def adamw(parameters: Iterable[nn.Parameter], lr: float, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW as configured; the loop sets the learning rate of every step itself."""
-    return torch.optim.AdamW(
-        list(parameters), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(list(parameters), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:

@@ -31,10 +31,12 @@ from rasr.training.views import Box, crop_box, cut
 if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
 
-__all__ = ["Pool", "View", "prepare_pool"]
+__all__ = ["Clean", "Pool", "View", "batch_cleaner", "prepare_pool"]
 
 Pixels = NDArray[np.uint8]
 Say = Callable[[str], None]
+Clean = Callable[[Pixels], Pixels]
+"""LQ (N, h, w, 3) → what the cleaner makes of it, (N, 4h, 4w, 3)."""
 
 BATCH = 8
 TRIES = 50
@@ -130,7 +132,7 @@ def _make_views(
         return
     say(f"pool: making {pool.count - made} of {pool.count} views of {pool.side} px, kept in {pool.folder}")
     places, lq, base = _files(pool, data.scale, fresh=made == 0)
-    clean = _cleaner(device, dtype) if pool.cleaned else None
+    clean = batch_cleaner(device, dtype) if pool.cleaned else None
     while made < pool.count:
         numbers = range(made, min(made + BATCH, pool.count))
         for number in numbers:
@@ -200,7 +202,8 @@ def _degraded(
     return (position, box.left, box.top), np.rint(lq * 255).astype(np.uint8)
 
 
-def _cleaner(device: torch.device, dtype: torch.dtype) -> Callable[[Pixels], Pixels]:
+def batch_cleaner(device: torch.device, dtype: torch.dtype) -> Clean:
+    """Real-ESRGAN in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
     from rasr.generator.rrdbnet import load_rrdbnet
 
     network = load_rrdbnet().to(device, dtype).to(memory_format=torch.channels_last)

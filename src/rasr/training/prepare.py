@@ -14,7 +14,7 @@ from rasr.training.config import TrainingConfig
 from rasr.training.decoded import DecodedPhotos
 from rasr.training.neighbours import Neighbour, find_neighbours
 from rasr.training.photos import Photo, PhotoSet, find_photos
-from rasr.training.pool import Pool, prepare_pool
+from rasr.training.pool import Clean, Pool, batch_cleaner, prepare_pool
 from rasr.training.samples import SampleMaker
 from rasr.training.validate import Validation, validation_photos
 
@@ -64,16 +64,19 @@ def gather(
         alone = sum(not row for row in neighbours)
         say(f"references: {len(neighbours) - alone} of {len(neighbours)} photos have others to retrieve")
     pool: Pool | None = None
+    clean: Clean | None = None
     if data.pool:
-        bf16 = config.loop.precision == "bf16"
+        place = device or torch.device("cpu")
+        dtype = torch.bfloat16 if config.loop.precision == "bf16" else torch.float32
+        clean = batch_cleaner(place, dtype) if config.model.cleaner != "none" else None
         pool = prepare_pool(
             photos.targets,
             decoded,
             data,
             seed=config.seed,
             cleaner=config.model.cleaner,
-            device=device or torch.device("cpu"),
-            dtype=torch.bfloat16 if bf16 else torch.float32,
+            device=place,
+            dtype=dtype,
             encoder=encoder,
             say=say,
         )
@@ -89,7 +92,7 @@ def gather(
         encoder=encoder.name if encoder else "",
         pool=pool,
     )
-    validation = _validation(config, held_out, photos, decoded, maker) if held_out else None
+    validation = _validation(config, held_out, photos, decoded, maker, clean) if held_out else None
     names = "\n".join(f"{photo.category}/{photo.path.name}" for photo in photos.targets)
     return Material(maker, validation, hashlib.sha256(names.encode()).hexdigest())
 
@@ -112,7 +115,12 @@ def _without(photos: PhotoSet, held_out: Sequence[Photo]) -> PhotoSet:
 
 
 def _validation(
-    config: TrainingConfig, photos: Sequence[Photo], training: PhotoSet, decoded: DecodedPhotos, maker: SampleMaker
+    config: TrainingConfig,
+    photos: Sequence[Photo],
+    training: PhotoSet,
+    decoded: DecodedPhotos,
+    maker: SampleMaker,
+    clean: Clean | None,
 ) -> Validation:
     neighbours: list[list[Neighbour]] = [[] for _ in photos]
     if config.stage == "reference":
@@ -120,7 +128,7 @@ def _validation(
         neighbours = find_neighbours(
             photos, training.gallery, gallery=references.gallery, encoder=references.encoder, top_k=1
         )
-    return Validation.build(config, photos, neighbours, decoded, maker)
+    return Validation.build(config, photos, neighbours, decoded, maker, clean)
 
 
 def _tell(photos: PhotoSet, say: Callable[[str], None]) -> None:

@@ -146,8 +146,8 @@ class SampleMaker:
         return self.complete(sample, lq)
 
     def complete(self, sample: Sample, lq: FloatImage) -> Sample:
-        """Add what the model reads beside the LQ: the cleaner's output and the encoder's input."""
-        if self.cleaner != "none":
+        """Add what the model reads beside the LQ, where it is missing: the cleaner's output and the encoder's input."""
+        if self.cleaner != "none" and sample.base is None:
             from rasr.generator import GenerationSettings
 
             cleaner = _cleaner(self.cleaner)

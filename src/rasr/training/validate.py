@@ -20,6 +20,7 @@ from rasr.training.losses import PerceptualDistance
 from rasr.training.model import TrainableModel
 from rasr.training.neighbours import Neighbour
 from rasr.training.photos import Photo
+from rasr.training.pool import Clean
 from rasr.training.samples import SampleMaker
 from rasr.training.views import Box, cut
 
@@ -50,6 +51,7 @@ class Validation:
         neighbours: Sequence[Sequence[Neighbour]],
         decoded: DecodedPhotos,
         maker: SampleMaker,
+        clean: Clean | None = None,
     ) -> Validation:
         """Degrade the centre crops with the validation seed. Raises PictureError, or ConfigError without photos."""
         if not photos:
@@ -68,7 +70,9 @@ class Validation:
                 usm=config.data.usm,
             )
             lq = degrade_array(np.divide(hr, 255, dtype=np.float32), recipe)
-            sample = Sample(-1, photo.path.name, np.rint(lq * 255).astype(np.uint8), hr, None, "null")
+            small = np.rint(lq * 255).astype(np.uint8)
+            base = None if clean is None else clean(small[None])[0]
+            sample = Sample(-1, photo.path.name, small, hr, None, "null", base=base)
             sample = maker.complete(sample, lq)
             if near:
                 view = maker.whole_reference(near[0][0], settings.crop)

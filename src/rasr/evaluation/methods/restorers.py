@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rasr.errors import OutOfMemory, PictureError, RasrError
 from rasr.evaluation.inputs import file_hash
@@ -33,12 +33,12 @@ class RestorerMethod:
         summary: str,
         build: Callable[[], Restorer],
         *,
-        colour: ColourMethod = "none",
+        colour: ColourMethod | Literal["auto"] = "none",
         reference: bool = False,
         seed: int = 0,
     ) -> None:
         self._name, self._family, self._summary, self._build = name, family, summary, build
-        self._colour: ColourMethod = colour
+        self._colour: ColourMethod | Literal["auto"] = colour
         self._reference, self._seed = reference, seed
 
     @cached_property
@@ -64,7 +64,7 @@ class RestorerMethod:
                 "weights": generator.weights,
                 "files": _contents(generator.weights),
                 "device": generator.device,
-                "colour": self._colour,
+                "colour": generator.colour if self._colour == "auto" else self._colour,
                 "seed": self._seed,
             },
         )

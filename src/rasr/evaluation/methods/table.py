@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rasr.errors import RasrError, UsageError, WeightsMissing
 from rasr.evaluation.method import Method, MethodInfo
@@ -28,7 +28,7 @@ class BuiltIn:
     family: str
     summary: str
     preset: str
-    colour: ColourMethod = "none"
+    colour: ColourMethod | Literal["auto"] = "none"
     reference: bool = False
     """Whether this row is about references; it then has one row a policy even while no adapter is at hand."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -39,9 +39,9 @@ _BARE = {"adapter": "none"}
 BUILT_IN: Mapping[str, BuiltIn] = {
     "bicubic": BuiltIn("Interpolation", "bicubic interpolation, the floor", "bicubic"),
     "realesrgan": BuiltIn("GAN-based", "Real-ESRGAN x4plus, packaged weights", "realesrgan"),
-    "rasrnet-mini": BuiltIn("RASR", "retrieval-augmented, the model that ships", "mini", "wavelet", reference=True),
+    "rasrnet-mini": BuiltIn("RASR", "retrieval-augmented, the model that ships", "mini", "auto", reference=True),
     "rasrnet-sd21": BuiltIn(
-        "RASR", "retrieval-augmented on SD 2.1, the paper's system", "sd21", "wavelet", reference=True
+        "RASR", "retrieval-augmented on SD 2.1, the paper's system", "sd21", "auto", reference=True
     ),
     "osediff": BuiltIn(
         "Diffusion-based", "one step on SD 2.1-base, OSEDiff's weights", "sd21-osediff", "adain", options=_BARE
