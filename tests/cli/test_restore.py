@@ -47,8 +47,9 @@ def test_the_default_preset_restores_a_photo_and_keeps_its_colours(run_rasr: Run
     done = run_rasr("restore", "lq.png", "-o", "hr.png", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["settings"]["preset"] == "realesrgan"
-    assert "BSD-3-Clause" in facts["settings"]["generator"]["licence"]
+    assert facts["settings"]["preset"] == "mini"
+    assert "untrained" not in facts["settings"]["generator"]["name"]
+    assert "BSD-3-Clause" in facts["settings"]["cleaner"]["licence"]
     restored = read_picture(tmp_path / "hr.png").pixels * 255
     assert restored.shape == (128, 128, 3)
     assert np.abs(restored.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3)) - lq).mean() < 6
@@ -183,6 +184,7 @@ def test_an_interrupted_batch_leaves_whole_files_and_resumes(folder: Path, tmp_p
         Image.fromarray(data.chelsea()[::8, ::8][:32, :48]).save(path)
     Image.fromarray(data.chelsea()[:128, :300]).save(folder / "b.png")  # three tiles: long enough to be interrupted
     command = [sys.executable, "-m", "rasr", "restore", str(folder), "-o", "out", "--scale", "1"]
+    command += ["--preset", "realesrgan"]
     child = subprocess.Popen(
         command,
         cwd=tmp_path,

@@ -18,7 +18,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = [
     "--set", "data.crop=64", "--set", "data.workers=0", "--set", "loop.batch=1", "--set", "loop.log_every=1",
     "--set", "optimizer.lr=0.01", "--set", "optimizer.warmup=0", "--set", "optimizer.ema=0",
-    "--set", "loss.perceptual=0",
+    "--set", "loss.perceptual=0", "--set", "loss.gram=0", "--set", "loop.precision=fp32",
+    "--set", "model.cleaner=none", "--set", "data.pool=4", "--set", "data.pool_side=96", "--set", "references.side=0",
 ]  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def small(control: str = "attention", **changes: Any) -> ModelConfig:
     mini = read_model_config("mini")
     unet = mini.unet | {"block_out_channels": [16, 24, 32, 32], "cross_attention_dim": 24, "norm_num_groups": 8}
     reference = mini.reference.model_copy(update={"control": control, "dimension": 16, "width": 48})
-    return mini.model_copy(update={"name": "small", "unet": unet, "reference": reference, **changes})
+    return mini.model_copy(update={"name": "small", "unet": unet, "reference": reference, "soften": 0.0, **changes})
 
 
 def awaken(model: RefDSR, seed: int = 1) -> RefDSR:

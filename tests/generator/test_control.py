@@ -46,7 +46,8 @@ def test_tying_gives_what_a_copied_controlnet_gives(unet: Any) -> None:
         parameter.copy_(torch.randn_like(parameter))
         name = name.removeprefix("control.").replace("condition.", "controlnet_cond_embedding.")  # noqa: PLW2901
         copied.get_parameter(name).copy_(parameter)
-    sample, timestep, context, reference = torch.randn(1, 4, 16, 16), 7, torch.randn(1, 5, 24), torch.randn(1, 4, 16, 16)
+    sample, reference = torch.randn(2, 1, 4, 16, 16)
+    timestep, context = 7, torch.randn(1, 5, 24)
     _, condition = branch.encode([reference], timestep, context)
     ours = branch.control(sample, timestep, context, condition, return_dict=False)
     theirs = copied(sample, timestep, context, reference, return_dict=False)
@@ -78,7 +79,8 @@ def test_residuals_of_unguided_blocks_are_zero(unet: Any, blocks: int, first: in
     for parameter in own_parameters(branch, unet).values():
         parameter.add_(0.1)
     sample, null = torch.randn(2, 4, 16, 16), torch.zeros(1, 5, 24)
-    with branch.guiding(unet, sample, 1, null, [branch.encode([torch.randn(1, 4, 16, 16)], 1, null)], torch.ones(2, 1)) as extra:
+    bank = [branch.encode([torch.randn(1, 4, 16, 16)], 1, null)]
+    with branch.guiding(unet, sample, 1, null, bank, torch.ones(2, 1)) as extra:
         sizes = [part.abs().max() for part in extra["down_block_additional_residuals"]]
     assert [bool(size > 0) for size in sizes] == [index >= first for index in range(12)]
 
@@ -90,7 +92,8 @@ def test_the_middle_block_is_an_option(unet: Any, mid: bool) -> None:
     for parameter in own_parameters(branch, unet).values():
         parameter.add_(0.1)
     sample = torch.randn(1, 4, 16, 16)
-    with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), [branch.encode([sample], 1, torch.zeros(1, 5, 24))], torch.ones(1, 1)) as extra:
+    bank = [branch.encode([sample], 1, torch.zeros(1, 5, 24))]
+    with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), bank, torch.ones(1, 1)) as extra:
         assert bool(extra["mid_block_additional_residual"].abs().max() > 0) == mid
 
 

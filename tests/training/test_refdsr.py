@@ -110,6 +110,31 @@ def test_the_reference_stage_changes_the_branch_and_nothing_else(
     assert np.array_equal(restored(outcome.exported), restored("none"))
 
 
+@pytest.mark.parametrize("control", ["controlnet", "attention"])
+def test_the_joint_stage_trains_both_and_writes_both(
+    tmp_path: Path, photos: Path, preset: Path, control: str
+) -> None:
+    reference = {"control": control, "blocks": 1, "lora_rank": 0, "width": 64}
+    config = settings(photos, preset, stage="joint", model__reference=reference, name="both")
+    model, _ = build_trainable(config, torch.device("cpu"), lambda _line: None)
+    listed = set(model.trainable())
+    assert any(name.startswith("branch.") for name in listed)
+    assert any(name.startswith("unet.") for name in listed)
+    before = digest(model.model.state_dict())
+    outcome = Trainer(config, tmp_path / "run", model=model).run()
+    after = digest(model.model.state_dict())
+    assert {name.split(".")[0] for name in after if after[name] != before[name]} >= {"branch", "unet"}
+    backbone = outcome.exported.with_name("tiny.safetensors")
+    lq = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
+    guide = Guide(np.random.default_rng(1).random((64, 64, 3), dtype=np.float32), score=0.9)
+    pictures = []
+    for adapter, guides in (("none", []), (outcome.exported, []), (outcome.exported, [guide])):
+        generator = DiffusionGenerator(preset, device="cpu", weights=backbone, adapter=adapter)  # type: ignore[arg-type]
+        pictures.append(generator.generate(lq[None], None, generator.prepare(lq, guides, GenerationSettings())))
+    assert np.array_equal(pictures[0], pictures[1]), "without a reference the branch is not there"
+    assert np.abs(pictures[0] - pictures[2]).max() > 1e-5
+
+
 def test_a_null_sample_is_untouched_by_the_branch_in_a_mixed_batch(photos: Path, preset: Path, backbone: Path) -> None:
     from rasr.training.batch import collate
     from rasr.training.prepare import gather

@@ -93,6 +93,9 @@ class AttentionBranch(nn.Module):
             # Other phases serve the local levels only, and those are the finest.
             depth = len(self.control.down_blocks) if phase == 0 else max(self.config.local_levels) + 1
             features = _encoder_features(self.control, sample, timestep, context, depth)
+            if not self.config.lora_rank:
+                # Nothing of the branch is in them. When the backbone is trained too, it learns as the LQ's reader.
+                features = [level.detach() for level in features]
             for index, level in enumerate(self.levels):
                 if phase == 0 or level in self.config.local_levels:
                     every[index].append(torch.cat((features[level], latent), 1) if level == 0 else features[level])

@@ -111,6 +111,9 @@ class ModelConfig(_Table):
     """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
     cleaner: str = ""
     """Preset that runs first unless another is asked for: what the weights were trained behind. Empty for none."""
+    soften: float = Field(default=0.0, ge=0)
+    """Deviation in pixels of the Gaussian that the cleaner's picture passes through first: Real-ESRGAN was trained on
+    sharpened photos, and gives the sharpening with everything else. 0 takes the picture as it is."""
     colour: Literal["wavelet", "adain", "none"] = "wavelet"
     """Colour match after it; ``none`` for weights that were trained to give the colours themselves."""
     minimum_side: int = 0

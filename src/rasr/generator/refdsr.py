@@ -10,6 +10,7 @@ Pictures are (N, 3, H, W), RGB, in [-1, 1], with H and W multiples of :attr:`Ref
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -26,9 +27,9 @@ from rasr.generator.control import ControlBranch
 from rasr.generator.encoder_half import own_parameters
 from rasr.generator.onestep import one_step
 
-__all__ = ["Bank", "RefDSR", "Stage"]
+__all__ = ["Bank", "RefDSR", "Stage", "soften"]
 
-Stage = Literal["autoencoder", "backbone", "reference"]
+Stage = Literal["autoencoder", "backbone", "reference", "joint"]
 Bank = Sequence[Any]
 """One entry a reference: what the branch keeps of it."""
 
@@ -114,7 +115,7 @@ class RefDSR(nn.Module):
 
         ``weights`` (N, K) or (1, K).
         """
-        start = lq if base is None else base
+        start = lq if base is None else soften(base, self.config.soften)
         # The residual form adds to `start` in the caller's own precision: bf16 has 8 bits for a picture of 8 bits.
         latent = self.codec.encode(start.to(self.unet.dtype))
         sample = latent
@@ -172,17 +173,18 @@ class RefDSR(nn.Module):
         """Unfreeze what ``stage`` trains, freeze everything else, and return it.
 
         ``autoencoder``: the codec; ``backbone``: the UNet and the context projection; ``reference``: what the branch
-        adds (zero convolutions, condition embedding and LoRA, or the attentions).
+        adds (zero convolutions, condition embedding and LoRA, or the attentions); ``joint``: these last two at once.
         """
         self.requires_grad_(False)
         chosen: list[nn.Parameter]
         if stage == "autoencoder":
             chosen = list(self.codec.parameters())
-        elif stage == "backbone":
-            projection = self.context_projection
-            chosen = [*self.unet.parameters(), *(projection.parameters() if projection is not None else ())]
         else:
-            chosen = list(self.reference_parameters().values())
+            projection, chosen = self.context_projection, []
+            if stage != "reference":
+                chosen += [*self.unet.parameters(), *(projection.parameters() if projection is not None else ())]
+            if stage != "backbone":
+                chosen += self.reference_parameters().values()
         for parameter in chosen:
             parameter.requires_grad_(True)
         return chosen
@@ -196,6 +198,20 @@ class RefDSR(nn.Module):
         for model in (self.unet, self.branch.control if self.branch is not None else None):
             if model is not None:
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
+
+
+def soften(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
+    """(N, C, H, W) through a Gaussian of ``deviation`` pixels, edges repeated; 0 changes nothing."""
+    if not deviation:
+        return pictures
+    reach = math.ceil(3 * deviation)
+    places = torch.arange(-reach, reach + 1, dtype=torch.float32, device=pictures.device)
+    row = torch.exp(-0.5 * (places / deviation).square())
+    row = (row / row.sum()).to(pictures.dtype)
+    channels = pictures.shape[1]
+    padded = F.pad(pictures, (reach, reach, reach, reach), mode="replicate")
+    wide = F.conv2d(padded, row.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(wide, row.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
 def _phases(pictures: torch.Tensor, stride: int, config: ReferenceConfig) -> Iterator[torch.Tensor]:

@@ -1,8 +1,8 @@
 """Real-ESRGAN x4plus as a torch module, from the same packaged weights that ncnn runs.
 
 ncnn is what restoring uses: it needs no torch and reaches every GPU by Vulkan. Training wants the cleaner's pictures by
-the thousand, in batches, on the device it trains on; there this one is several times faster (bf16 on a CPU with AMX: 1.6 s
-for 128 → 512 px against 4.1 s). In fp32 both give the same picture to 1e-5.
+the thousand, in batches, on the device it trains on; there this one is several times faster (bf16 on a CPU with AMX:
+1.6 s for 128 → 512 px against 4.1 s). In fp32 both give the same picture to 1e-5.
 """
 
 from __future__ import annotations

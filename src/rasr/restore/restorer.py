@@ -199,7 +199,7 @@ class Restorer:
 
     @staticmethod
     def _reduced(lq: FloatImage, size: tuple[int, int], grid: str) -> FloatImage:
-        """The picture at the result's size where that is smaller: a network would enlarge pixels there is no room for."""
+        """The picture at the result's size where that is smaller: there would be no room for the enlarged pixels."""
         if grid == "input" and (size[0] < lq.shape[1] or size[1] < lq.shape[0]):
             return np.clip(resize(lq, size), 0.0, 1.0)
         return lq

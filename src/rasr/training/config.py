@@ -128,8 +128,8 @@ class ReferencesConfig(_Table):
     """Retrieval encoder; None takes the gallery's own, or the default."""
     top_k: Positive = 5
     side: Annotated[int, Field(ge=0)] = 0
-    """Side of the references in pixels; 0 is the crop's. A photo that guides a restoration is larger than a crop, and what
-    corresponds has to be found in it. ``control = "attention"`` only."""
+    """Side of the references in pixels; 0 is the crop's. A photo that guides a restoration is larger than a crop, and
+    what corresponds has to be found in it. ``control = "attention"`` only."""
     whole: Share = 0.25
     """Share of references from other photos shown whole, reduced to the crop's size, instead of a crop of them."""
 
@@ -219,7 +219,7 @@ class TrainingConfig(_Table):
     """One run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    stage: Literal["autoencoder", "backbone", "reference"]
+    stage: Literal["autoencoder", "backbone", "reference", "joint"]
     seed: int = 0
     model: ModelSection
     data: DataConfig
@@ -231,11 +231,12 @@ class TrainingConfig(_Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingConfig:
-        if self.stage == "reference" and all(phase.mix.null == 1 for phase in self.references.phases):
+        guided = self.stage in {"reference", "joint"}
+        if guided and all(phase.mix.null == 1 for phase in self.references.phases):
             raise ValueError(
-                "stage 'reference' needs references: give [[references.phases]] with a mix other than null"
+                f"stage '{self.stage}' needs references: give [[references.phases]] with a mix other than null"
             )
-        if self.stage != "reference" and any(phase.mix.null != 1 for phase in self.references.phases):
+        if not guided and any(phase.mix.null != 1 for phase in self.references.phases):
             raise ValueError(f"stage '{self.stage}' takes no references: leave [references] out")
         if self.model.cleaner == "realesrgan" and self.data.scale != 4:
             raise ValueError(f"model.cleaner 'realesrgan' enlarges by 4; data.scale is {self.data.scale}")

@@ -58,11 +58,12 @@ class RefDSRModel(nn.Module):
         super().__init__()
         self.model = model
         self.stage = stage
+        self.guided = stage in {"reference", "joint"}
         self._encoder = encoder
         self._states = states
-        if stage == "reference" and model.branch is None:
+        if self.guided and model.branch is None:
             model.attach_reference()
-        if not model.trainable_parameters(stage):  # type: ignore[arg-type]  # the config allows the three stages only
+        if not model.trainable_parameters(stage):  # type: ignore[arg-type]  # the config allows these stages only
             raise ConfigError(f"stage '{stage}': the preset '{model.config.name}' has nothing to train there.")
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -80,7 +81,7 @@ class RefDSRModel(nn.Module):
             return (self.model.codec.decode(self.model.codec.encode(truth)) + 1) / 2
         height, width = batch.hr.shape[-2:]
         enlarged = enlarge(batch.lq, (height, width))
-        guided = self.stage == "reference" and bool(batch.has_reference.any())
+        guided = self.guided and bool(batch.has_reference.any())
         restored: Tensor = self.model(
             enlarged * 2 - 1,
             None if batch.base is None else batch.base * 2 - 1,
@@ -91,10 +92,12 @@ class RefDSRModel(nn.Module):
         return (restored + 1) / 2
 
     def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
-        """An adapter (stage reference) or a backbone file."""
+        """An adapter (stage reference), a backbone file, or both (joint): the adapter, and PRESET.safetensors beside it."""
         from rasr.generator.adapter import save_adapter, save_backbone
 
-        save = save_adapter if self.stage == "reference" else save_backbone
+        if self.stage == "joint":
+            save_backbone(self.model, path.with_name(f"{self.model.config.name}.safetensors"), notes=dict(notes))
+        save = save_adapter if self.guided else save_backbone
         return save(self.model, path, notes=dict(notes))
 
     def _context(self, batch: TrainingBatch) -> Tensor | None:
@@ -119,7 +122,7 @@ def build_trainable(
 ) -> tuple[RefDSRModel, Encoder | None]:
     """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
 
-    The stages autoencoder and backbone start from fresh weights unless ``model.weights.backbone`` names a file; the
+    The stages autoencoder, backbone and joint start from fresh weights unless ``model.weights.backbone`` names a file; the
     stage reference takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
     last convolution of a fresh UNet is zero and lets no gradient through), WeightsMissing or WeightsCorrupt.
     """

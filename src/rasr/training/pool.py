@@ -1,8 +1,9 @@
 """A pool of views made once: cut, degraded and cleaned, kept on disk, and used again and again from new angles.
 
-A cleaner costs several times what the network behind it costs to train. So its pictures are made once for a fixed number of
-views, in batches on the training device, and every sample is cut from one of them, mirrored and turned in one of eight
-ways. What is in a pool is a function of the photos, the seed and the settings; an interrupted pool goes on where it stopped.
+A cleaner costs several times what the network behind it costs to train. So its pictures are made once for a fixed
+number of views, in batches on the training device, and every sample is cut from one of them, mirrored and turned in one
+of eight ways. What is in a pool is a function of the photos, the seed and the settings; an interrupted pool goes on
+where it stopped.
 """
 
 from __future__ import annotations

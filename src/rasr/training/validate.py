@@ -78,7 +78,7 @@ class Validation:
                 view = maker.whole_reference(near[0][0], settings.crop)
                 sample = replace(sample, reference=view, kind="retrieved", score=near[0][1])
             samples.append(sample)
-        guided = config.stage == "reference"
+        guided = config.stage in {"reference", "joint"}
         others = [
             replace(sample, reference=samples[(index + 1) % len(samples)].hr, kind="random")
             for index, sample in enumerate(samples)
@@ -92,7 +92,7 @@ class Validation:
     ) -> tuple[dict[str, float], NDArray[np.uint8]]:
         """Scores (mean over pictures of PSNR in RGB and of the perceptual distance) by policy, and the grid.
 
-        Policies: none; and in the reference stage retrieved, random, and truth (the HR itself as reference, which tells
+        Policies: none; and in the stages with references retrieved, random, and truth (the HR itself as reference, which tells
         whether the model can use a perfect one).
         """
         scores: dict[str, list[float]] = {}

@@ -15,6 +15,8 @@ Pixels = NDArray[np.uint8]
 LARGEST_TURN = 15.0
 ZOOM = (1.0, 1.4)
 SHIFT = 0.25
+BURSTS, BURST = 1 / 3, 0.1
+"""Share of the views that are changed by this part of the full extent only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,15 @@ def whole_view(photo: Pixels, side: int) -> Pixels:
 def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
     """Nearly the same place: shifted by up to a quarter, turned by up to 15°, seen from up to 1.4× further, recoloured.
 
+    One in three is hardly turned, resized or recoloured, as in a burst of photos: its detail can be taken over as it is.
+
     The photo is continued by mirroring beyond its edges. Only views from further away are taken, so that nothing is
     enlarged by more than a turn needs.
     """
     side = box.side
-    zoom = float(random.uniform(*ZOOM))
-    turn = np.deg2rad(random.uniform(-LARGEST_TURN, LARGEST_TURN))
+    extent = BURST if random.random() < BURSTS else 1.0
+    zoom = 1 + extent * (float(random.uniform(*ZOOM)) - 1)
+    turn = np.deg2rad(extent * random.uniform(-LARGEST_TURN, LARGEST_TURN))
     shift = random.uniform(-SHIFT, SHIFT, 2) * side
     reach = (
         int(
@@ -98,7 +103,7 @@ def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
     view = Image.fromarray(np.ascontiguousarray(window)).transform(
         (side, side), Image.Transform.AFFINE, (cos, -sin, x0, sin, cos, y0), Image.Resampling.BICUBIC
     )
-    return _recoloured(random, np.asarray(view))
+    return _recoloured(random, np.asarray(view), extent)
 
 
 def _mirrored(middle: int, reach: int, length: int) -> NDArray[np.intp]:
@@ -108,11 +113,11 @@ def _mirrored(middle: int, reach: int, length: int) -> NDArray[np.intp]:
     return mirrored
 
 
-def _recoloured(random: np.random.Generator, pixels: Pixels) -> Pixels:
+def _recoloured(random: np.random.Generator, pixels: Pixels, extent: float) -> Pixels:
     """Other light: gamma, a gain for each channel, saturation."""
-    gamma = float(np.exp(random.uniform(-0.3, 0.3)))
-    gain = random.uniform(0.85, 1.15, 3)
-    saturation = float(random.uniform(0.6, 1.4))
+    gamma = float(np.exp(extent * random.uniform(-0.3, 0.3)))
+    gain = 1 + extent * random.uniform(-0.15, 0.15, 3)
+    saturation = 1 + extent * float(random.uniform(-0.4, 0.4))
     values = (pixels.astype(np.float32) / 255) ** gamma * gain.astype(np.float32)
     gray = values.mean(axis=2, keepdims=True)
     recoloured: Pixels = np.rint(np.clip(gray + saturation * (values - gray), 0, 1) * 255).astype(np.uint8)

@@ -49,7 +49,7 @@ class LazyNetwork:
         if len(batch) == 0:
             return np.zeros((0, dimension), np.float32)
         network, device = self._load()
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):  # a caller may train in bf16
             inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)
             features = self._features(network, inputs.contiguous(memory_format=torch.channels_last))
             unit = torch.nn.functional.normalize(features, dim=1)
