@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from rasr.errors import UsageError
 from rasr.generator.build import build_model
 from rasr.generator.config import ModelConfig, ReferenceConfig
-from rasr.generator.refdsr import RefDSR, soften
+from rasr.generator.detail import gaussian_blur
+from rasr.generator.refdsr import RefDSR
 
 RandomPictures = Callable[..., torch.Tensor]
 
@@ -35,16 +36,16 @@ def test_the_cleaners_picture_is_softened_by_a_gaussian() -> None:
     from scipy.ndimage import gaussian_filter
 
     picture = pictures(1, 3, 24, 40, seed=3)
-    assert soften(picture, 0.0) is picture
+    assert gaussian_blur(picture, 0.0) is picture
     wanted = gaussian_filter(picture[0].numpy(), (0, 0.8, 0.8), truncate=3.75, mode="nearest")
-    np.testing.assert_allclose(soften(picture, 0.8)[0].numpy(), wanted, atol=1e-5)
+    np.testing.assert_allclose(gaussian_blur(picture, 0.8)[0].numpy(), wanted, atol=1e-5)
 
 
 def test_an_untrained_backbone_starts_from_the_softened_picture(small_config: Callable[..., ModelConfig]) -> None:
     model = build_model(small_config(soften=0.5)).eval()
     base = pictures(1, 3, 32, 32, seed=4).clamp(-1, 1)
     with torch.no_grad():
-        torch.testing.assert_close(model.restore(base * 0.5, base), soften(base, 0.5), atol=1e-6, rtol=0)
+        torch.testing.assert_close(model.restore(base * 0.5, base), gaussian_blur(base, 0.5), atol=1e-6, rtol=0)
         torch.testing.assert_close(model.restore(base), base, atol=1e-6, rtol=0)
 
 

@@ -80,7 +80,7 @@ def test_osediffs_layers_are_counted_and_folded_as_published(folder: Path, osedi
 def test_residuals_reach_the_blocks_they_should_on_the_real_configuration(model: RefDSR) -> None:
     unet, sample, context = model.unet, torch.randn(1, 4, 8, 8), torch.randn(1, 3, 1024)
     branch = ControlBranch(unet, 4, ReferenceConfig(blocks=4))
-    down, _ = branch.control(sample, 999, context, sample, return_dict=False)
+    down, _ = branch.control(sample, 999, context, branch.condition(sample), return_dict=False)
     assert len(down) == 12
     inputs: list[Any] = []
     handles = [

@@ -111,9 +111,7 @@ def test_the_reference_stage_changes_the_branch_and_nothing_else(
 
 
 @pytest.mark.parametrize("control", ["controlnet", "attention"])
-def test_the_joint_stage_trains_both_and_writes_both(
-    tmp_path: Path, photos: Path, preset: Path, control: str
-) -> None:
+def test_the_joint_stage_trains_both_and_writes_both(tmp_path: Path, photos: Path, preset: Path, control: str) -> None:
     reference = {"control": control, "blocks": 1, "lora_rank": 0, "width": 64}
     config = settings(photos, preset, stage="joint", model__reference=reference, name="both")
     model, _ = build_trainable(config, torch.device("cpu"), lambda _line: None)

@@ -232,8 +232,10 @@ class ReferenceAttention(nn.Module):
         else:
             taken, best, coarse = self._search_all(query, reference)
         summaries = reference.summaries.expand(len(query), -1, -1)
-        likeness = torch.einsum("ndhw,ntd->nhw", query, summaries).unsqueeze(1) / summaries.shape[1]
-        trust = torch.sigmoid(self.gate[0] * likeness + self.gate[1] * best + self.gate[2])
+        # The gate may not train the search: shutting itself by making everything unlike is the easiest way to a lower
+        # loss while nothing useful is copied yet, and then nothing useful is ever found (measured, docs/decisions.md).
+        likeness = torch.einsum("ndhw,ntd->nhw", query.detach(), summaries).unsqueeze(1) / summaries.shape[1]
+        trust = torch.sigmoid(self.gate[0] * likeness + self.gate[1] * best.detach() + self.gate[2])
         return taken, trust, coarse
 
     def _search_all(

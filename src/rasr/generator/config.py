@@ -45,8 +45,9 @@ class ContextConfig(_Table):
 class ReferenceConfig(_Table):
     """The reference branch. Stored in every adapter, since the adapter's tensors only mean something with it."""
 
-    control: Literal["controlnet", "attention"] = "controlnet"
-    """``controlnet``: additive residuals, as in the paper. ``attention``: the decoder attends to the reference."""
+    control: Literal["controlnet", "attention", "copy"] = "controlnet"
+    """``controlnet``: additive residuals, as in the paper. ``attention``: the decoder attends to the reference.
+    ``copy``: detail is taken from places found by layout; needs the patch codec and the rule ``residual``."""
     blocks: int = Field(default=3, ge=1, le=4)
     """How many decoder blocks, counted from the deepest, see the reference. The paper: the first three."""
     lora_rank: int = Field(default=4, ge=0)
@@ -68,7 +69,8 @@ class ReferenceConfig(_Table):
     window: int = 4
     """``attention``: side of the window searched around a coarse match, in positions of the finer grid; even."""
     width: int = 256
-    """``attention``: channels taken from the reference; at least those of a latent, or it could not be copied."""
+    """``attention``: channels taken from the reference; at least those of a latent, or it could not be copied.
+    ``copy``: channels of the gates' network."""
     phases: int = Field(default=1, ge=1)
     """``attention``: local levels also search the reference moved by fractions of a position, ``phases`` an axis. The
     photos' grids never agree, and what is taken off by half a position of 4 pixels is blur."""

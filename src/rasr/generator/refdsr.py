@@ -10,7 +10,6 @@ Pictures are (N, 3, H, W), RGB, in [-1, 1], with H and W multiples of :attr:`Ref
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -19,15 +18,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rasr.errors import UsageError
+from rasr.errors import ConfigError, UsageError
 from rasr.generator.attention import AttentionBranch
-from rasr.generator.codec import Codec
+from rasr.generator.codec import Codec, PatchCodec
 from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.control import ControlBranch
+from rasr.generator.copying import CopyBranch
+from rasr.generator.detail import gaussian_blur
 from rasr.generator.encoder_half import own_parameters
 from rasr.generator.onestep import one_step
 
-__all__ = ["Bank", "RefDSR", "Stage", "soften"]
+__all__ = ["Bank", "RefDSR", "Stage"]
 
 Stage = Literal["autoencoder", "backbone", "reference", "joint"]
 Bank = Sequence[Any]
@@ -54,17 +55,19 @@ class RefDSR(nn.Module):
         self.codec = codec
         self.context_projection = context_projection
         self.register_buffer("null_context", null_context, persistent=False)
-        self.branch: ControlBranch | AttentionBranch | None = None
+        self.branch: ControlBranch | AttentionBranch | CopyBranch | None = None
 
     @property
     def multiple(self) -> int:
         """Sides must be multiples of this: the codec's stride times the UNet's."""
         return int(self.codec.stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
-    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | AttentionBranch:
+    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | AttentionBranch | CopyBranch:
         """Add a fresh reference branch, by default the preset's; untrained, it changes nothing. Replaces an old one."""
         config = config or self.config.reference
-        kind = AttentionBranch if config.control == "attention" else ControlBranch
+        if config.control == "copy" and not (isinstance(self.codec, PatchCodec) and self.config.rule == "residual"):
+            raise ConfigError(f"{self.config.name}: control = 'copy' needs the patch codec and the rule 'residual'.")
+        kind = {"attention": AttentionBranch, "controlnet": ControlBranch, "copy": CopyBranch}[config.control]
         self.branch = branch = kind(self.unet, self.codec.channels, config)
         return branch
 
@@ -115,7 +118,7 @@ class RefDSR(nn.Module):
 
         ``weights`` (N, K) or (1, K).
         """
-        start = lq if base is None else soften(base, self.config.soften)
+        start = lq if base is None else gaussian_blur(base, self.config.soften)
         # The residual form adds to `start` in the caller's own precision: bf16 has 8 bits for a picture of 8 bits.
         latent = self.codec.encode(start.to(self.unet.dtype))
         sample = latent
@@ -195,23 +198,9 @@ class RefDSR(nn.Module):
 
     def gradient_checkpointing(self, enabled: bool = True) -> None:
         """Recompute activations in the backward pass: less memory for a third more time."""
-        for model in (self.unet, self.branch.control if self.branch is not None else None):
+        for model in (self.unet, getattr(self.branch, "control", None)):
             if model is not None:
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
-
-
-def soften(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
-    """(N, C, H, W) through a Gaussian of ``deviation`` pixels, edges repeated; 0 changes nothing."""
-    if not deviation:
-        return pictures
-    reach = math.ceil(3 * deviation)
-    places = torch.arange(-reach, reach + 1, dtype=torch.float32, device=pictures.device)
-    row = torch.exp(-0.5 * (places / deviation).square())
-    row = (row / row.sum()).to(pictures.dtype)
-    channels = pictures.shape[1]
-    padded = F.pad(pictures, (reach, reach, reach, reach), mode="replicate")
-    wide = F.conv2d(padded, row.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(wide, row.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
 def _phases(pictures: torch.Tensor, stride: int, config: ReferenceConfig) -> Iterator[torch.Tensor]:

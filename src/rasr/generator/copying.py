@@ -1,0 +1,146 @@
+"""The copying variant of the reference branch: fine structure that is really there is moved, not drawn anew.
+
+An attention has to learn to find, and then to draw what it saw. Here places are found by layout (:mod:`matching`,
+nothing trained), the reference's detail is taken from there as it is, and a small network decides position by position
+how much of it goes in, how much of the picture's own detail goes out, and what to mend where the two do not agree.
+Known form: texture transfer with a confidence map (TTSR, Yang et al., CVPR 2020). For the patch codec: its latents are
+pixels. Two scales and a last layer start at zero: untrained, the branch changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rasr.generator.config import ReferenceConfig
+from rasr.generator.detail import cells_of, detail_of
+from rasr.generator.matching import CELL, GRID, Layout, find_matches, read_layout
+
+__all__ = ["CopyBranch", "Source"]
+
+FACTS = 8
+"""Numbers a position's gates know of its match: two energies, likeness, three colour differences, two scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the branch keeps of references."""
+
+    layout: Layout
+    cells: torch.Tensor
+    """Detail and mean colour of the 4-pixel cell at every second pixel, (M, 51, h, w)."""
+
+
+class CopyBranch(nn.Module):
+    """Gates, and a small network that mends what was copied."""
+
+    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:  # noqa: ANN401
+        super().__init__()
+        self.config = config
+        self.latent = latent_channels
+        features, width = unet.config.block_out_channels[0], config.width
+        self.squeeze = nn.Conv2d(features, width, 1)
+        self.fit = nn.Conv2d(FACTS, width, 1)
+        self.look = nn.Conv2d(width, width, 3, padding=1)
+        self.gates = nn.Conv2d(width, 2, 3, padding=1)
+        self.scales = nn.Parameter(torch.zeros(2))
+        """Of the reference's detail and of the picture's own."""
+        self.both = nn.Conv2d(2 * latent_channels, width, 1)
+        self.mend = nn.Conv2d(width, width, 3, padding=1)
+        self.draw = nn.Conv2d(width, latent_channels, 1)
+        for parameter in self.draw.parameters():
+            nn.init.zeros_(parameter)
+        self.to(next(unet.parameters()).device, next(unet.parameters()).dtype)
+
+    def encode(self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor) -> Source:  # noqa: ARG002
+        """Layout and cells of references from their latents."""
+        with torch.no_grad(), torch.autocast(latents[0].device.type, enabled=False):
+            pictures = F.pixel_shuffle(latents[0].float(), CELL)
+            return Source(read_layout(pictures), _cells(pictures, GRID))
+
+    @contextmanager
+    def guiding(
+        self,
+        unet: Any,  # noqa: ANN401
+        sample: torch.Tensor,
+        timestep: int,  # noqa: ARG002
+        null_context: torch.Tensor,  # noqa: ARG002
+        bank: Sequence[Source],
+        weights: torch.Tensor,
+    ) -> Iterator[dict[str, Any]]:
+        """While open, the UNet's answer is changed by what is copied from the ``bank`` of K references.
+
+        Every position takes from the reference that fits it best; ``weights`` (N, K) are already times strength, and
+        their sum is how much of the change is made.
+        """
+        with torch.no_grad(), torch.autocast(sample.device.type, enabled=False):
+            picture = F.pixel_shuffle(sample[:, : self.latent].float(), CELL)
+            own = _cells(picture, CELL)
+            copied, scores = self._fetch(picture, bank, weights)
+        features: list[torch.Tensor] = []
+
+        def keep(block: Any, _args: object, output: Any) -> None:  # noqa: ANN401
+            features.append(output[1][len(block.resnets) - 1])
+
+        def change(_layer: nn.Module, _args: object, answer: torch.Tensor) -> torch.Tensor:
+            # The answer is what is taken away from the latent (rule `residual`).
+            return answer - weights.sum(1).view(-1, 1, 1, 1) * self(own, copied, scores, features.pop())
+
+        handles = [unet.down_blocks[0].register_forward_hook(keep), unet.conv_out.register_forward_hook(change)]
+        try:
+            yield {}
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def forward(
+        self, own: torch.Tensor, copied: torch.Tensor, scores: torch.Tensor, features: torch.Tensor
+    ) -> torch.Tensor:
+        """What to add to the picture's latent, (N, 48, h, w), fp32.
+
+        ``own`` and ``copied`` (N, 51, h, w) are detail and mean colours of the picture's cells and of their matches,
+        ``scores`` (N, 2, h, w) the matches' cosines, ``features`` those of the UNet on the same grid.
+        """
+        (mine, my_mean), (its, its_mean) = (part.split((self.latent, 3), 1) for part in (own, copied))
+        energy = [part.square().mean(1, keepdim=True) + 1e-6 for part in (mine, its)]
+        likeness = (mine * its).mean(1, keepdim=True) / (energy[0] * energy[1]).sqrt()
+        facts = torch.cat((*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores), 1)
+        hidden = F.silu(self.squeeze(features) + self.fit(facts.to(features.dtype)))
+        hidden = F.silu(self.look(hidden))
+        gates = self.gates(hidden).sigmoid().float() * self.scales.float().view(1, 2, 1, 1)
+        drawn = self.both(10 * torch.cat((mine, its), 1).to(features.dtype))
+        drawn = self.draw(F.silu(self.mend(F.silu(drawn + hidden)))).float() / 10
+        return gates[:, :1] * its - gates[:, 1:] * mine + drawn
+
+    def _fetch(
+        self, picture: torch.Tensor, bank: Sequence[Source], weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each cell's best match in the references in use: detail and mean (N, 51, h, w), scores (N, 2, h, w)."""
+        grid = (picture.shape[2] // CELL, picture.shape[3] // CELL)
+        best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        for k, source in enumerate(bank):
+            match = find_matches(picture, source.layout)
+            scores = torch.stack((match.coarse, match.fine), 1)
+            places = match.places[:, None].expand(-1, source.cells.shape[1], -1)
+            cells = source.cells.expand(len(picture), -1, -1, -1).flatten(2).gather(2, places)
+            fit = scores.sum(1, keepdim=True).where(weights[:, k].view(-1, 1, 1) > 0, -torch.inf)
+            if best is not None:
+                better = fit > best[0]
+                fit, cells, scores = (
+                    torch.where(better, *pair) for pair in zip((fit, cells, scores), best, strict=True)
+                )
+            best = fit, cells, scores
+        assert best is not None  # noqa: S101 - a bank is never empty
+        return best[1].unflatten(2, grid), best[2].unflatten(2, grid)
+
+
+def _cells(pictures: torch.Tensor, grid: int) -> torch.Tensor:
+    """Detail and mean colour of the cells of (N, 3, H, W), ``grid`` pixels apart: (N, 51, H / grid, W / grid)."""
+    colours = cells_of(pictures, CELL, grid).unflatten(1, (3, -1)).mean(2)
+    return torch.cat((cells_of(detail_of(pictures), CELL, grid), colours), 1)

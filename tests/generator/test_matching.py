@@ -1,0 +1,79 @@
+"""Matching by layout: a picture finds itself, shifted, blurred, tiled; and nothing depends on how much is searched at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from rasr.generator import matching
+from rasr.generator.matching import CELL, GRID, Match, find_matches, read_layout
+
+
+def photo(top: int = 0, left: int = 0, height: int = 128, width: int = 160) -> torch.Tensor:
+    pixels = data.coffee()[60 + top : 60 + top + height, 80 + left : 80 + left + width].astype(np.float32) / 127.5 - 1
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+def found(match: Match, height: int, width: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each cell's match lies relative to the cell itself, in pixels: rows, columns (h, w)."""
+    places = match.places.view(height // CELL, width // CELL)
+    rows, cols = torch.arange(height // CELL)[:, None] * CELL, torch.arange(width // CELL) * CELL
+    return places // columns * GRID - rows, places % columns * GRID - cols
+
+
+def test_every_cell_of_a_photo_finds_itself() -> None:
+    match = find_matches(photo(), read_layout(photo()))
+    down, right = found(match, 128, 160, 160 // GRID)
+    assert (down == 0).float().mean() > 0.99
+    assert (right == 0).float().mean() > 0.99
+    assert match.fine.median() > 0.999
+    assert match.coarse.median() > 0.999
+
+
+@pytest.mark.parametrize(("top", "left"), [(16, 32), (6, 10)])
+def test_a_shift_is_found_to_the_grid(top: int, left: int) -> None:
+    match = find_matches(photo(top, left, 96, 96), read_layout(photo(0, 0, 160, 160)))
+    down, right = found(match, 96, 96, 160 // GRID)
+    inner = (slice(6, -6), slice(6, -6))  # windows at the edge see mirrored pixels instead of what lies beyond
+    assert (down[inner] == top).float().mean() > 0.9
+    assert (right[inner] == left).float().mean() > 0.9
+
+
+def test_blur_and_noise_do_not_hide_a_place() -> None:
+    pixels = photo()[0].permute(1, 2, 0).numpy()
+    spoilt = gaussian_filter(pixels, (2, 2, 0)) + np.random.default_rng(0).normal(0, 0.1, pixels.shape)
+    match = find_matches(torch.from_numpy(spoilt.astype(np.float32)).permute(2, 0, 1)[None], read_layout(photo()))
+    down, right = found(match, 128, 160, 160 // GRID)
+    assert ((down.abs() <= 4) & (right.abs() <= 4)).float().mean() > 0.8
+    assert match.fine.median() < 0.99
+
+
+def test_one_reference_serves_all_and_each_its_own() -> None:
+    pictures = torch.cat((photo(0, 0, 64, 64), photo(32, 64, 64, 64)))
+    shared = find_matches(pictures, read_layout(photo()))
+    own = find_matches(pictures, read_layout(photo().repeat(2, 1, 1, 1)))
+    assert torch.equal(shared.places, own.places)
+    alone = find_matches(pictures[1:], read_layout(photo()))
+    assert torch.equal(alone.places[0], shared.places[1])
+
+
+def test_searching_in_portions_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = read_layout(photo())
+    whole = find_matches(photo(4, 8, 64, 96), layout)
+    monkeypatch.setattr(matching, "CHUNK", 2**16)
+    parts = find_matches(photo(4, 8, 64, 96), layout)
+    assert torch.equal(whole.places, parts.places)
+    torch.testing.assert_close(whole.fine, parts.fine, atol=1e-5, rtol=0)
+
+
+def test_places_lie_inside_and_flat_pictures_are_no_error() -> None:
+    flat = torch.zeros(1, 3, 32, 48)
+    match = find_matches(flat, read_layout(flat))
+    assert match.places.min() >= 0
+    assert match.places.max() < (32 // GRID) * (48 // GRID)
+    assert torch.isfinite(match.fine).all()
+    small = find_matches(torch.randn(1, 3, 16, 16), read_layout(torch.randn(1, 3, 16, 16)))
+    assert small.places.shape == (1, 16)
