@@ -56,7 +56,7 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-g", "--gallery", type=click.Path(path_type=Path), help="Gallery, or folder of photos, to look in.")
 @click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
-@click.option("--preset", help="Generator, see 'rasr doctor'.  [default: realesrgan]")
+@click.option("--preset", help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--adapter", help="Trained reference branch for the preset, or 'none'.  [default: what is at hand]")
 @click.option(
     "--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan before mini]"

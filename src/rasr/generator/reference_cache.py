@@ -45,7 +45,7 @@ class ReferenceCache:
 
 def _bytes(entry: Any) -> int:  # noqa: ANN401
     if isinstance(entry, torch.Tensor):
-        return entry.numel() * entry.element_size()
+        return entry.untyped_storage().nbytes()  # what is held, however large a view of it is
     if is_dataclass(entry):
         return sum(_bytes(getattr(entry, field.name)) for field in fields(entry))
     return sum(_bytes(part) for part in entry)

@@ -68,7 +68,7 @@ PRESETS = {
     "sd21-pisasr": Preset("RefDSR on SD 2.1-base with PiSA-SR's weights", _diffusion("sd21-pisasr"), _SD21),
     "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", _bicubic),
 }
-DEFAULT_PRESET = "realesrgan"
+DEFAULT_PRESET = "mini"
 
 
 def load_generator(

@@ -19,6 +19,7 @@ from rasr.gallery.reference import Reference
 from rasr.generator import DEFAULT_PRESET, Generator, load_generator
 from rasr.images import FloatImage, Limits, Picture, read_picture, resize
 from rasr.restore.alpha import bleed_colour, resize_alpha
+from rasr.restore.cleaned import CleanedPictures
 from rasr.restore.colour import ColourMethod, match_colour
 from rasr.restore.context import context_options
 from rasr.restore.memory import choose_tile, free_memory
@@ -66,6 +67,7 @@ class Restorer:
             self.preset = preset.info.name
             self.generator = preset
         self._gallery = gallery
+        self._cleaned = CleanedPictures()
 
     @cached_property
     def gallery(self) -> Gallery | None:
@@ -187,14 +189,15 @@ class Restorer:
         with _timed(timings, "clean"):
             lq = self._reduced(lq, size, cleaner.info.grid)
             grid = size if self.generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
-            base, _ = generate_tiled(
-                cleaner,
-                cleaner.prepare(lq, [], settings.generation),
-                lq,
-                grid,
-                tile=choose_tile("auto", cleaner.info),
-                progress=_part(progress, 0.0, 0.5),
-            )
+
+            def clean() -> FloatImage:
+                conditioning, tile = cleaner.prepare(lq, [], settings.generation), choose_tile("auto", cleaner.info)
+                half = _part(progress, 0.0, 0.5)
+                return generate_tiled(cleaner, conditioning, lq, grid, tile=tile, progress=half)[0]
+
+            base, saved = self._cleaned.get(lq, grid, clean)
+        if saved:
+            timings["clean_saved"] = saved
         return base
 
     @staticmethod
