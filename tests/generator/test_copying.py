@@ -23,13 +23,13 @@ def photo(height: int = 96, width: int = 128, left: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def copying(small_config: Callable[..., ModelConfig]) -> RefDSR:
-    """A model whose backbone does nothing and whose gates stand open: own detail out, the reference's in."""
+    """A model whose backbone does nothing and whose gate stands open: own detail out, the reference's in."""
     model = build_model(small_config("copy")).eval()
     branch = model.attach_reference()
     with torch.no_grad():
-        branch.scales.fill_(1.0)  # type: ignore[union-attr,operator]
-        branch.gates.weight.zero_()  # type: ignore[union-attr,operator]
-        branch.gates.bias.fill_(20.0)  # type: ignore[union-attr,operator]
+        branch.scale.fill_(1.0)  # type: ignore[union-attr,operator]
+        branch.gate.weight.zero_()  # type: ignore[union-attr,operator]
+        branch.gate.bias.fill_(20.0)  # type: ignore[union-attr,operator]
     return model
 
 
@@ -49,7 +49,7 @@ def test_detail_is_what_the_gaussian_leaves() -> None:
 
 
 @torch.no_grad()
-def test_open_gates_put_the_truths_detail_into_a_blurred_picture(copying: RefDSR) -> None:
+def test_an_open_gate_puts_the_truths_detail_into_a_blurred_picture(copying: RefDSR) -> None:
     truth = photo()
     blurred = gaussian_blur(truth, 1.5)
     before = (blurred - truth).square().mean()

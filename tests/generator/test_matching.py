@@ -35,9 +35,9 @@ def test_every_cell_of_a_photo_finds_itself() -> None:
 
 @pytest.mark.parametrize(("top", "left"), [(16, 32), (6, 10)])
 def test_a_shift_is_found_to_the_grid(top: int, left: int) -> None:
-    match = find_matches(photo(top, left, 96, 96), read_layout(photo(0, 0, 160, 160)))
-    down, right = found(match, 96, 96, 160 // GRID)
-    inner = (slice(6, -6), slice(6, -6))  # windows at the edge see mirrored pixels instead of what lies beyond
+    match = find_matches(photo(top, left, 192, 192), read_layout(photo(0, 0, 256, 256)))
+    down, right = found(match, 192, 192, 256 // GRID)
+    inner = (slice(12, -12), slice(12, -12))  # windows at the edge see mirrored pixels instead of what lies beyond
     assert (down[inner] == top).float().mean() > 0.9
     assert (right[inner] == left).float().mean() > 0.9
 

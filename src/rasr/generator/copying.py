@@ -2,9 +2,10 @@
 
 An attention has to learn to find, and then to draw what it saw. Here places are found by layout (:mod:`matching`,
 nothing trained), the reference's detail is taken from there as it is, and a small network decides position by position
-how much of it goes in, how much of the picture's own detail goes out, and what to mend where the two do not agree.
+how far it, mended a little, replaces the picture's own. All that the branch can do goes through this one gate: what could
+be done without a reference is the backbone's, and a branch that may do it anyway does it for every reference alike.
 Known form: texture transfer with a confidence map (TTSR, Yang et al., CVPR 2020). For the patch codec: its latents are
-pixels. Two scales and a last layer start at zero: untrained, the branch changes nothing.
+pixels. The gate's scale starts at zero: untrained, the branch changes nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Source:
 
 
 class CopyBranch(nn.Module):
-    """Gates, and a small network that mends what was copied."""
+    """A gate, and a small network that mends what was copied."""
 
     def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:  # noqa: ANN401
         super().__init__()
@@ -48,9 +49,8 @@ class CopyBranch(nn.Module):
         self.squeeze = nn.Conv2d(features, width, 1)
         self.fit = nn.Conv2d(FACTS, width, 1)
         self.look = nn.Conv2d(width, width, 3, padding=1)
-        self.gates = nn.Conv2d(width, 2, 3, padding=1)
-        self.scales = nn.Parameter(torch.zeros(2))
-        """Of the reference's detail and of the picture's own."""
+        self.gate = nn.Conv2d(width, 1, 3, padding=1)
+        self.scale = nn.Parameter(torch.zeros(1))
         self.both = nn.Conv2d(2 * latent_channels, width, 1)
         self.mend = nn.Conv2d(width, width, 3, padding=1)
         self.draw = nn.Conv2d(width, latent_channels, 1)
@@ -90,7 +90,8 @@ class CopyBranch(nn.Module):
 
         def change(_layer: nn.Module, _args: object, answer: torch.Tensor) -> torch.Tensor:
             # The answer is what is taken away from the latent (rule `residual`).
-            return answer - weights.sum(1).view(-1, 1, 1, 1) * self(own, copied, scores, features.pop())
+            added: torch.Tensor = self(own, copied, scores, features.pop())
+            return answer - weights.sum(1).view(-1, 1, 1, 1) * added
 
         handles = [unet.down_blocks[0].register_forward_hook(keep), unet.conv_out.register_forward_hook(change)]
         try:
@@ -107,16 +108,17 @@ class CopyBranch(nn.Module):
         ``own`` and ``copied`` (N, 51, h, w) are detail and mean colours of the picture's cells and of their matches,
         ``scores`` (N, 2, h, w) the matches' cosines, ``features`` those of the UNet on the same grid.
         """
-        (mine, my_mean), (its, its_mean) = (part.split((self.latent, 3), 1) for part in (own, copied))
+        (mine, my_mean), (its, its_mean) = (torch.split(part, [self.latent, 3], 1) for part in (own, copied))
         energy = [part.square().mean(1, keepdim=True) + 1e-6 for part in (mine, its)]
         likeness = (mine * its).mean(1, keepdim=True) / (energy[0] * energy[1]).sqrt()
         facts = torch.cat((*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores), 1)
         hidden = F.silu(self.squeeze(features) + self.fit(facts.to(features.dtype)))
         hidden = F.silu(self.look(hidden))
-        gates = self.gates(hidden).sigmoid().float() * self.scales.float().view(1, 2, 1, 1)
+        gate = self.gate(hidden).sigmoid().float() * self.scale.float()
         drawn = self.both(10 * torch.cat((mine, its), 1).to(features.dtype))
         drawn = self.draw(F.silu(self.mend(F.silu(drawn + hidden)))).float() / 10
-        return gates[:, :1] * its - gates[:, 1:] * mine + drawn
+        change: torch.Tensor = gate * (its - mine + drawn)
+        return change
 
     def _fetch(
         self, picture: torch.Tensor, bank: Sequence[Source], weights: torch.Tensor
@@ -137,10 +139,11 @@ class CopyBranch(nn.Module):
                 )
             best = fit, cells, scores
         assert best is not None  # noqa: S101 - a bank is never empty
-        return best[1].unflatten(2, grid), best[2].unflatten(2, grid)
+        cells, scores = (part.reshape(*part.shape[:2], *grid) for part in best[1:])
+        return cells, scores
 
 
 def _cells(pictures: torch.Tensor, grid: int) -> torch.Tensor:
     """Detail and mean colour of the cells of (N, 3, H, W), ``grid`` pixels apart: (N, 51, H / grid, W / grid)."""
-    colours = cells_of(pictures, CELL, grid).unflatten(1, (3, -1)).mean(2)
+    colours = torch.stack([part.mean(1) for part in cells_of(pictures, CELL, grid).chunk(3, 1)], 1)
     return torch.cat((cells_of(detail_of(pictures), CELL, grid), colours), 1)

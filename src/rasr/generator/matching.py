@@ -138,7 +138,7 @@ def _unit(windows: torch.Tensor) -> torch.Tensor:
 def _search_all(query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Index and cosine of the best key for every query, (N, h · w) both."""
     known = _unit(keys).mT
-    parts = _unit(query).split(max(1, CHUNK // (len(query) * known.shape[2])), 1)
+    parts = torch.split(_unit(query), max(1, CHUNK // (len(query) * known.shape[2])), 1)
     found = [(part @ known).max(-1) for part in parts]
     return torch.cat([top.indices for top in found], 1), torch.cat([top.values for top in found], 1)
 
@@ -160,7 +160,7 @@ def _search_near(
     table = keys.reshape(-1, depth) if 4 * height * width <= rows.shape[1] * tries else None
     size = max(1, CHUNK // (len(query) * depth * tries))
     scores = []
-    for part, y, x in zip(wanted.split(size, 1), rows.split(size, 1), columns.split(size, 1), strict=True):
+    for part, y, x in zip(*(torch.split(whole, size, 1) for whole in (wanted, rows, columns)), strict=True):
         if table is not None:
             tried = F.embedding((own * height + y) * width + x, table)  # (N, part, tries, D)
         else:
@@ -170,8 +170,8 @@ def _search_near(
         scores.append((tried @ part[..., None]).squeeze(3) / spread.clamp_min(1e-8).sqrt())
     best = torch.cat(scores, 1).max(-1)
     chosen = best.indices[..., None]
-    found = (part.gather(2, chosen).view(row.shape) for part in (rows, columns))
-    return (*found, best.values.view(row.shape))
+    row, column = (part.gather(2, chosen).view(row.shape) for part in (rows, columns))
+    return row, column, best.values.view(row.shape)
 
 
 def _finer(grid: torch.Tensor) -> torch.Tensor:

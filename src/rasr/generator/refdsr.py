@@ -67,8 +67,12 @@ class RefDSR(nn.Module):
         config = config or self.config.reference
         if config.control == "copy" and not (isinstance(self.codec, PatchCodec) and self.config.rule == "residual"):
             raise ConfigError(f"{self.config.name}: control = 'copy' needs the patch codec and the rule 'residual'.")
-        kind = {"attention": AttentionBranch, "controlnet": ControlBranch, "copy": CopyBranch}[config.control]
-        self.branch = branch = kind(self.unet, self.codec.channels, config)
+        kinds: dict[str, type[ControlBranch | AttentionBranch | CopyBranch]] = {
+            "attention": AttentionBranch,
+            "controlnet": ControlBranch,
+            "copy": CopyBranch,
+        }
+        self.branch = branch = kinds[config.control](self.unet, self.codec.channels, config)
         return branch
 
     def forward(

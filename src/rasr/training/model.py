@@ -92,7 +92,7 @@ class RefDSRModel(nn.Module):
         return (restored + 1) / 2
 
     def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
-        """An adapter (stage reference), a backbone file, or both (joint): the adapter, and PRESET.safetensors beside it."""
+        """An adapter (stage reference), a backbone, or both (joint): the adapter, and PRESET.safetensors beside it."""
         from rasr.generator.adapter import save_adapter, save_backbone
 
         if self.stage == "joint":
@@ -122,8 +122,8 @@ def build_trainable(
 ) -> tuple[RefDSRModel, Encoder | None]:
     """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
 
-    The stages autoencoder, backbone and joint start from fresh weights unless ``model.weights.backbone`` names a file; the
-    stage reference takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
+    All stages but the reference stage start from fresh weights unless ``model.weights.backbone`` names a file; that one
+    takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
     last convolution of a fresh UNet is zero and lets no gradient through), WeightsMissing or WeightsCorrupt.
     """
     from rasr.device import Device

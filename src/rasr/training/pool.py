@@ -164,10 +164,10 @@ def _embed_views(pool: Pool, encoder: Encoder) -> None:
     part.replace(file)
 
 
-def _files(pool: Pool, scale: int, *, fresh: bool) -> tuple[np.memmap, np.memmap, np.memmap | None]:  # type: ignore[type-arg]
-    def mapped(name: str, shape: tuple[int, ...], kind: type) -> np.memmap:  # type: ignore[type-arg]
+def _files(pool: Pool, scale: int, *, fresh: bool) -> tuple[np.memmap, np.memmap, np.memmap | None]:
+    def mapped(name: str, shape: tuple[int, ...], kind: type) -> np.memmap:
         mode = "w+" if fresh else "r+"
-        opened: np.memmap = np.lib.format.open_memmap(  # type: ignore[type-arg]
+        opened: np.memmap = np.lib.format.open_memmap(
             pool.folder / name, mode=mode, dtype=kind if fresh else None, shape=shape if fresh else None
         )
         return opened
@@ -207,7 +207,8 @@ def batch_cleaner(device: torch.device, dtype: torch.dtype) -> Clean:
     """Real-ESRGAN in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
     from rasr.generator.rrdbnet import load_rrdbnet
 
-    network = load_rrdbnet().to(device, dtype).to(memory_format=torch.channels_last)
+    network = load_rrdbnet().to(device, dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def clean(lq: Pixels) -> Pixels:
         with torch.inference_mode():
