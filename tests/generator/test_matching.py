@@ -38,8 +38,8 @@ def test_a_shift_is_found_to_the_grid(top: int, left: int) -> None:
     match = find_matches(photo(top, left, 192, 192), read_layout(photo(0, 0, 256, 256)))
     down, right = found(match, 192, 192, 256 // GRID)
     inner = (slice(12, -12), slice(12, -12))  # windows at the edge see mirrored pixels instead of what lies beyond
-    assert (down[inner] == top).float().mean() > 0.9
-    assert (right[inner] == left).float().mean() > 0.9
+    assert ((down[inner] - top).abs() <= GRID).float().mean() > 0.9
+    assert ((right[inner] - left).abs() <= GRID).float().mean() > 0.9
 
 
 def test_blur_and_noise_do_not_hide_a_place() -> None:
@@ -48,7 +48,7 @@ def test_blur_and_noise_do_not_hide_a_place() -> None:
     match = find_matches(torch.from_numpy(spoilt.astype(np.float32)).permute(2, 0, 1)[None], read_layout(photo()))
     down, right = found(match, 128, 160, 160 // GRID)
     assert ((down.abs() <= 4) & (right.abs() <= 4)).float().mean() > 0.8
-    assert match.fine.median() < 0.99
+    assert match.fine.median() < 0.9995
 
 
 def test_one_reference_serves_all_and_each_its_own() -> None:

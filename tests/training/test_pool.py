@@ -38,12 +38,14 @@ def test_a_view_is_the_photo_degraded_at_its_place(photos: Path) -> None:
     assert maker.pool is not None
     views = [maker.pool.view(n) for n in range(10)]
     assert {view.position for view in views} == set(range(5)), "photos take turns"
+    likeness = []
     for view in views:
         hr = cut(np.asarray(maker.decoded.read(maker.photos[view.position])), view.box)
         small = hr.reshape(12, 4, 12, 4, 3).mean((1, 3))
-        # Far more alike than places of other photos are, whatever the degradation did.
-        assert np.corrcoef(small.ravel(), view.lq.astype(float).ravel())[0, 1] > 0.6
+        likeness.append(np.corrcoef(small.ravel(), view.lq.astype(float).ravel())[0, 1])
         assert view.base is None
+    assert np.median(likeness) > 0.8, "whatever the degradation did"
+    assert min(likeness) > 0.3
 
 
 def test_samples_from_a_pool_correspond_and_repeat(photos: Path) -> None:

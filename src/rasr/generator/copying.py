@@ -2,8 +2,8 @@
 
 An attention has to learn to find, and then to draw what it saw. Here places are found by layout (:mod:`matching`,
 nothing trained), the reference's detail is taken from there as it is, and a small network decides position by position
-how far it, mended a little, replaces the picture's own. All that the branch can do goes through this one gate: what could
-be done without a reference is the backbone's, and a branch that may do it anyway does it for every reference alike.
+how far it, mended a little, replaces the picture's own. All that the branch can do goes through this one gate: what
+could be done without a reference is the backbone's, and a branch that may do it does it for every reference alike.
 Known form: texture transfer with a confidence map (TTSR, Yang et al., CVPR 2020). For the patch codec: its latents are
 pixels. The gate's scale starts at zero: untrained, the branch changes nothing.
 """
