@@ -33,7 +33,7 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path: Path) -> None:
     [
         (('rule = "residual"', 'rule = "guess"'), "rule"),
         (("timestep = 1", "timestep = 1\nspeed = 3"), "speed"),
-        (("lora_rank = 8", "lora_rank = -1"), "lora_rank"),
+        (('control = "copy"', 'control = "copy"\nlora_rank = -1'), "lora_rank"),
         (('name = "mini"', "name = "), "not valid TOML"),
     ],
 )

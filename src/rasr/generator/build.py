@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sources", "build_model", "load_model"]
 
+PACKAGED = Path(str(files("rasr.generator"))) / "trained"
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -57,12 +59,16 @@ class Sources:
             raise UsageError(f"{config.name} takes --base and --checkpoint, not one weights file.")
         if not pretrained and (base is not None or checkpoint is not None or vae != "full"):
             raise UsageError(f"{config.name} is built by RASR: it has no base model, checkpoint or other autoencoder.")
-        guide = None if adapter == "none" else _file(adapter) or _shipped(f"{config.name}-reference.safetensors")
+        backbone = None if pretrained else _file(weights) or _shipped(f"{config.name}.safetensors")
+        guide = None
+        if adapter != "none":
+            # The package's adapter belongs to the package's backbone: beside one of the user's own it is not at hand.
+            packaged = backbone is None or backbone.parent == PACKAGED
+            guide = _file(adapter) or _shipped(f"{config.name}-reference.safetensors", packaged=packaged)
         if pretrained:
             described = f"{base or config.base[0]} + {checkpoint or config.checkpoint or 'no checkpoint'}"
             found = _file(checkpoint)
             return cls(None, guide, None if base is None else str(base), found, vae, True, _and(described, guide))
-        backbone = _file(weights) or _shipped(f"{config.name}.safetensors")
         described = f"seed {config.seed}, untrained" if backbone is None else str(backbone)
         return cls(backbone, guide, trained=backbone is not None, described=_and(described, guide))
 
@@ -120,9 +126,9 @@ def _file(path: str | Path | None) -> Path | None:
     return found
 
 
-def _shipped(name: str) -> Path | None:
-    """A file of the package, or one the user put into ``$RASR_HOME/models``; the user's comes first."""
-    for folder in (home() / "models", Path(str(files("rasr.generator"))) / "trained"):
+def _shipped(name: str, *, packaged: bool = True) -> Path | None:
+    """A file the user put into ``$RASR_HOME/models``, or else, if ``packaged``, one of the package."""
+    for folder in (home() / "models", PACKAGED) if packaged else (home() / "models",):
         if (folder / name).is_file():
             return folder / name
     return None

@@ -143,7 +143,7 @@ class Trainer:
         self._say(f"trainable: {count / 1e6:.2f} M parameters in {len(self._parameters)} tensors")
         self._objective = Objective(config, self._say).to(device)
         if config.loop.precision == "bf16":  # half as fast again for the convolutions, on a CPU with AMX and on a GPU
-            for module in (self._model, self._objective):
+            for module in (self._objective, *([] if self._given else [self._model])):
                 if isinstance(module, torch.nn.Module):
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self._optimizer = adamw(self._parameters.values(), config.optimizer.lr, config.optimizer)
