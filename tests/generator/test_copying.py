@@ -1,4 +1,4 @@
-"""The copying branch: nothing until trained, the truth's own detail when it may, and one answer for tiles and batches."""
+"""The copying branch: nothing until trained, and the truth's own detail when it may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching by layout: a picture finds itself, shifted, blurred, tiled; and nothing depends on how much is searched at once."""
+"""Matching by layout: a picture finds itself, shifted or blurred, however much is searched at once."""
 
 from __future__ import annotations
 

@@ -92,8 +92,8 @@ class Validation:
     ) -> tuple[dict[str, float], NDArray[np.uint8]]:
         """Scores (mean over pictures of PSNR in RGB and of the perceptual distance) by policy, and the grid.
 
-        Policies: none; and in the stages with references retrieved, random, and truth (the HR itself as reference, which tells
-        whether the model can use a perfect one).
+        Policies: none; and in the stages with references retrieved, random, and truth (the HR itself as reference,
+        which tells whether the model can use a perfect one).
         """
         scores: dict[str, list[float]] = {}
         rows = []

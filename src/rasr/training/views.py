@@ -76,7 +76,7 @@ def whole_view(photo: Pixels, side: int) -> Pixels:
 def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
     """Nearly the same place: shifted by up to a quarter, turned by up to 15°, seen from up to 1.4× further, recoloured.
 
-    One in three is hardly turned, resized or recoloured, as in a burst of photos: its detail can be taken over as it is.
+    One in three is hardly turned, resized or recoloured, as in a burst of photos: its detail can be taken over.
 
     The photo is continued by mirroring beyond its edges. Only views from further away are taken, so that nothing is
     enlarged by more than a turn needs.
