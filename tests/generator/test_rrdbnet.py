@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from skimage import data
 
-from rasr.errors import WeightsCorrupt
 from rasr.generator import GenerationSettings, load_generator
-from rasr.generator.realesrgan import weight_files
-from rasr.generator.rrdbnet import _read_layers, load_rrdbnet
+from rasr.generator.rrdbnet import BLOCKS, load_rrdbnet
+from rasr.generator.tuned import TUNED
 
 
-def test_both_forms_give_the_same_picture() -> None:
+@pytest.mark.parametrize("preset", ["realesrgan", "realesrgan-tuned"])
+def test_both_forms_give_the_same_picture(preset: str) -> None:
     lq = data.astronaut()[60:92, 200:240].astype(np.float32) / 255
-    generator = load_generator("realesrgan", device="cpu")
+    generator = load_generator(preset, device="cpu")
     wanted = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
-    network = load_rrdbnet()
+    network = load_rrdbnet(tuned=TUNED if preset == "realesrgan-tuned" else None)
     assert sum(p.numel() for p in network.parameters()) == 16_697_987
     with torch.inference_mode():
         found = network(torch.from_numpy(lq).permute(2, 0, 1)[None]).clamp(0, 1)[0].permute(1, 2, 0).numpy()
     assert np.abs(found - wanted).max() < 1e-4
 
 
-def test_a_file_of_another_length_is_not_believed(tmp_path: Path) -> None:
-    param, model = weight_files(None)
-    longer = tmp_path / "model.bin"
-    longer.write_bytes(model.read_bytes() + b"\0\0\0\0")
-    with pytest.raises(WeightsCorrupt, match="bytes where the network needs"):
-        list(_read_layers(param, longer))
-    unknown = tmp_path / "unknown.bin"
-    unknown.write_bytes(b"\1\2\3\4" + model.read_bytes()[4:])
-    with pytest.raises(WeightsCorrupt, match="not known here"):
-        list(_read_layers(param, unknown))
+@torch.inference_mode()
+@pytest.mark.parametrize("blocks", [0, 1, BLOCKS])
+def test_the_network_can_be_cut_after_any_block(blocks: int) -> None:
+    network, lq = load_rrdbnet(), torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+    first, trunk = network.begin(lq, blocks)
+    assert first.shape == trunk.shape == (1, 64, 8, 12)
+    assert torch.equal(network.finish(first, trunk, blocks), network(lq))

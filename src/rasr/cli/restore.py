@@ -59,7 +59,7 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.option("--preset", help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--adapter", help="Trained reference branch for the preset, or 'none'.  [default: what is at hand]")
 @click.option(
-    "--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan before mini]"
+    "--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan-tuned before mini]"
 )
 @click.option("--base", help="Folder or hub id of the base model (presets sd21).")
 @click.option("--vae", type=click.Choice(["full", "tiny"]), help="tiny: TAESD, faster and coarser (presets sd21).")

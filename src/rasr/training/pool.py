@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rasr.degrade import degrade_array, draw
 from rasr.errors import PictureError
+from rasr.generator.tuned import TUNED
 from rasr.home import cache_dir
 from rasr.training.config import DataConfig
 from rasr.training.decoded import DecodedPhotos
@@ -86,17 +87,17 @@ def prepare_pool(
     *,
     seed: int,
     cleaner: str,
-    device: torch.device,
+    clean: Clean | None,
     dtype: torch.dtype,
     encoder: Encoder | None,
     say: Say,
 ) -> Pool:
     """Make the pool of ``data.pool`` views of ``data.pool_side``, or find it finished in the cache folder.
 
-    ``encoder`` embeds the LQ of every view, for models with a semantic context.
+    ``clean`` is the cleaner called ``cleaner`` ("none" and None for none), run in ``dtype``; ``encoder`` embeds the LQ
+    of every view, for models with a semantic context.
 
-    Photos are used in turn, those that cannot be read are passed over. Raises PictureError when none can be read, and
-    what the cleaner's weights raise.
+    Photos are used in turn, those that cannot be read are passed over. Raises PictureError when none can be read.
     """
     settings = {
         "photos": [photo.identity for photo in photos],
@@ -105,11 +106,13 @@ def prepare_pool(
         "cleaner": cleaner,
         "dtype": str(dtype) if cleaner != "none" else "",
     }
+    if cleaner == "realesrgan-tuned":
+        settings["tuned"] = hashlib.sha256(TUNED.read_bytes()).hexdigest()
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12).hexdigest()
     folder = cache_dir("training") / f"pool-{digest}"
-    pool = Pool(folder, data.pool, data.pool_side, cleaner != "none", encoder.name if encoder else "")
+    pool = Pool(folder, data.pool, data.pool_side, clean is not None, encoder.name if encoder else "")
     folder.mkdir(parents=True, exist_ok=True)
-    _make_views(pool, photos, decoded, data, seed=seed, device=device, dtype=dtype, say=say)
+    _make_views(pool, photos, decoded, data, seed=seed, clean=clean, say=say)
     if encoder is not None:
         _embed_views(pool, encoder)
     return pool
@@ -122,8 +125,7 @@ def _make_views(
     data: DataConfig,
     *,
     seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
+    clean: Clean | None,
     say: Say,
 ) -> None:
     state = pool.folder / "made"
@@ -133,7 +135,6 @@ def _make_views(
         return
     say(f"pool: making {pool.count - made} of {pool.count} views of {pool.side} px, kept in {pool.folder}")
     places, lq, base = _files(pool, data.scale, fresh=made == 0)
-    clean = batch_cleaner(device, dtype) if pool.cleaned else None
     while made < pool.count:
         numbers = range(made, min(made + BATCH, pool.count))
         for number in numbers:
@@ -203,11 +204,11 @@ def _degraded(
     return (position, box.left, box.top), np.rint(lq * 255).astype(np.uint8)
 
 
-def batch_cleaner(device: torch.device, dtype: torch.dtype) -> Clean:
-    """Real-ESRGAN in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
+def batch_cleaner(cleaner: str, device: torch.device, dtype: torch.dtype) -> Clean:
+    """``realesrgan`` or ``realesrgan-tuned`` in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
     from rasr.generator.rrdbnet import load_rrdbnet
 
-    network = load_rrdbnet().to(device, dtype)
+    network = load_rrdbnet(tuned=TUNED if cleaner == "realesrgan-tuned" else None).to(device, dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def clean(lq: Pixels) -> Pixels:

@@ -68,14 +68,14 @@ def gather(
     if data.pool:
         place = device or torch.device("cpu")
         dtype = torch.bfloat16 if config.loop.precision == "bf16" else torch.float32
-        clean = batch_cleaner(place, dtype) if config.model.cleaner != "none" else None
+        clean = batch_cleaner(config.model.cleaner, place, dtype) if config.model.cleaner != "none" else None
         pool = prepare_pool(
             photos.targets,
             decoded,
             data,
             seed=config.seed,
             cleaner=config.model.cleaner,
-            device=place,
+            clean=clean,
             dtype=dtype,
             encoder=encoder,
             say=say,

@@ -39,6 +39,7 @@ _BARE = {"adapter": "none"}
 BUILT_IN: Mapping[str, BuiltIn] = {
     "bicubic": BuiltIn("Interpolation", "bicubic interpolation, the floor", "bicubic"),
     "realesrgan": BuiltIn("GAN-based", "Real-ESRGAN x4plus, packaged weights", "realesrgan"),
+    "realesrgan-tuned": BuiltIn("RASR", "Real-ESRGAN tuned further, what mini starts from", "realesrgan-tuned"),
     "rasrnet-mini": BuiltIn("RASR", "retrieval-augmented, the model that ships", "mini", "auto", reference=True),
     "rasrnet-sd21": BuiltIn(
         "RASR", "retrieval-augmented on SD 2.1, the paper's system", "sd21", "auto", reference=True
