@@ -1,10 +1,15 @@
 """Put trained weights of mini into the package: fp16, with the notes of their runs, and the size they take.
 
-python benchmarks/ship_mini.py trained/mini-cpu/mini.safetensors trained/mini-reference-cpu/mini-reference.safetensors
+    python benchmarks/ship_mini.py trained/mini/tuned.safetensors
+    python benchmarks/ship_mini.py BACKBONE.safetensors ADAPTER.safetensors [BACKBONE-OF-ADAPTER.safetensors]
+
+One file: the layers of ``realesrgan-tuned``. Two: backbone and reference branch. A third is the backbone that the branch
+was trained on, where that is an earlier state of the one that ships: its measured effect then has to speak for it.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from typing import Any
 from rasr.generator.adapter import load_adapter, load_backbone, save_adapter, save_backbone
 from rasr.generator.build import build_model
 from rasr.generator.config import read_model_config
+from rasr.generator.tuned import TUNED, read_tuned
 
 PLACE = Path(__file__).parents[1] / "src" / "rasr" / "generator" / "trained"
 LIMIT = 40 * 10**6
@@ -29,19 +35,29 @@ def portable(notes: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def main() -> None:
-    """Load both as restoring does, so that nothing is shipped that would not load, and write them anew."""
-    backbone, adapter = map(Path, sys.argv[1:])
-    model = build_model(read_model_config("mini"))
-    notes = load_backbone(model, backbone), load_adapter(model, adapter)
+    """Load them as restoring does, so that nothing is shipped that would not load, and write them anew."""
     PLACE.mkdir(exist_ok=True)
-    files = [
-        save_backbone(model, PLACE / "mini.safetensors", half=True, notes=portable(notes[0])),
-        save_adapter(model, PLACE / "mini-reference.safetensors", notes=portable(notes[1])),
-    ]
-    sizes = {file.name: file.stat().st_size for file in files}
+    if len(sys.argv) == 2:
+        read_tuned(Path(sys.argv[1]))
+        shutil.copyfile(sys.argv[1], TUNED)
+    else:
+        _ship_model(*map(Path, sys.argv[1:]))
+    sizes = {file.name: file.stat().st_size for file in PLACE.glob("*.safetensors")}
     print({name: f"{size / 1e6:.1f} MB" for name, size in sizes.items()})
     if sum(sizes.values()) > LIMIT:
         raise SystemExit(f"{sum(sizes.values()) / 1e6:.1f} MB are more than {LIMIT / 1e6:.0f}.")
+
+
+def _ship_model(backbone: Path, adapter: Path, trained_on: Path | None = None) -> None:
+    model = build_model(read_model_config("mini"))
+    load_backbone(model, trained_on or backbone)
+    learnt = load_adapter(model, adapter)
+    if trained_on is not None:
+        learnt["backbone"] = f"an earlier state of the one that ships, from {trained_on.name}"
+    # The branch's own tensors stay as they are when the backbone's are replaced under it.
+    notes = load_backbone(model, backbone)
+    save_backbone(model, PLACE / "mini.safetensors", half=True, notes=portable(notes))
+    save_adapter(model, PLACE / "mini-reference.safetensors", notes=portable(learnt))
 
 
 if __name__ == "__main__":

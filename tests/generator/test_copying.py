@@ -12,6 +12,7 @@ from skimage import data
 from rasr.errors import ConfigError
 from rasr.generator.build import build_model
 from rasr.generator.config import CodecConfig, ModelConfig, ReferenceConfig
+from rasr.generator.copying import SURE, CopyBranch
 from rasr.generator.detail import cells_of, detail_of, gaussian_blur
 from rasr.generator.refdsr import RefDSR
 
@@ -70,6 +71,30 @@ def test_of_several_references_each_place_takes_the_one_that_fits(copying: RefDS
     # A reference with weight 0 is no reference at all.
     unused = copying(blurred, references=both, reference_weights=torch.tensor([[0.0, 1.0]]))
     torch.testing.assert_close(unused, alone, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_does_not_fit_is_not_taken_however_open_the_gate(copying: RefDSR) -> None:
+    blurred = gaussian_blur(photo(), 1.5)
+    other = torch.from_numpy(data.coffee()[:96, :128].astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    changed = (copying(blurred, references=other) - blurred).abs()
+    taken = (copying(blurred, references=photo()) - blurred).abs()
+    assert changed.mean() < 0.05 * taken.mean()
+    branch = copying.branch
+    assert isinstance(branch, CopyBranch)
+    own, its = torch.randn(2, 1, 51, 4, 4)
+    features = torch.randn(1, copying.unet.config.block_out_channels[0], 4, 4)
+    amounts = []
+    for cosine in (-1.0, 0.5, SURE[0], sum(SURE) / 2, SURE[1], 1.0):
+        scores = torch.full((1, 2, 4, 4), 1.0)
+        scores[:, 0] = cosine
+        branch.fit.weight.zero_()  # the network itself must not see the difference
+        amounts.append(branch(own, its, scores, features))
+    assert not amounts[0].any()
+    assert not amounts[2].any()
+    assert amounts[5].abs().mean() > 0
+    torch.testing.assert_close(amounts[4], amounts[5])
+    torch.testing.assert_close(2 * amounts[3], amounts[5])
 
 
 @torch.no_grad()

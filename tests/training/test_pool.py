@@ -87,10 +87,11 @@ def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPat
     assert all(np.array_equal(pool.view(n).lq, wanted[n]) for n in range(10))
 
 
-def test_the_cleaner_of_a_pool_is_the_one_of_restoring(photos: Path) -> None:
-    maker = material(pooled(photos, model__cleaner="realesrgan", data__pool=3)).maker
+@pytest.mark.parametrize("cleaner", ["realesrgan", "realesrgan-tuned"])
+def test_the_cleaner_of_a_pool_is_the_one_of_restoring(photos: Path, cleaner: str) -> None:
+    maker = material(pooled(photos, model__cleaner=cleaner, data__pool=3)).maker
     assert maker.pool is not None
-    generator = load_generator("realesrgan", device="cpu")
+    generator = load_generator(cleaner, device="cpu")
     for n in range(3):
         view = maker.pool.view(n)
         lq = view.lq.astype(np.float32) / 255

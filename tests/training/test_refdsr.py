@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rasr.errors import ConfigError
+from rasr.generator.adapter import load_backbone
 from rasr.generator.build import build_model
 from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
@@ -167,6 +168,19 @@ def test_the_backbone_stage_trains_and_its_file_is_the_next_stages_start(
     assert any(str(backbone) in line for line in said)
     with pytest.raises(ConfigError, match="stands on a trained backbone"):
         build_trainable(settings(photos, preset), torch.device("cpu"), print)
+
+
+def test_a_trained_backbone_can_begin_by_changing_nothing(photos: Path, preset: Path, backbone: Path) -> None:
+    bare = {"stage": "backbone", "references__phases": [{"mix": {"null": 1.0}}]}
+    config = settings(photos, preset, model__weights={"backbone": str(backbone)}, model__zero_output=True, **bare)
+    model, _ = build_trainable(config, torch.device("cpu"), lambda _line: None)
+    trained = build_model(read_model_config(preset))
+    load_backbone(trained, backbone)
+    assert not model.model.unet.conv_out.weight.any()
+    assert not model.model.unet.conv_out.bias.any()
+    assert torch.equal(model.model.unet.conv_in.weight, trained.unet.conv_in.weight)
+    with pytest.raises(ValueError, match="zero_output"):
+        settings(photos, preset, model__zero_output=True)
 
 
 def test_an_autoencoder_is_trained_where_there_is_one(tmp_path: Path, photos: Path, preset: Path) -> None:

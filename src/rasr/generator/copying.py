@@ -25,6 +25,9 @@ from rasr.generator.matching import CELL, GRID, Layout, find_matches, read_layou
 
 __all__ = ["CopyBranch", "Source"]
 
+SURE = (0.80, 0.95)
+"""Cosines of the wide windows between which a match counts for nothing and in full. Places of the very photo lie above
+0.95 (95 of 100), those of unrelated photos below 0.93 (98 of 100): docs/decisions.md."""
 FACTS = 8
 """Numbers a position's gates know of its match: two energies, likeness, three colour differences, two scores."""
 
@@ -106,7 +109,7 @@ class CopyBranch(nn.Module):
         """What to add to the picture's latent, (N, 48, h, w), fp32.
 
         ``own`` and ``copied`` (N, 51, h, w) are detail and mean colours of the picture's cells and of their matches,
-        ``scores`` (N, 2, h, w) the matches' cosines, ``features`` those of the UNet on the same grid.
+        ``scores`` (N, 2, h, w) the matches' cosines, wide windows first, ``features`` those of the UNet on the same grid.
         """
         (mine, my_mean), (its, its_mean) = (torch.split(part, [self.latent, 3], 1) for part in (own, copied))
         energy = [part.square().mean(1, keepdim=True) + 1e-6 for part in (mine, its)]
@@ -114,7 +117,8 @@ class CopyBranch(nn.Module):
         facts = torch.cat((*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores), 1)
         hidden = F.silu(self.squeeze(features) + self.fit(facts.to(features.dtype)))
         hidden = F.silu(self.look(hidden))
-        gate = self.gate(hidden).sigmoid().float() * self.scale.float()
+        sure = ((scores[:, :1] - SURE[0]) / (SURE[1] - SURE[0])).clamp(0, 1)
+        gate = self.gate(hidden).sigmoid().float() * self.scale.float() * sure
         drawn = self.both(10 * torch.cat((mine, its), 1).to(features.dtype))
         drawn = self.draw(F.silu(self.mend(F.silu(drawn + hidden)))).float() / 10
         change: torch.Tensor = gate * (its - mine + drawn)

@@ -50,11 +50,11 @@ def read_tuned(path: Path = TUNED) -> Layers:
 
 def write_tuned(path: Path, layers: Layers, notes: Mapping[str, Any]) -> Path:
     """Weights as fp16, which is how the network they go into stores its own; biases as fp32."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tensors: dict[str, NDArray[Any]] = {}
     for number, (weight, bias) in layers.items():
         tensors[f"{number}.weight"] = np.ascontiguousarray(weight, np.float16)
         tensors[f"{number}.bias"] = np.ascontiguousarray(bias, np.float32)
-    save_file(tensors, path, {"format": FORMAT, "notes": json.dumps(notes)})
+    path.write_bytes(save(tensors, {"format": FORMAT, "notes": json.dumps(notes)}))
     return path

@@ -47,6 +47,8 @@ class ModelSection(_Table):
     """Where earlier parts come from: ``autoencoder``, ``backbone``, ``adapter`` → a safetensors file or a hub id."""
     reference: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the preset's [reference] table: control, blocks, lora_rank, ..."""
+    zero_output: bool = False
+    """Start with the backbone's last layer at zero: it begins by changing nothing, whatever it was trained behind."""
     cleaner: Literal["none", "realesrgan", "realesrgan-tuned"] = "none"
     """A single-image restorer that runs before the model; its output is the picture the model starts from."""
 
@@ -238,6 +240,8 @@ class TrainingConfig(_Table):
             )
         if not guided and any(phase.mix.null != 1 for phase in self.references.phases):
             raise ValueError(f"stage '{self.stage}' takes no references: leave [references] out")
+        if self.model.zero_output and self.stage not in {"backbone", "joint"}:
+            raise ValueError(f"model.zero_output: stage '{self.stage}' does not train the layer that would be zero")
         if self.model.cleaner != "none" and self.data.scale != 4:
             raise ValueError(f"model.cleaner '{self.model.cleaner}' enlarges by 4; data.scale is {self.data.scale}")
         if not self.loss.mse + self.loss.perceptual + self.loss.gan + self.loss.gram:

@@ -161,6 +161,9 @@ def build_trainable(
         model = build_model(preset)
         if sources.backbone is not None and not fresh:
             load_backbone(model, sources.backbone)
+    if config.model.zero_output:
+        nn.init.zeros_(model.unet.conv_out.weight)
+        nn.init.zeros_(model.unet.conv_out.bias)
     if config.stage == "reference" and not sources.trained:
         raise ConfigError(
             f"stage 'reference' stands on a trained backbone, and '{preset.name}' has none here. Train 'backbone' "
