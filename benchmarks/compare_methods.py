@@ -1,4 +1,6 @@
-"""The project's own comparison (``make benchmark``): bicubic, Real-ESRGAN as published and tuned further, and RASRNet under four reference policies.
+"""The project's own comparison (``make benchmark``).
+
+Bicubic, Real-ESRGAN as published and tuned further, and RASRNet under four reference policies.
 
 With a photo set at ``../shared/photos`` (``test/`` and ``train/``, folders of categories): the centre 512×512 of every
 test photo, degraded ×4 with seed 0; references from ``train``. Without it: halves of scikit-image's installed photos,

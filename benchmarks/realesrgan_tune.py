@@ -3,7 +3,7 @@
     python benchmarks/realesrgan_tune.py --photos DIR [--photos DIR] --validate-on DIR --out tuned.safetensors \
         [--start tuned.safetensors] [--steps 300] [--mse 4]
 
-The last three of 23 blocks and everything after them, 2.3 of 16.7 M parameters, are trained with MSE and an LPIPS-shaped
+The last three of 23 blocks and everything after them, 2.3 of 16.7 M parameters, are trained with MSE and an LPIPS-like
 distance on EfficientNet-Lite1, from the published weights. What comes before them is frozen, so it is computed once for
 a fixed set of views and kept in --cache (1 MB a view); a step of four views then takes 1.4 s on two cores. Photos that
 validate do not train. A checkpoint beside --out lets an interrupted run go on.

@@ -3,7 +3,7 @@
     python benchmarks/ship_mini.py trained/mini/tuned.safetensors
     python benchmarks/ship_mini.py BACKBONE.safetensors ADAPTER.safetensors [BACKBONE-OF-ADAPTER.safetensors]
 
-One file: the layers of ``realesrgan-tuned``. Two: backbone and reference branch. A third is the backbone that the branch
+One file: the layers of ``realesrgan-tuned``. Two: backbone and reference branch. A third: the backbone that the branch
 was trained on, where that is an earlier state of the one that ships: its measured effect then has to speak for it.
 """
 

@@ -13,7 +13,7 @@ from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
 from rasr.generator import GenerationSettings, Generator, Guide, load_generator
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import ModelConfig, read_model_config
-from rasr.generator.diffusion import DiffusionGenerator
+from rasr.generator.diffusion import DiffusionGenerator, Prepared
 from rasr.generator.refdsr import RefDSR
 from rasr.generator.reference_cache import ReferenceCache
 
@@ -125,6 +125,16 @@ def test_several_references_are_weighted_by_score(generator: DiffusionGenerator)
     one = generator.generate(tiles, None, generator.prepare(photo(16, 16), [first], SETTINGS))
     if generator.model.branch.config.control != "copy":  # type: ignore[union-attr]  # there each place takes what fits it
         assert 0 < np.abs(both - one).max() < 0.01, "0.8 of cosine apart, the second hardly counts"
+
+
+@pytest.mark.parametrize("size", [(300, 960), (307, 901), (510, 1081), (916, 1440), (1440, 916)])
+def test_references_whose_reduced_sides_round_up_are_read(
+    generator: DiffusionGenerator, size: tuple[int, int]
+) -> None:
+    # For these the crop came out 1e-13 longer than the photo, which the resampler refused.
+    prepared = generator.prepare(photo(16, 16), [Guide(photo(*size), 0.5)], GenerationSettings())
+    assert isinstance(prepared, Prepared)
+    assert prepared.weights is not None
 
 
 def test_a_reference_is_encoded_once(generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch) -> None:

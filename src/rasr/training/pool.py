@@ -205,7 +205,7 @@ def _degraded(
 
 
 def batch_cleaner(cleaner: str, device: torch.device, dtype: torch.dtype) -> Clean:
-    """``realesrgan`` or ``realesrgan-tuned`` in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
+    """Either Real-ESRGAN in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
     from rasr.generator.rrdbnet import load_rrdbnet
 
     network = load_rrdbnet(tuned=TUNED if cleaner == "realesrgan-tuned" else None).to(device, dtype)

@@ -48,7 +48,7 @@ class RestorerMethod:
     @cached_property
     def info(self) -> MethodInfo:
         """Facts of the generator; raises what building it raises."""
-        generator = self._restorer.generator.info
+        generator, cleaner = self._restorer.generator.info, self._restorer.generator.cleaner
         remark = "" if generator.trained else "untrained"
         if generator.trained and self._reference and not generator.uses_reference:
             remark = "no reference adapter"
@@ -63,6 +63,7 @@ class RestorerMethod:
                 "generator": generator.name,
                 "weights": generator.weights,
                 "files": _contents(generator.weights),
+                "cleaner": None if cleaner is None else [cleaner.info.weights, _contents(cleaner.info.weights)],
                 "device": generator.device,
                 "colour": generator.colour if self._colour == "auto" else self._colour,
                 "seed": self._seed,
