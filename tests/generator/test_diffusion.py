@@ -128,9 +128,7 @@ def test_several_references_are_weighted_by_score(generator: DiffusionGenerator)
 
 
 @pytest.mark.parametrize("size", [(300, 960), (307, 901), (510, 1081), (916, 1440), (1440, 916)])
-def test_references_whose_reduced_sides_round_up_are_read(
-    generator: DiffusionGenerator, size: tuple[int, int]
-) -> None:
+def test_references_whose_reduced_sides_round_up_are_read(generator: DiffusionGenerator, size: tuple[int, int]) -> None:
     # For these the crop came out 1e-13 longer than the photo, which the resampler refused.
     prepared = generator.prepare(photo(16, 16), [Guide(photo(*size), 0.5)], GenerationSettings())
     assert isinstance(prepared, Prepared)
