@@ -85,9 +85,9 @@ def test_what_does_not_fit_is_not_taken_however_open_the_gate(copying: RefDSR) -
     own, its = torch.randn(2, 1, 51, 4, 4)
     features = torch.randn(1, copying.unet.config.block_out_channels[0], 4, 4)
     amounts = []
-    for cosine in (-1.0, 0.5, SURE[0], sum(SURE) / 2, SURE[1], 1.0):
-        scores = torch.full((1, 2, 4, 4), 1.0)
-        scores[:, 0] = cosine
+    for coherence in (0.0, 0.1, SURE[0], sum(SURE) / 2, SURE[1], 1.0):
+        scores = torch.full((1, 3, 4, 4), 1.0)
+        scores[:, 2] = coherence
         branch.fit.weight.zero_()  # the network itself must not see the difference
         amounts.append(branch(own, its, scores, features))
     assert not amounts[0].any()

@@ -121,7 +121,8 @@ class ModelConfig(_Table):
     minimum_side: int = 0
     """Smaller inputs are enlarged to this, restored and brought back; 0 only pads them."""
     reference_side: int = 512
-    """References are brought to about this side squared, never enlarged."""
+    """References are brought to about this side squared, or to the result's size where that is larger, but never
+    enlarged: what is searched in another scale is not found."""
     seed: int = 0
     """Seed of the untrained weights (models built here)."""
     unet: dict[str, Any] = Field(default_factory=dict)

@@ -25,9 +25,9 @@ from rasr.generator.matching import CELL, GRID, Layout, find_matches, read_layou
 
 __all__ = ["CopyBranch", "Source"]
 
-SURE = (0.80, 0.95)
-"""Cosines of the wide windows between which a match counts for nothing and in full. Places of the very photo lie above
-0.95 (95 of 100), those of unrelated photos below 0.93 (98 of 100): docs/decisions.md."""
+SURE = (0.28, 0.50)
+"""Coherence of the matches between which they count for nothing and in full. Of the places found in photos of other
+scenes 95 in 100 stay below 0.28, of those in another photo of the same scene 95 in 100 reach 0.57: docs/decisions.md."""
 FACTS = 8
 """Numbers a position's gates know of its match: two energies, likeness, three colour differences, two scores."""
 
@@ -109,15 +109,16 @@ class CopyBranch(nn.Module):
         """What to add to the picture's latent, (N, 48, h, w), fp32.
 
         ``own`` and ``copied`` (N, 51, h, w) are detail and mean colours of the picture's cells and of their matches,
-        ``scores`` (N, 2, h, w) the matches' cosines, wide windows first, ``features`` the UNet's on the same grid.
+        ``scores`` (N, 3, h, w) the matches' cosines, wide windows first, and coherence, ``features`` the UNet's on the
+        same grid.
         """
         (mine, my_mean), (its, its_mean) = (torch.split(part, [self.latent, 3], 1) for part in (own, copied))
         energy = [part.square().mean(1, keepdim=True) + 1e-6 for part in (mine, its)]
         likeness = (mine * its).mean(1, keepdim=True) / (energy[0] * energy[1]).sqrt()
-        facts = torch.cat((*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores), 1)
+        facts = torch.cat((*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores[:, :2]), 1)
         hidden = F.silu(self.squeeze(features) + self.fit(facts.to(features.dtype)))
         hidden = F.silu(self.look(hidden))
-        sure = ((scores[:, :1] - SURE[0]) / (SURE[1] - SURE[0])).clamp(0, 1)
+        sure = ((scores[:, 2:] - SURE[0]) / (SURE[1] - SURE[0])).clamp(0, 1)
         gate = self.gate(hidden).sigmoid().float() * self.scale.float() * sure
         drawn = self.both(10 * torch.cat((mine, its), 1).to(features.dtype))
         drawn = self.draw(F.silu(self.mend(F.silu(drawn + hidden)))).float() / 10
@@ -127,12 +128,12 @@ class CopyBranch(nn.Module):
     def _fetch(
         self, picture: torch.Tensor, bank: Sequence[Source], weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each cell's best match in the references in use: detail and mean (N, 51, h, w), scores (N, 2, h, w)."""
+        """Each cell's best match in the references in use: detail and mean (N, 51, h, w), scores (N, 3, h, w)."""
         grid = (picture.shape[2] // CELL, picture.shape[3] // CELL)
         best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         for k, source in enumerate(bank):
             match = find_matches(picture, source.layout)
-            scores = torch.stack((match.coarse, match.fine), 1)
+            scores = torch.stack((match.coarse, match.fine, match.coherence), 1)
             places = match.places[:, None].expand(-1, source.cells.shape[1], -1)
             cells = source.cells.expand(len(picture), -1, -1, -1).flatten(2).gather(2, places)
             fit = scores.sum(1, keepdim=True).where(weights[:, k].view(-1, 1, 1) > 0, -torch.inf)

@@ -40,6 +40,8 @@ Embed = Callable[[FloatImage], NDArray[np.float32]]
 """The LQ picture (H, W, 3) → its embedding (D,): the gallery encoder, handed in by whoever knows the gallery."""
 
 CACHE_BYTES = 512 * 2**20
+LARGEST_REFERENCE = 1024
+"""Side squared beyond which references do not grow with the result: memory and search grow with their area."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +83,7 @@ class DiffusionGenerator:
         or folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference
         branch, "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder. ``embed`` gives the
         semantic context of presets that read an embedding; without it they run with the null context.
+        ``reference_side`` fixes the size of references, which else follows the result's.
         Raises ConfigError for an unknown preset, UsageError for a device or dtype this machine does not have.
         """
         if preset == "sd21":
@@ -92,7 +95,7 @@ class DiffusionGenerator:
         self._sources = Sources.find(
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
-        self._reference_side = reference_side or self.config.reference_side
+        self._reference_side = reference_side
         self._cache = ReferenceCache(cache_bytes)
         self._model: RefDSR | None = None
         self._prompts: Any = None
@@ -169,12 +172,18 @@ class DiffusionGenerator:
         return embedding.to(self._place.device, self._place.dtype)
 
     def _bank(self, prepared: Prepared, height: int, width: int) -> Bank:
-        return [self._remembered(guide, height, width) for guide in prepared.guides]
+        side = self._reference_side or self._side_for(prepared.settings.size)
+        return [self._remembered(guide, height, width, side) for guide in prepared.guides]
 
-    def _remembered(self, guide: Guide, height: int, width: int) -> Any:  # noqa: ANN401
+    def _side_for(self, size: tuple[int, int] | None) -> float:
+        """Side squared that references are brought to, for a result of (width, height)."""
+        wanted = (size[0] * size[1]) ** 0.5 if size else 0
+        return max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
+
+    def _remembered(self, guide: Guide, height: int, width: int, side: float) -> Any:  # noqa: ANN401
         multiple = self.model.multiple
         if not self._shares_grid:
-            ratio = min(1.0, self._reference_side / (guide.pixels.shape[0] * guide.pixels.shape[1]) ** 0.5)
+            ratio = min(1.0, side / (guide.pixels.shape[0] * guide.pixels.shape[1]) ** 0.5)
             height, width = (
                 max(multiple, round(side * ratio / multiple) * multiple) for side in guide.pixels.shape[:2]
             )

@@ -40,6 +40,8 @@ class _Window:
 COARSE, MIDDLE, FINE = _Window(16, 8, 16), _Window(8, 8, 12), _Window(8, 4, 12)
 GRID = 2
 """Pixels between the places of a reference where the fine windows are tried."""
+APART, ALIKE, AROUND = 8, 16, 12
+"""Coherence: cells between neighbours, pixels by which their movements may differ, cells around that are averaged."""
 REACH = ((-2, 3), (-2, 2))
 """Candidates an axis around the place found one step coarser, in steps of the finer grid: middle, fine."""
 
@@ -64,6 +66,8 @@ class Match:
     """Cosine of the wide windows, -1 to 1."""
     fine: torch.Tensor
     """Cosine of the small ones."""
+    coherence: torch.Tensor
+    """Whether neighbours were found as neighbours, 0 to 1: what tells the same scene from what only looks alike."""
 
 
 def read_layout(pictures: torch.Tensor) -> Layout:
@@ -100,7 +104,28 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
     row, column, score, fine = map(_finer, (row, column, score, fine))
     row = (row + CELL // GRID * _odd(row, 0)).clamp(max=rows - 1)
     column = (column + CELL // GRID * _odd(column, 1)).clamp(max=columns - 1)
-    return Match((row * columns + column).flatten(1), score.flatten(1), fine.flatten(1))
+    places = (row * columns + column).flatten(1)
+    return Match(places, score.flatten(1), fine.flatten(1), _coherence(row, column).flatten(1))
+
+
+def _coherence(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    """Share of a cell's eight neighbours that moved as it did, averaged around it; (N, h, w) of the cells' grid.
+
+    ``row`` and ``column`` are places in the reference, in steps of 2 pixels.
+    """
+    height, width = row.shape[1:]
+    down = GRID * row - CELL * torch.arange(height, device=row.device).view(1, -1, 1)
+    right = GRID * column - CELL * torch.arange(width, device=row.device)
+    moved = torch.stack((down, right), 1).float()
+    around = F.pad(moved, (APART,) * 4, mode="replicate")
+    agreeing = torch.zeros_like(moved[:, 0])
+    for top in (0, APART, 2 * APART):
+        for left in (0, APART, 2 * APART):
+            if (top, left) != (APART, APART):
+                other = around[:, :, top : top + height, left : left + width]
+                agreeing += (other - moved).abs().amax(1) <= ALIKE
+    padded = F.pad(agreeing[:, None] / 8, (AROUND,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * AROUND + 1, stride=1)[:, 0]
 
 
 def _windows(blurred: torch.Tensor, window: _Window, stride: int) -> torch.Tensor:

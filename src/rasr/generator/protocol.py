@@ -91,6 +91,8 @@ class GenerationSettings:
     seed: int = 0
     prompt: str | None = None
     """Text for backbones that read text; None means the preset's own default."""
+    size: tuple[int, int] | None = None
+    """Width and height of the whole result where the caller knows it: a photo of the same scene has about its scale."""
 
 
 class Conditioning(Protocol):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -223,7 +224,7 @@ class Restorer:
         guided = info.uses_reference and settings.strength > 0
         with _timed(timings, "prepare"):
             guides = load_guides(references) if guided else []
-            conditioning = generator.prepare(lq, guides, settings.generation)
+            conditioning = generator.prepare(lq, guides, replace(settings.generation, size=size))
         first = 0.0 if base is None else 0.5
         side = choose_tile(settings.tile, info)
         with _timed(timings, "restore"):
