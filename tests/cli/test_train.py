@@ -53,11 +53,14 @@ def test_from_photos_to_an_adapter_that_restore_uses(run_rasr: Run, photos: Path
     shutil.copy(tmp_path / "one" / "mini-backbone.safetensors", home / "models" / "mini.safetensors")
     Image.fromarray(data.astronaut()[100:132, 100:132]).save(tmp_path / "lq.png")
     restore = ["restore", tmp_path / "lq.png", "--preset", "mini", "--scale", "2", "--colour", "none"]
+    # The same scene, twice as large and brighter: of photos of other scenes the branch takes nothing.
+    same = Image.fromarray((data.astronaut()[100:132, 100:132] * 0.8 + 40).astype(np.uint8))
+    same.resize((64, 64), Image.Resampling.LANCZOS).save(tmp_path / "same.png")
     plain = run_rasr(*restore, "-o", tmp_path / "plain.png", RASR_HOME=str(home))
     assert plain.returncode == 0, plain.stderr
     adapter = tmp_path / "two" / "mini-reference.safetensors"
     guided = run_rasr(
-        *restore, "--adapter", adapter, "--reference", photos / "0.png", "-o", tmp_path / "guided.png",
+        *restore, "--adapter", adapter, "--reference", tmp_path / "same.png", "-o", tmp_path / "guided.png",
         RASR_HOME=str(home),
     )  # fmt: skip
     assert guided.returncode == 0, guided.stderr

@@ -96,6 +96,9 @@ def test_reference_none_and_strength_zero_are_the_backbone_bit_for_bit(
     generator: DiffusionGenerator, small_config: Callable[..., ModelConfig], files: dict[str, Path]
 ) -> None:
     tiles, guide = photo(50, 70)[None], Guide(photo(90, 60, seed=1), 0.8)
+    if generator.model.branch.config.control == "copy":  # type: ignore[union-attr]  # it takes from the same scene only
+        tiles = photo(64, 96)[None]
+        guide = Guide(0.8 * tiles[0] + 0.2 * photo(64, 96, seed=1), 0.8)
     alone = DiffusionGenerator(small_config(), device="cpu", weights=files["weights"], adapter="none")
     expected = alone.generate(tiles, None, alone.prepare(photo(12, 17), [guide], SETTINGS))
     for guides, strength in (([], 1.0), ([guide], 0.0)):
@@ -249,3 +252,31 @@ def test_presets_are_in_the_table_and_take_a_cleaner_by_name() -> None:
     assert generator.cleaner is not None
     assert generator.cleaner.info.name == "bicubic"
     assert load_generator("sd21", device="cpu").info.name.startswith("sd21-osediff")
+
+
+@pytest.mark.parametrize(
+    ("size", "fixed", "side"),
+    [
+        (None, None, 512),
+        ((300, 200), None, 512),
+        ((900, 400), None, 600),
+        ((4000, 3000), None, 1024),
+        ((900, 400), 256, 256),
+    ],
+)
+def test_references_follow_the_results_size_unless_theirs_is_given(
+    small_config: Callable[..., ModelConfig],
+    files: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int] | None,
+    fixed: int | None,
+    side: int,
+) -> None:
+    generator = DiffusionGenerator(small_config(), device="cpu", reference_side=fixed, **files)
+    seen = []
+    monkeypatch.setattr(
+        generator, "_encode", lambda _pixels, height, width: seen.append((height, width)) or torch.zeros(1)
+    )
+    generator.prepare(photo(16, 16), [Guide(photo(1500, 1500), 0.5)], GenerationSettings(size=size))
+    # The additive ControlNet's reference lies on the tile's own grid instead.
+    assert seen == ([] if generator._shares_grid else [(round(side / 32) * 32,) * 2])

@@ -77,3 +77,17 @@ def test_places_lie_inside_and_flat_pictures_are_no_error() -> None:
     assert torch.isfinite(match.fine).all()
     small = find_matches(torch.randn(1, 3, 16, 16), read_layout(torch.randn(1, 3, 16, 16)))
     assert small.places.shape == (1, 16)
+
+
+def test_neighbours_found_as_neighbours_tell_the_same_scene_from_another() -> None:
+    whole = photo(0, 0, 256, 320)
+    spoilt = torch.nn.functional.avg_pool2d(whole, 3, 1, 1)
+    same = find_matches(spoilt, read_layout(whole)).coherence
+    other = torch.from_numpy(data.chelsea()[:256, :320].astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    unlike = find_matches(spoilt, read_layout(other)).coherence
+    assert same.min() >= 0
+    assert same.max() <= 1
+    assert same.quantile(0.1) > 0.8
+    assert unlike.quantile(0.9) < 0.5
+    moved = find_matches(photo(6, 10, 192, 192), read_layout(photo(0, 0, 256, 256))).coherence
+    assert moved.median() > 0.9, "a movement of the whole is coherent"

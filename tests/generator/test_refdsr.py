@@ -21,7 +21,8 @@ def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 LQ = pictures(2, 3, 32, 64)
-REFERENCES = pictures(2, 2, 3, 32, 64, seed=1)
+REFERENCES = (LQ[:, None] + 0.3 * pictures(2, 2, 3, 32, 64, seed=1)).clamp(-1, 1)
+"""Other pictures of the same scenes: of others the copying branch takes nothing."""
 
 
 @torch.no_grad()

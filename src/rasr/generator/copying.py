@@ -27,7 +27,7 @@ __all__ = ["CopyBranch", "Source"]
 
 SURE = (0.28, 0.50)
 """Coherence of the matches between which they count for nothing and in full. Of the places found in photos of other
-scenes 95 in 100 stay below 0.28, of those in another photo of the same scene 95 in 100 reach 0.57: docs/decisions.md."""
+scenes 95 in 100 stay below 0.28, in another photo of the same scene 95 in 100 reach 0.57: docs/decisions.md."""
 FACTS = 8
 """Numbers a position's gates know of its match: two energies, likeness, three colour differences, two scores."""
 
@@ -115,7 +115,9 @@ class CopyBranch(nn.Module):
         (mine, my_mean), (its, its_mean) = (torch.split(part, [self.latent, 3], 1) for part in (own, copied))
         energy = [part.square().mean(1, keepdim=True) + 1e-6 for part in (mine, its)]
         likeness = (mine * its).mean(1, keepdim=True) / (energy[0] * energy[1]).sqrt()
-        facts = torch.cat((*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores[:, :2]), 1)
+        facts = torch.cat(
+            (*(e.log() / 4 + 2 for e in energy), likeness, (my_mean - its_mean).abs() * 4, scores[:, :2]), 1
+        )
         hidden = F.silu(self.squeeze(features) + self.fit(facts.to(features.dtype)))
         hidden = F.silu(self.look(hidden))
         sure = ((scores[:, 2:] - SURE[0]) / (SURE[1] - SURE[0])).clamp(0, 1)
