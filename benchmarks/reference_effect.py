@@ -3,8 +3,8 @@
     python benchmarks/reference_effect.py [--photos DIR] [--count 12]
 
 The centre 512×512 of ``--count`` photos spread over DIR, degraded ×4 (``realesrgan``, seed 0), is restored by the
-default generator without a reference, with the truth, and with a warped view of its surroundings (shifted by up to a quarter,
-quarter, turned by up to 15°, up to 1.4 times further, recoloured). The stereo pair is scikit-image's: the left photo is
+default generator without a reference, with the truth, and with a warped view of its surroundings: shifted by up to a
+quarter, turned by up to 15°, up to 1.4 times further, recoloured. The stereo pair is scikit-image's: the left photo is
 degraded as in ``rasr demo``, the right one is the reference. Differences to no reference, mean ± 1.96 standard errors.
 """
 
