@@ -79,3 +79,14 @@ def test_a_copy_reads_its_own_weights() -> None:
         parameter.zero_()
     assert torch.equal(other(pictures), before)
     assert other[0].state_dict().keys() == model[0].state_dict().keys()
+
+
+@torch.no_grad()
+def test_autocast_as_in_the_validation_of_a_bf16_run() -> None:
+    model, pictures = network(), torch.randn(2, 6, 8, 8)
+    expected = model(pictures)
+    add_in_place_when_inferring(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = model(pictures)
+    assert answer.dtype == torch.bfloat16
+    torch.testing.assert_close(answer.float(), expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))

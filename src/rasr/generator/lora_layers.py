@@ -39,7 +39,8 @@ class _InPlaceLinear(Linear):  # type: ignore[misc]  # peft is untyped
         rows = answer.view(-1, answer.shape[-1])
         for name in filter(self.lora_A.__contains__, self.active_adapters):
             narrow = F.linear(x, self.lora_A[name].weight).reshape(len(rows), -1)
-            rows.addmm_(narrow, self.lora_B[name].weight.T, alpha=self.scaling[name])
+            # Autocast does not reach operations in place: the weight is brought to the answer's format by hand.
+            rows.addmm_(narrow, self.lora_B[name].weight.T.to(narrow.dtype), alpha=self.scaling[name])
         return answer
 
 
@@ -53,6 +54,6 @@ class _InPlaceConv2d(Conv2d):  # type: ignore[misc]
         planes = answer.flatten(2)
         for name in filter(self.lora_A.__contains__, self.active_adapters):
             narrow = base._conv_forward(x, self.lora_A[name].weight, None).flatten(2)
-            wide = self.lora_B[name].weight.flatten(1).expand(len(x), -1, -1)
+            wide = self.lora_B[name].weight.flatten(1).to(narrow.dtype).expand(len(x), -1, -1)
             planes.baddbmm_(wide, narrow, alpha=self.scaling[name])
         return answer
