@@ -52,7 +52,7 @@ def test_the_default_preset_restores_a_photo_and_keeps_its_colours(run_rasr: Run
     assert "BSD-3-Clause" in facts["settings"]["cleaner"]["licence"]
     restored = read_picture(tmp_path / "hr.png").pixels * 255
     assert restored.shape == (128, 128, 3)
-    assert np.abs(restored.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3)) - lq).mean() < 7  # Real-ESRGAN: 6.6
+    assert np.abs(restored.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3)) - lq).mean() < 6.6  # Real-ESRGAN itself: 6.56
     enlarged = np.asarray(Image.fromarray(lq.round().astype(np.uint8)).resize((128, 128), Image.Resampling.BICUBIC))
     sharpness = [np.abs(np.diff(pixels.astype(np.float32), axis=0)).mean() for pixels in (restored, enlarged)]
     assert sharpness[0] > sharpness[1]
