@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +44,10 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def views(photos: list[Photo], count: int, side: int, folder: Path, *, centre: bool, network: RRDBNet) -> Arrays:
-    """``count`` views, HR and the frozen layers' features of their LQ, made once and kept in ``folder``."""
+    """``count`` views, HR and the frozen layers' features of their LQ, made once and kept in ``folder``.
+
+    Views of other photos, or made in another way, are made again.
+    """
     small = side // 4
     shapes = {
         "hr": ((count, side, side, 3), np.uint8),
@@ -51,8 +55,12 @@ def views(photos: list[Photo], count: int, side: int, folder: Path, *, centre: b
         "trunk": ((count, 64, small, small), np.float16),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "made"
-    made = int(done.read_text()) if done.is_file() else 0
+    done, identity = folder / "made", folder / "of.json"
+    of = json.dumps([SEED, side, centre, count, FROZEN, [photo.path.name for photo in photos]])
+    known = identity.is_file() and identity.read_text() == of and done.is_file()
+    made = int(done.read_text()) if known else 0
+    done.write_text(str(made))
+    identity.write_text(of)
     arrays: Arrays = {
         name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+" if made else "w+", kind, shape)
         for name, (shape, kind) in shapes.items()

@@ -10,6 +10,7 @@ takes about two seconds each, once.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from rasr.gallery.encoders import load_encoder
+from rasr.generator.tuned import TUNED
 from rasr.images import FloatImage, resize
 from retrieval_set import Photo, arguments, embeddings, machine, photos, query, restored
 
@@ -52,6 +54,7 @@ def main() -> None:
     index = np.array([everything.index(photo) for photo in asked])
     category = np.array([photo.category for photo in everything])
     gallery = embeddings(encoder, "clean", everything, Photo.read, options.cache)
+    version = hashlib.sha256(TUNED.read_bytes()).hexdigest()[:8]
     print(f"{encoder.fingerprint}\n{len(asked)} queries, {len(everything)} photos; {machine()}")
 
     for kind in options.kinds:
@@ -63,8 +66,8 @@ def main() -> None:
         def lq(photo: Photo, kind: str = kind) -> FloatImage:
             return query(photo, kind, 0)
 
-        def clean(photo: Photo, kind: str = kind) -> FloatImage:
-            return restored(photo, kind, 0, options.cache)
+        def clean(photo: Photo, cleaner: str = "realesrgan", kind: str = kind) -> FloatImage:
+            return restored(photo, kind, 0, options.cache, cleaner)
 
         start = time.perf_counter()
         plain = made("", lq)
@@ -72,6 +75,7 @@ def main() -> None:
         ways = {
             "as it is": plain,
             "Real-ESRGAN": better,
+            "Real-ESRGAN, tuned": made(f"-tuned-{version}", lambda p: clean(p, "realesrgan-tuned")),
             "mean of both": unit(plain + better),
             "Real-ESRGAN, halved": made("-restored-halved", lambda p: halved(clean(p))),
             "median 3×3": made("-median", lambda p: filtered(lq(p), ImageFilter.MedianFilter(3))),

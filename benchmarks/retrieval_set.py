@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
+import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from PIL import Image
 
 from rasr.degrade import crop_to_multiple, degrade
 from rasr.gallery.encoders import Encoder
-from rasr.generator.protocol import GenerationSettings
+from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.generator.registry import load_generator
+from rasr.generator.tuned import TUNED
 from rasr.images import FloatImage
 from rasr.images.resize import resize
 
@@ -73,13 +76,15 @@ def query(photo: Photo, kind: str, seed: int) -> FloatImage:
     return degrade(crop_to_multiple(small, 4), preset=preset, seed=seed, name=photo.id)[0]
 
 
-def restored(photo: Photo, kind: str, seed: int, cache: Path) -> FloatImage:
-    """:func:`query` enlarged four times by Real-ESRGAN, kept as PNG in ``cache``."""
-    path = cache / "restored" / f"{kind}-{seed}" / f"{photo.id}.png"
+def restored(photo: Photo, kind: str, seed: int, cache: Path, cleaner: str = "realesrgan") -> FloatImage:
+    """:func:`query` enlarged four times by Real-ESRGAN or its tuned form, kept as PNG in ``cache``."""
+    tag = "" if cleaner == "realesrgan" else f"-{cleaner}-{hashlib.sha256(TUNED.read_bytes()).hexdigest()[:8]}"
+    path = cache / "restored" / f"{kind}-{seed}{tag}" / f"{photo.id}.png"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         lq = query(photo, kind, seed)
-        answer = _generator().generate(lq[None], None, _generator().prepare(lq, (), GenerationSettings()))[0]
+        generator = _generator(cleaner)
+        answer = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
         Image.fromarray(np.rint(answer * 255).astype(np.uint8)).save(path)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
@@ -115,11 +120,6 @@ def machine() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()}, {packages}"
 
 
-_loaded = None
-
-
-def _generator():  # noqa: ANN202
-    global _loaded  # noqa: PLW0603
-    if _loaded is None:
-        _loaded = load_generator("realesrgan")
-    return _loaded
+@functools.cache
+def _generator(name: str) -> Generator:
+    return load_generator(name)

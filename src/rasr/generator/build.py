@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,14 +14,13 @@ from rasr.generator.adapter import load_adapter, load_backbone
 from rasr.generator.codec import build_codec
 from rasr.generator.config import ModelConfig
 from rasr.generator.refdsr import RefDSR
+from rasr.generator.tuned import PACKAGED
 from rasr.home import home
 
 if TYPE_CHECKING:
     from rasr.device import Device
 
 __all__ = ["Sources", "build_model", "load_model"]
-
-PACKAGED = Path(str(files("rasr.generator"))) / "trained"
 
 
 @dataclass(frozen=True, slots=True)

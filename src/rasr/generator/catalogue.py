@@ -6,14 +6,13 @@ import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from rasr.errors import UsageError, WeightsMissing
 from rasr.generator.config import read_model_config
 from rasr.generator.hub import BASE_FILES, TINY_FILES, TINY_VAE, HubFile, at_hand, download, listing, weight_file
 from rasr.generator.places import base_sources, find_checkpoint
-from rasr.generator.tuned import TUNED
+from rasr.generator.tuned import PACKAGED, TUNED
 from rasr.home import cache_dir
 
 __all__ = ["MODELS", "Download", "Model", "find_model", "plan_download"]
@@ -97,7 +96,7 @@ def _in_package(package: str, folder: str) -> Callable[[], Path | None]:
 
 
 def _mini() -> Path | None:
-    path = Path(str(files("rasr.generator"))) / "trained" / "mini.safetensors"
+    path = PACKAGED / "mini.safetensors"
     return path if path.is_file() else None
 
 

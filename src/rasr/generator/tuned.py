@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
 
-__all__ = ["BLOCKS", "LAYERS", "TUNED", "read_tuned", "write_tuned"]
+__all__ = ["BLOCKS", "LAYERS", "PACKAGED", "TUNED", "read_tuned", "write_tuned"]
 
 FORMAT = "rasr-realesrgan-1"
 BLOCKS = 3
 """Of the 23 residual-in-residual blocks, those at the end that are trained further."""
 LAYERS = 15 * BLOCKS + 5
 """Convolutions at the end of the network: 15 a block, the one after the last block, two enlargements, and two."""
-TUNED = Path(str(files("rasr.generator"))) / "trained" / "realesrgan-tuned.safetensors"
+PACKAGED = Path(str(files("rasr.generator"))) / "trained"
+"""The folder of the weights that ship with the package."""
+TUNED = PACKAGED / "realesrgan-tuned.safetensors"
 """The layers that ship with the package."""
 
 Layers = dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
