@@ -56,7 +56,7 @@ def views(photos: list[Photo], count: int, side: int, folder: Path, *, centre: b
     }
     folder.mkdir(parents=True, exist_ok=True)
     done, identity = folder / "made", folder / "of.json"
-    of = json.dumps([SEED, side, centre, count, FROZEN, [photo.path.name for photo in photos]])
+    of = json.dumps([SEED, side, centre, count, FROZEN, [photo.identity for photo in photos]])
     known = identity.is_file() and identity.read_text() == of and done.is_file()
     made = int(done.read_text()) if known else 0
     done.write_text(str(made))

@@ -85,17 +85,8 @@ def main() -> None:
     stereo = Path(skimage.data.__file__).parent
     left = read_picture(stereo / "motorcycle_left.png").pixels[:500, :740]
     print("stereo pair, 740×500:")
-    report(
-        [
-            scores(
-                restorer,
-                np.ascontiguousarray(left),
-                {"right": stereo / "motorcycle_right.png"},
-                "motorcycle",
-                options.work,
-            )
-        ]
-    )
+    right = {"right": stereo / "motorcycle_right.png"}
+    report([scores(restorer, np.ascontiguousarray(left), right, "motorcycle", options.work)])
     if not options.photos.is_dir():
         return
     held = validation_photos(find_photos([options.photos], "folder", smallest=SIDE).targets, options.of)

@@ -10,7 +10,6 @@ takes about two seconds each, once.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 
@@ -19,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from rasr.gallery.encoders import load_encoder
-from rasr.generator.tuned import TUNED
 from rasr.images import FloatImage, resize
-from retrieval_set import Photo, arguments, embeddings, machine, photos, query, restored
+from retrieval_set import Photo, arguments, embeddings, machine, photos, query, restored, tuned_version
 
 
 def filtered(pixels: FloatImage, how: ImageFilter.Filter) -> FloatImage:
@@ -54,7 +52,6 @@ def main() -> None:
     index = np.array([everything.index(photo) for photo in asked])
     category = np.array([photo.category for photo in everything])
     gallery = embeddings(encoder, "clean", everything, Photo.read, options.cache)
-    version = hashlib.sha256(TUNED.read_bytes()).hexdigest()[:8]
     print(f"{encoder.fingerprint}\n{len(asked)} queries, {len(everything)} photos; {machine()}")
 
     for kind in options.kinds:
@@ -75,7 +72,7 @@ def main() -> None:
         ways = {
             "as it is": plain,
             "Real-ESRGAN": better,
-            "Real-ESRGAN, tuned": made(f"-tuned-{version}", lambda p: clean(p, "realesrgan-tuned")),
+            "Real-ESRGAN, tuned": made(f"-tuned-{tuned_version()}", lambda p: clean(p, "realesrgan-tuned")),
             "mean of both": unit(plain + better),
             "Real-ESRGAN, halved": made("-restored-halved", lambda p: halved(clean(p))),
             "median 3×3": made("-median", lambda p: filtered(lq(p), ImageFilter.MedianFilter(3))),

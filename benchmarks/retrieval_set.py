@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
-import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.degrade import crop_to_multiple, degrade
+from rasr.evaluation.inputs import file_hash
 from rasr.gallery.encoders import Encoder
 from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.generator.registry import load_generator
@@ -78,7 +78,7 @@ def query(photo: Photo, kind: str, seed: int) -> FloatImage:
 
 def restored(photo: Photo, kind: str, seed: int, cache: Path, cleaner: str = "realesrgan") -> FloatImage:
     """:func:`query` enlarged four times by Real-ESRGAN or its tuned form, kept as PNG in ``cache``."""
-    tag = "" if cleaner == "realesrgan" else f"-{cleaner}-{hashlib.sha256(TUNED.read_bytes()).hexdigest()[:8]}"
+    tag = "" if cleaner == "realesrgan" else f"-{cleaner}-{tuned_version()}"
     path = cache / "restored" / f"{kind}-{seed}{tag}" / f"{photo.id}.png"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +118,12 @@ def machine() -> str:
     """Date, machine and versions, for the head of every table."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow", "ncnn"))
     return f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()}, {packages}"
+
+
+@functools.cache
+def tuned_version() -> str:
+    """Of the layers in ``realesrgan-tuned``: what is kept of their making carries it."""
+    return file_hash(TUNED)[:8]
 
 
 @functools.cache

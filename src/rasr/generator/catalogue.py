@@ -95,13 +95,11 @@ def _in_package(package: str, folder: str) -> Callable[[], Path | None]:
     return find
 
 
-def _mini() -> Path | None:
-    path = PACKAGED / "mini.safetensors"
-    return path if path.is_file() else None
+def _packaged(path: Path) -> Callable[[], Path | None]:
+    def find() -> Path | None:
+        return path if path.is_file() else None
 
-
-def _tuned() -> Path | None:
-    return TUNED if TUNED.is_file() else None
+    return find
 
 
 def _base() -> Path | None:
@@ -131,7 +129,7 @@ MODELS = (
         40,
         "Apache-2.0",
         "RASR's own, with the package.",
-        _mini,
+        _packaged(PACKAGED / "mini.safetensors"),
         advice="It comes with the package once it is trained; train your own with: rasr train.",
     ),
     Model(
@@ -149,7 +147,7 @@ MODELS = (
         5,
         "BSD-3-Clause",
         "They derive from Real-ESRGAN: keep its copyright notice, LICENSE-Real-ESRGAN beside the file.",
-        _tuned,
+        _packaged(TUNED),
         advice="They come with the package; train your own with benchmarks/realesrgan_tune.py.",
     ),
     Model(

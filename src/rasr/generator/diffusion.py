@@ -185,7 +185,7 @@ class DiffusionGenerator:
         if not self._shares_grid:
             ratio = min(1.0, side / (guide.pixels.shape[0] * guide.pixels.shape[1]) ** 0.5)
             height, width = (
-                max(multiple, round(side * ratio / multiple) * multiple) for side in guide.pixels.shape[:2]
+                max(multiple, round(length * ratio / multiple) * multiple) for length in guide.pixels.shape[:2]
             )
         digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(guide.pixels).data)
         key = (digest, guide.pixels.shape, height, width)
