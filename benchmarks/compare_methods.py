@@ -56,6 +56,7 @@ if __name__ == "__main__":
     print(f"Testing on {tested}, references from {references}, centre {crop}×{crop}", file=sys.stderr)
     begun = time.monotonic()
     arguments = ["evaluate", str(tested), "-g", str(references), "--crop", str(crop), "--scale", "4", "--seed", "0"]
+    arguments += ["--baseline", "realesrgan"]  # what mini builds on
     for method in METHODS:
         arguments += ["--method", method]
     try:
