@@ -23,7 +23,7 @@ PLACE = Path(__file__).parents[1] / "src" / "rasr" / "generator" / "trained"
 LIMIT = 40 * 10**6
 
 
-def portable(notes: Any) -> Any:  # noqa: ANN401 - JSON
+def portable(notes: Any) -> Any:
     """The notes of a run with the last two parts of every absolute path only: where it ran is nobody's concern."""
     if isinstance(notes, dict):
         return {key: portable(value) for key, value in notes.items()}

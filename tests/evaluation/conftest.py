@@ -90,5 +90,5 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
         seen.append(picture)
         return picture
 
-    monkeypatch.setattr("rasr.restore.restore_query", unchanged)
+    monkeypatch.setattr("rasr.restoration.restore_query", unchanged)
     return seen

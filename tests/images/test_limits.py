@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rasr.errors import PictureTooLarge
@@ -11,20 +9,10 @@ from rasr.images import Limits, limits
 
 
 def test_the_default_comes_from_memory_with_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_memory", lambda: 2**30)
+    monkeypatch.setattr(limits, "usable_memory", lambda: 2**30)
     assert Limits.from_memory().max_pixels == 89_478_485
-    monkeypatch.setattr(limits, "_memory", lambda: 480 * 10**9)
+    monkeypatch.setattr(limits, "usable_memory", lambda: 480 * 10**9)
     assert Limits.from_memory().max_pixels == 10 * 10**9
-
-
-def test_a_container_with_less_memory_than_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits._memory.cache_clear()
-    monkeypatch.setattr(Path, "read_text", lambda _: "1000000\n")
-    assert limits._memory() == 1_000_000
-    limits._memory.cache_clear()
-    monkeypatch.setattr(Path, "read_text", lambda _: "max\n")
-    assert limits._memory() > 1_000_000
-    limits._memory.cache_clear()
 
 
 def test_megapixels_are_exact_at_the_border_and_none_is_no_limit() -> None:

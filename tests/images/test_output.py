@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rasr import files
 from rasr.errors import OutputError, OutputExists
-from rasr.images import Picture, check_output, output, read_picture, write_bytes, write_picture
+from rasr.files import write_bytes
+from rasr.images import Picture, check_output, read_picture, write_picture
 
 
 @pytest.fixture
@@ -257,6 +259,6 @@ def test_a_folder_that_cannot_be_synced_does_not_fail_a_whole_file(
             raise OSError(errno.EACCES, "Permission denied")
         return real(path, flags, *more)
 
-    monkeypatch.setattr(output.os, "open", refuse_folders)
+    monkeypatch.setattr(files.os, "open", refuse_folders)
     write_picture(picture, tmp_path / "a.png")
     assert listing(tmp_path) == ["a.png"]

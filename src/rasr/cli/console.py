@@ -18,7 +18,7 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401
+def print_json(value: Any) -> None:
     """One JSON value on one line of stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
 

@@ -44,7 +44,7 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     from rasr.gallery import Gallery
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Picture, read_picture, write_picture
-    from rasr.restore import Restorer, TargetSize, write_report
+    from rasr.restoration import Restorer, TargetSize, write_report
 
     out.mkdir(parents=True, exist_ok=True)
     photos = _copy_photos(out / "gallery-photos")

@@ -15,7 +15,7 @@ from rasr.errors import RasrError, UsageError
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
     from rasr.images import Limits
-    from rasr.restore import Job, Outcome, Settings
+    from rasr.restoration import Job, Outcome, Settings
 
 __all__ = ["command"]
 
@@ -28,11 +28,11 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
         self.kind = kind
         self.name = f"N|{word}"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """As typed, not in capitals."""
         return self.name
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or the word."""
         if value == self.word:
             return value
@@ -104,14 +104,14 @@ def command(
     resume: bool,
     as_json: bool,
     report: Path | None,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> int:
     """Restore pictures, guided by the best match in a gallery.
 
     Prints the paths of the results. A gallery photo guides only if it is a good match; the result says which did.
     """
     from rasr.generator import DEFAULT_PRESET
-    from rasr.restore import Report, Restorer, SaveOptions, is_folder, plan_jobs, run_batch
+    from rasr.restoration import Report, Restorer, SaveOptions, is_folder, plan_jobs, run_batch
 
     settings = _settings(options)
     limits = _limits(options["max_megapixels"])
@@ -160,7 +160,7 @@ def command(
 
 
 def _settings(options: dict[str, Any]) -> Settings:
-    from rasr.restore import Settings, TargetSize
+    from rasr.restoration import Settings, TargetSize
 
     given: tuple[str, ...] = options["reference"] or ("auto",)
     words = {"auto", "none"}.intersection(given)

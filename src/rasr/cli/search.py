@@ -106,7 +106,7 @@ def command(
 
 def _restored(picture: Picture, mode: Literal["auto", "on"], input_size: int) -> Picture:
     from rasr.generator import QUERY_CLEANER, load_generator
-    from rasr.restore.query import restore_query
+    from rasr.restoration.query import restore_query
 
     if mode == "auto" and min(picture.width, picture.height) >= input_size:
         return picture

@@ -14,7 +14,7 @@ from rasr.dataset.manifest import Record, read_manifest, write_text
 from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import REASONS
 from rasr.errors import DatasetError
-from rasr.images import write_bytes
+from rasr.files import write_bytes
 
 __all__ = ["INFO", "read_info", "write_card"]
 

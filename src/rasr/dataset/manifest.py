@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rasr.errors import DatasetError, OutputError
-from rasr.images import write_bytes
+from rasr.files import write_bytes
 
 __all__ = ["MANIFEST", "Record", "read_manifest", "write_manifest", "write_text"]
 

@@ -88,14 +88,14 @@ class Web:
             host = urlsplit(url).hostname
             raise SourceError(f"RASR_OFFLINE or HF_HUB_OFFLINE is set, so {host} is not asked.")
 
-    def json(self, url: str, params: Mapping[str, str | int], busy: Callable[[Any], str] = lambda _: "") -> Any:  # noqa: ANN401
+    def json(self, url: str, params: Mapping[str, str | int], busy: Callable[[Any], str] = lambda _: "") -> Any:
         """The JSON value at ``url``. Raises FetchError; a 4xx answer's body is its message's source.
 
         ``busy`` looks at the value and returns why it means "come back later", or an empty string: some services say
         so under status 200.
         """
 
-        def attempt() -> Any:  # noqa: ANN401
+        def attempt() -> Any:
             with self._open(url, params=params) as response:
                 body = b"".join(self._bounded(response, MAX_JSON_BYTES))
                 if response.status_code in (401, 403):

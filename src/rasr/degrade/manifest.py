@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rasr.degrade.recipe import Recipe
 from rasr.errors import ConfigError
-from rasr.images import FloatImage, write_bytes
+from rasr.files import write_bytes
+from rasr.images import FloatImage
 
 __all__ = ["Entry", "Manifest", "lq_hash", "read_manifest", "write_manifest"]
 

@@ -12,7 +12,8 @@ from typing import Any
 from rasr.degrade import crop_to_multiple, degrade
 from rasr.errors import BenchmarkError, PictureError
 from rasr.evaluation.benchmark import Benchmark, Sample
-from rasr.images import FloatImage, Picture, read_picture, write_bytes, write_picture
+from rasr.files import write_bytes
+from rasr.images import FloatImage, Picture, read_picture, write_picture
 
 __all__ = ["InputSettings", "TestInput", "file_hash", "prepare_inputs"]
 

@@ -13,7 +13,7 @@ from rasr.errors import OutputError
 __all__ = ["Journal", "key_of"]
 
 
-def key_of(*parts: Any) -> str:  # noqa: ANN401
+def key_of(*parts: Any) -> str:
     """Hash of JSON values: the same parts give the same key on any machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -43,7 +43,7 @@ class Journal:
         """The record, or None."""
         return self._records.get(key)
 
-    def put(self, key: str, **record: Any) -> dict[str, Any]:  # noqa: ANN401
+    def put(self, key: str, **record: Any) -> dict[str, Any]:
         """Store a record for good before returning it. Raises OutputError when it cannot be written."""
         full = {"key": key, **record}
         self._append(json.dumps(full, ensure_ascii=False).encode() + b"\n")

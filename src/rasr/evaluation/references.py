@@ -151,7 +151,7 @@ class ReferenceChooser:
             picture = read_picture(item.truth if oracle else item.low)
             if not oracle:
                 from rasr.generator import QUERY_CLEANER, load_generator
-                from rasr.restore import restore_query
+                from rasr.restoration import restore_query
 
                 size = self.gallery.encoder.input_size
                 picture = restore_query(picture, "auto", load_generator(QUERY_CLEANER), input_size=size)

@@ -17,7 +17,7 @@ from rasr.evaluation.metrics import MetricInfo
 from rasr.evaluation.metrics.distribution import small_set_warning
 from rasr.evaluation.rows import Gain, Row, best_two, reference_gains
 from rasr.evaluation.runner import Evaluation
-from rasr.images import write_bytes
+from rasr.files import write_bytes
 
 __all__ = ["as_json", "as_markdown", "figure", "notes", "ordered", "signed", "write_tables"]
 

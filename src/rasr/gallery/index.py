@@ -31,7 +31,7 @@ REFINE = 10
 CANDIDATES = 64
 
 
-def build_index(table: Any, dimension: int) -> int:  # noqa: ANN401  (lancedb is untyped)
+def build_index(table: Any, dimension: int) -> int:
     """Build an IVF-PQ index on a table's vectors; returns the number of rows covered."""
     from lancedb.index import IvfPq
 
@@ -50,7 +50,7 @@ class IndexedSnapshot(Snapshot):
     are scored, so that an answer is never short.
     """
 
-    def __init__(self, pointer: Pointer, rows: pa.Table, root: Path | None, table: Any) -> None:  # noqa: ANN401
+    def __init__(self, pointer: Pointer, rows: pa.Table, root: Path | None, table: Any) -> None:
         super().__init__(pointer, rows, root)
         self._table = table
 

@@ -57,7 +57,7 @@ class Pointer:
         """Name of the LanceDB table."""
         return f"photos-{self.generation:06d}"
 
-    def moved_on(self, **changes: Any) -> Pointer:  # noqa: ANN401
+    def moved_on(self, **changes: Any) -> Pointer:
         """A copy with ``changes`` and a fresh time stamp."""
         return replace(self, updated=now(), **changes)
 

@@ -90,7 +90,7 @@ class Store:
                 time.sleep(delay)
         raise failure
 
-    def open_table(self, pointer: Pointer) -> Any:  # noqa: ANN401  (lancedb is untyped)
+    def open_table(self, pointer: Pointer) -> Any:
         """The LanceDB table at ``pointer``'s version, or None before the first photo. Raises GalleryCorrupt."""
         if pointer.generation == 0:
             return None

@@ -12,7 +12,7 @@ HINT = "latest_version_hint.json"
 """Lance rewrites this file in place; it falls back to listing without it, and it cannot be checksummed."""
 
 
-def import_lancedb() -> Any:  # noqa: ANN401  (lancedb is untyped, here and below)
+def import_lancedb() -> Any:
     """The lancedb package, imported on first use."""
     # Read once, when lancedb is first imported; its warnings speak of tables that are about to be created.
     os.environ.setdefault("LANCEDB_LOG", "error")
@@ -21,7 +21,7 @@ def import_lancedb() -> Any:  # noqa: ANN401  (lancedb is untyped, here and belo
     return lancedb
 
 
-def create_table(folder: Path, name: str, data: Any) -> Any:  # noqa: ANN401
+def create_table(folder: Path, name: str, data: Any) -> Any:
     """A new table in the gallery ``folder``, holding ``data`` (an Arrow table or batches)."""
     return import_lancedb().connect(folder).create_table(name, data=data)
 

@@ -101,7 +101,7 @@ class Writer:
     def _next(self) -> Pointer:
         return self.pointer.moved_on(generation=self.pointer.generation + 1, files={})
 
-    def _publish(self, pointer: Pointer, table: Any, *, indexed: int) -> None:  # noqa: ANN401
+    def _publish(self, pointer: Pointer, table: Any, *, indexed: int) -> None:
         folder = self.store.folder
         table_folder = folder / f"{pointer.table}.lance"
         (table_folder / "_versions" / HINT).unlink(missing_ok=True)

@@ -50,7 +50,7 @@ class Remembered:
 class AttentionBranch(nn.Module):
     """The tied encoder half that reads the reference, and one attention for each guided decoder block."""
 
-    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:  # noqa: ANN401
+    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:
         super().__init__()
         depth = len(unet.up_blocks)
         if config.blocks >= depth:
@@ -104,10 +104,10 @@ class AttentionBranch(nn.Module):
     @contextmanager
     def guiding(
         self,
-        unet: Any,  # noqa: ANN401
-        sample: torch.Tensor,  # noqa: ARG002 - the LQ's features are taken from the backbone's own run
-        timestep: int,  # noqa: ARG002
-        null_context: torch.Tensor,  # noqa: ARG002
+        unet: Any,
+        sample: torch.Tensor,
+        timestep: int,
+        null_context: torch.Tensor,
         bank: Sequence[tuple[Remembered, ...]],
         weights: torch.Tensor,
     ) -> Iterator[dict[str, Any]]:
@@ -120,13 +120,13 @@ class AttentionBranch(nn.Module):
         matches: dict[int, torch.Tensor] = {}
         finest: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def keep(level: int) -> Any:  # noqa: ANN401
-            def hook(block: Any, _args: object, output: Any) -> None:  # noqa: ANN401
+        def keep(level: int) -> Any:
+            def hook(block: Any, _args: object, output: Any) -> None:
                 features[level] = _features(block, output)
 
             return hook
 
-        def look_up(index: int, level: int) -> Any:  # noqa: ANN401
+        def look_up(index: int, level: int) -> Any:
             def hook(_block: nn.Module, _args: object, hidden: torch.Tensor) -> torch.Tensor:
                 attention = self._attention(index)
                 query = attention.ask(features[level])
@@ -295,7 +295,7 @@ def _rows(planes: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 
 def _encoder_features(
-    control: Any,  # noqa: ANN401
+    control: Any,
     sample: torch.Tensor,
     timestep: int,
     context: torch.Tensor,
@@ -312,6 +312,6 @@ def _encoder_features(
     return features
 
 
-def _features(block: Any, output: tuple[torch.Tensor, Sequence[torch.Tensor]]) -> torch.Tensor:  # noqa: ANN401
+def _features(block: Any, output: tuple[torch.Tensor, Sequence[torch.Tensor]]) -> torch.Tensor:
     """A down block's last layer, before its downsampler, from what the block returns."""
     return output[1][len(block.resnets) - 1]

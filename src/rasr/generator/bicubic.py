@@ -31,10 +31,10 @@ class Bicubic:
     )
     cleaner = None
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:  # noqa: ARG002
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
         """Nothing to compute."""
         return Unconditioned(settings)
 
-    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:  # noqa: ARG002
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """The tiles as they are: (N, H, W, 3) → (N, H, W, 3)."""
         return tiles

@@ -65,7 +65,7 @@ class AutoencoderCodec(Codec):
     AutoencoderKL gives the posterior's mode, so that the same picture always gives the same latent; OSEDiff samples.
     """
 
-    def __init__(self, model: Any, *, tiled: bool = True) -> None:  # noqa: ANN401 - diffusers is untyped
+    def __init__(self, model: Any, *, tiled: bool = True) -> None:
         super().__init__()
         self.model = model
         config = model.config

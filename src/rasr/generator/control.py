@@ -15,7 +15,7 @@ from rasr.generator.encoder_half import tied_controlnet
 __all__ = ["ControlBranch", "first_guided_residual"]
 
 
-def first_guided_residual(unet: Any, blocks: int) -> int:  # noqa: ANN401 - diffusers is untyped
+def first_guided_residual(unet: Any, blocks: int) -> int:
     """Index of the first residual that reaches one of the ``blocks`` deepest decoder blocks.
 
     The decoder takes residuals from the end, one for each of its layers: of SD's twelve, 9-11 go to up block 0, 6-8 to
@@ -27,7 +27,7 @@ def first_guided_residual(unet: Any, blocks: int) -> int:  # noqa: ANN401 - diff
 class ControlBranch(nn.Module):
     """Additive control: what is added at a position comes from the same position of the reference."""
 
-    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:  # noqa: ANN401
+    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
         self.copies = unet.config.in_channels // latent_channels
@@ -43,8 +43,8 @@ class ControlBranch(nn.Module):
     def encode(
         self,
         latents: Sequence[torch.Tensor],
-        timestep: int,  # noqa: ARG002
-        null_context: torch.Tensor,  # noqa: ARG002
+        timestep: int,
+        null_context: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What is kept of a reference: its latent and its embedding as the condition.
 
@@ -55,7 +55,7 @@ class ControlBranch(nn.Module):
     @contextmanager
     def guiding(
         self,
-        unet: Any,  # noqa: ANN401, ARG002
+        unet: Any,
         sample: torch.Tensor,
         timestep: int,
         null_context: torch.Tensor,

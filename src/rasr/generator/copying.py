@@ -44,7 +44,7 @@ class Source:
 class CopyBranch(nn.Module):
     """A gate, and a small network that mends what was copied."""
 
-    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:  # noqa: ANN401
+    def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
         self.latent = latent_channels
@@ -61,7 +61,7 @@ class CopyBranch(nn.Module):
             nn.init.zeros_(parameter)
         self.to(next(unet.parameters()).device, next(unet.parameters()).dtype)
 
-    def encode(self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor) -> Source:  # noqa: ARG002
+    def encode(self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor) -> Source:
         """Layout and cells of references from their latents."""
         with torch.no_grad(), torch.autocast(latents[0].device.type, enabled=False):
             pictures = F.pixel_shuffle(latents[0].float(), CELL)
@@ -70,10 +70,10 @@ class CopyBranch(nn.Module):
     @contextmanager
     def guiding(
         self,
-        unet: Any,  # noqa: ANN401
+        unet: Any,
         sample: torch.Tensor,
-        timestep: int,  # noqa: ARG002
-        null_context: torch.Tensor,  # noqa: ARG002
+        timestep: int,
+        null_context: torch.Tensor,
         bank: Sequence[Source],
         weights: torch.Tensor,
     ) -> Iterator[dict[str, Any]]:
@@ -88,7 +88,7 @@ class CopyBranch(nn.Module):
             copied, scores = self._fetch(picture, bank, weights)
         features: list[torch.Tensor] = []
 
-        def keep(block: Any, _args: object, output: Any) -> None:  # noqa: ANN401
+        def keep(block: Any, _args: object, output: Any) -> None:
             features.append(output[1][len(block.resnets) - 1])
 
         def change(_layer: nn.Module, _args: object, answer: torch.Tensor) -> torch.Tensor:

@@ -180,7 +180,7 @@ class DiffusionGenerator:
         wanted = (size[0] * size[1]) ** 0.5 if size else 0
         return max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
 
-    def _remembered(self, guide: Guide, height: int, width: int, side: float) -> Any:  # noqa: ANN401
+    def _remembered(self, guide: Guide, height: int, width: int, side: float) -> Any:
         multiple = self.model.multiple
         if not self._shares_grid:
             ratio = min(1.0, side / (guide.pixels.shape[0] * guide.pixels.shape[1]) ** 0.5)
@@ -191,7 +191,7 @@ class DiffusionGenerator:
         key = (digest, guide.pixels.shape, height, width)
         return self._cache.get(key, lambda: self._encode(guide.pixels, height, width))
 
-    def _encode(self, pixels: FloatImage, height: int, width: int) -> Any:  # noqa: ANN401
+    def _encode(self, pixels: FloatImage, height: int, width: int) -> Any:
         """Crop the reference's centre to the shape wanted, bring it to that size, and let the branch read it."""
         ratio = min(pixels.shape[0] / height, pixels.shape[1] / width)
         # The side that is not cut may come out a rounding error longer than the photo, which no resampler accepts.

@@ -18,7 +18,7 @@ LORA_TARGETS = (
 """Every linear and convolutional layer of the down blocks: 101 modules of SD 2.1."""
 
 
-def tied_controlnet(unet: Any, latent_channels: int, *, lora_rank: int, lora_alpha: float) -> Any:  # noqa: ANN401
+def tied_controlnet(unet: Any, latent_channels: int, *, lora_rank: int, lora_alpha: float) -> Any:
     """A ControlNetModel whose frozen weights are the UNet's own parameters.
 
     Its condition stays at latent resolution: an embedding of one stage has no strided convolution. The skeleton is made

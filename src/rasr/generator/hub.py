@@ -173,7 +173,7 @@ def _lacking(folder: Path, files: Sequence[str]) -> list[str]:
     return [name for name in files if not weight_file(folder, name).is_file()]
 
 
-def _as_file(sibling: Any) -> HubFile:  # noqa: ANN401
+def _as_file(sibling: Any) -> HubFile:
     return HubFile(sibling.rfilename, int(sibling.size or 0), str(sibling.lfs.sha256) if sibling.lfs else "")
 
 

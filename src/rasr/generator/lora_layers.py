@@ -31,7 +31,7 @@ def _usual(layer: LoraLayer, further: object) -> bool:
 
 
 class _InPlaceLinear(Linear):  # type: ignore[misc]  # peft is untyped
-    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ANN401
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if _usual(self, args or kwargs):
             usual: torch.Tensor = super().forward(x, *args, **kwargs)
             return usual
@@ -45,7 +45,7 @@ class _InPlaceLinear(Linear):  # type: ignore[misc]  # peft is untyped
 
 
 class _InPlaceConv2d(Conv2d):  # type: ignore[misc]
-    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ANN401
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if _usual(self, args or kwargs):
             usual: torch.Tensor = super().forward(x, *args, **kwargs)
             return usual

@@ -95,12 +95,12 @@ class RealESRGAN:
         """What this generator is."""
         return self._info
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:  # noqa: ARG002
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
         """Load the weights; guides are not used. Raises WeightsMissing or WeightsCorrupt."""
         self._network()
         return Unconditioned(settings)
 
-    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:  # noqa: ARG002
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Enlarge: (N, H, W, 3) → (N, 4H, 4W, 3), float32 in [0, 1]. Raises MemoryError when ncnn cannot allocate."""
         ncnn = _ncnn()
         net = self._network()
@@ -122,13 +122,13 @@ class RealESRGAN:
             np.clip(pixels.transpose(1, 2, 0), 0.0, 1.0, out=out)
         return result
 
-    def _network(self) -> Any:  # noqa: ANN401 - ncnn is untyped
+    def _network(self) -> Any:
         with self._lock:
             if self._net is None:
                 self._net = self._load()
             return self._net
 
-    def _load(self) -> Any:  # noqa: ANN401
+    def _load(self) -> Any:
         ncnn = _ncnn()
         param, model = weight_files(self._folder)
         net = ncnn.Net()
@@ -152,7 +152,7 @@ class RealESRGAN:
         return net
 
 
-def _ncnn() -> Any:  # noqa: ANN401
+def _ncnn() -> Any:
     """The module, with threads that wait asleep.
 
     By default its OpenMP spins at each of a network's thousand barriers, which on a machine with other work to do costs

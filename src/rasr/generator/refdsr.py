@@ -43,7 +43,7 @@ class RefDSR(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        unet: Any,  # noqa: ANN401 - diffusers is untyped
+        unet: Any,
         codec: Codec,
         null_context: torch.Tensor,
         context_projection: nn.Module | None = None,
@@ -101,7 +101,7 @@ class RefDSR(nn.Module):
             reference_weights = reference_weights.reshape(references.shape[:2])
         return self.restore(lq, base, bank, reference_weights, context, strength)
 
-    def encode_reference(self, pictures: torch.Tensor) -> Any:  # noqa: ANN401 - each branch keeps its own thing
+    def encode_reference(self, pictures: torch.Tensor) -> Any:
         """What the branch keeps of references (M, 3, h, w): one entry of a bank, for M = N pictures or 1 for all."""
         if self.branch is None:
             raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
@@ -167,7 +167,7 @@ class RefDSR(nn.Module):
     def _text_in_last_block(self, states: torch.Tensor) -> Iterator[torch.Tensor]:
         """Give the last decoder block ``states``; what is yielded, the null context, is for all others."""
 
-        def swap(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
+        def swap(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             return args, kwargs | {"encoder_hidden_states": states}
 
         handle = self.unet.up_blocks[-1].register_forward_pre_hook(swap, with_kwargs=True)

@@ -21,7 +21,7 @@ class ReferenceCache:
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - each branch keeps its own thing
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The entry for ``key``, made when it is not there."""
         with self._lock:
             if key in self._entries:
@@ -43,7 +43,7 @@ class ReferenceCache:
         return len(self._entries)
 
 
-def _bytes(entry: Any) -> int:  # noqa: ANN401
+def _bytes(entry: Any) -> int:
     if isinstance(entry, torch.Tensor):
         return entry.untyped_storage().nbytes()  # what is held, however large a view of it is
     if is_dataclass(entry):

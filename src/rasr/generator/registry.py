@@ -26,13 +26,13 @@ class Preset:
     """Gallery encoder whose embedding of the LQ picture the generator wants as the option ``embed``; empty for none."""
 
 
-def _realesrgan(**options: Any) -> Generator:  # noqa: ANN401
+def _realesrgan(**options: Any) -> Generator:
     from rasr.generator.realesrgan import RealESRGAN
 
     return RealESRGAN(**options)
 
 
-def _tuned(**options: Any) -> Generator:  # noqa: ANN401
+def _tuned(**options: Any) -> Generator:
     from rasr.generator.realesrgan import RealESRGAN
     from rasr.generator.tuned import TUNED
 
@@ -46,7 +46,7 @@ def _bicubic(*, device: str, dtype: str) -> Generator:  # noqa: ARG001 - interpo
 
 
 def _diffusion(preset: str) -> Callable[..., Generator]:
-    def build(*, device: str, dtype: str, cleaner: str | Generator | None = None, **options: Any) -> Generator:  # noqa: ANN401
+    def build(*, device: str, dtype: str, cleaner: str | Generator | None = None, **options: Any) -> Generator:
         from rasr.generator.config import read_model_config
         from rasr.generator.diffusion import DiffusionGenerator
         from rasr.generator.places import preset_at_hand
@@ -91,7 +91,7 @@ def load_generator(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> Generator:
     """Build a preset's generator; cheap, since weights are loaded on first use.
 

@@ -99,7 +99,7 @@ def _require_checkpoint(config: ModelConfig, sources: Sources) -> Path | None:
     return found
 
 
-def _tiny_vae(asked: str | Path, base: Path) -> Any:  # noqa: ANN401
+def _tiny_vae(asked: str | Path, base: Path) -> Any:
     from diffusers import AutoencoderTiny
 
     source = TINY_VAE if asked == "tiny" else asked
@@ -111,7 +111,7 @@ def _tiny_vae(asked: str | Path, base: Path) -> Any:  # noqa: ANN401
     return model
 
 
-def _from_folder(family: Any, folder: Path) -> Any:  # noqa: ANN401 - diffusers is untyped
+def _from_folder(family: Any, folder: Path) -> Any:
     """A diffusers model from config.json and one safetensors file, strictly, in fp32, never held twice in memory."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from rasr.images.find import PICTURE_EXTENSIONS, find_pictures, walk_pictures
 from rasr.images.formats import losses
 from rasr.images.header import Header, Source, read_header
 from rasr.images.limits import Limits
-from rasr.images.output import check_output, write_bytes, write_picture
+from rasr.images.output import check_output, write_picture
 from rasr.images.picture import FloatImage, Origin, Picture
 from rasr.images.resize import Filter, resize
 
@@ -28,6 +28,5 @@ __all__ = [
     "read_picture",
     "resize",
     "walk_pictures",
-    "write_bytes",
     "write_picture",
 ]

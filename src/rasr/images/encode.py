@@ -53,7 +53,7 @@ class Attachments:
     iptc: bytes | None
 
 
-def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encoding | None = None) -> bytes:  # noqa: A002
+def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encoding | None = None) -> bytes:
     """The picture as the content of a JPEG, PNG, WebP or TIFF file.
 
     Pixels are clipped to [0, 1], converted from sRGB to the origin's ICC profile, rounded to the nearest level (no

@@ -43,7 +43,7 @@ FORMATS = {
 """Every format that can be written, by name."""
 
 
-def output_format(path: str | Path, format: str | None = None) -> OutputFormat:  # noqa: A002
+def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
     """The format asked for by name (any case, ``jpg`` and ``tif`` too), or the one of the path's extension.
 
     Raises OutputError listing the known ones.
@@ -83,7 +83,7 @@ def depth(origin: Origin, format_: OutputFormat, bits: int | None) -> int:
     return bits
 
 
-def losses(picture: Picture, path: str | Path, *, format: str | None = None) -> tuple[str, ...]:  # noqa: A002
+def losses(picture: Picture, path: str | Path, *, format: str | None = None) -> tuple[str, ...]:
     """What saving this picture in this format gives up, one sentence each; known before any work is done."""
     format_ = output_format(path, format)
     found = []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from rasr.errors import PictureTooLarge
+from rasr.memory import usable_memory
 
 __all__ = ["Limits"]
 
@@ -37,7 +35,7 @@ class Limits:
     @classmethod
     def from_memory(cls) -> Limits:
         """For one's own pictures: what fits into half of this machine's memory, and at least 89.48 megapixels."""
-        return cls(max_pixels=max(FLOOR_PIXELS, _memory() // 2 // BYTES_PER_PIXEL))
+        return cls(max_pixels=max(FLOOR_PIXELS, usable_memory() // 2 // BYTES_PER_PIXEL))
 
     @classmethod
     def service(cls) -> Limits:
@@ -72,15 +70,3 @@ class Limits:
 
     def _error(self, name: str, found: str, limit: str) -> PictureTooLarge:
         return PictureTooLarge(f"{name}: not read, {found} and the limit is {limit}. {self.hint}".rstrip())
-
-
-@cache
-def _memory() -> int:
-    """Bytes of memory this process may use: the machine's, or its container's when that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            total = min(total, int(Path(name).read_text()))
-        except (OSError, ValueError):  # no such controller, or "max"
-            continue
-    return total

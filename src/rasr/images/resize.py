@@ -25,7 +25,7 @@ def resize(
     pixels: NDArray[np.float32],
     size: tuple[int, int],
     *,
-    filter: Filter = "bicubic",  # noqa: A002
+    filter: Filter = "bicubic",
     box: tuple[float, float, float, float] | None = None,
 ) -> NDArray[np.float32]:
     """Resample (H, W, C) or (H, W) float32 to ``size`` = (width, height).

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Trainer", "TrainingConfig", "read_training_config"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     """Import the loop, and torch with it, when it is asked for."""
     if name in {"Outcome", "Trainer"}:
         from rasr.training import loop

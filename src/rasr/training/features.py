@@ -60,7 +60,7 @@ class FeatureNetwork(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
-    def train(self, mode: bool = True) -> FeatureNetwork:  # noqa: ARG002
+    def train(self, mode: bool = True) -> FeatureNetwork:
         """Stays in evaluation mode whatever the model around it does."""
         return super().train(False)
 
@@ -68,7 +68,7 @@ class FeatureNetwork(nn.Module):
 class EfficientNetLite(FeatureNetwork):
     """The last map at each of the strides 2, 4, 8, 16 and 32."""
 
-    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:  # noqa: ANN401  (untyped package)
+    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:
         super().__init__(name, source, sha256, (127 / 255,) * 3, (128 / 255,) * 3)
         self.network = _folded(network)
         last_of_stage = {}
@@ -92,7 +92,7 @@ class EfficientNetLite(FeatureNetwork):
         return maps
 
 
-def _folded(network: Any) -> Any:  # noqa: ANN401
+def _folded(network: Any) -> Any:
     """The frozen network with each batch norm folded into the convolution before it, strided depthwise ones in fp32.
 
     Torch's backward pass of a strided depthwise convolution in bf16 on a CPU takes ten times the fp32 one's time.
@@ -153,7 +153,7 @@ class DinoViT(FeatureNetwork):
 
     TAPS = (5, 9, 12)
 
-    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:  # noqa: ANN401  (transformers)
+    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:
         super().__init__(name, source, sha256, IMAGENET_MEAN, IMAGENET_STD)
         self.network = network
 
@@ -277,6 +277,6 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         raise WeightsCorrupt(f"{path} does not fit: {str(error).splitlines()[-1].strip()}") from error
 
 
-def _stride(block: Any) -> int:  # noqa: ANN401
+def _stride(block: Any) -> int:
     stride = block._depthwise_conv.stride
     return int(stride[0] if isinstance(stride, tuple | list) else stride)

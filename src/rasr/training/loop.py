@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged, UsageError
-from rasr.images import write_bytes
+from rasr.files import write_bytes
 from rasr.training.checkpoint import Checkpoint, latest_checkpoint, load_tensors, save_checkpoint, tensors_of
 from rasr.training.config import TrainingConfig, changed_keys
 from rasr.training.interrupt import Interruption
@@ -226,7 +226,7 @@ class Trainer:
         with closing(Record(self.folder, first_step=first)) as record:
             yield record
 
-    def _one_step(self, step: int, batches: Any, tally: Tally) -> float:  # noqa: ANN401
+    def _one_step(self, step: int, batches: Any, tally: Tally) -> float:
         config, accelerator, objective = self.config, self._accelerator, self._objective
         seed_torch(config.seed, "step", step, accelerator.process_index)
         rate = learning_rate(config.optimizer, step, config.loop.steps)

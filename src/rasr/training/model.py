@@ -33,11 +33,11 @@ class TrainableModel(Protocol):
         """Name → parameter: exactly what is optimised, saved and averaged. Everything else stays as it is."""
         ...
 
-    def to(self, device: torch.device) -> Any:  # noqa: ANN401
+    def to(self, device: torch.device) -> Any:
         """As torch's."""
         ...
 
-    def train(self, mode: bool = True) -> Any:  # noqa: ANN401
+    def train(self, mode: bool = True) -> Any:
         """As torch's."""
         ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import ExtraMissing, OutputError
-from rasr.images import write_bytes
+from rasr.files import write_bytes
 
 __all__ = ["Record"]
 
@@ -49,7 +49,7 @@ class Record:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, grid: Any) -> None:  # noqa: ANN401
+    def picture(self, step: int, grid: Any) -> None:
         """A grid (H, W, 3) uint8 for TensorBoard's image page."""
         self._board.add_image("validation", grid, step, dataformats="HWC")
 

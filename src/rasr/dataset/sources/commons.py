@@ -115,7 +115,7 @@ class Commons:
         )
 
 
-def _busy(answer: Any) -> str:  # noqa: ANN401
+def _busy(answer: Any) -> str:
     error = answer.get("error", {}) if isinstance(answer, dict) else {}
     if error.get("code") in ("maxlag", "ratelimited", "readonly"):
         return f"Wikimedia Commons is busy: {error.get('info', error['code'])}"

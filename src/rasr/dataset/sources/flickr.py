@@ -134,7 +134,7 @@ class Flickr:
         )
 
 
-def _unavailable(answer: Any) -> str:  # noqa: ANN401
+def _unavailable(answer: Any) -> str:
     if isinstance(answer, dict) and answer.get("code") in UNAVAILABLE:
         return f"Flickr is not available: {answer.get('message')} (code {answer['code']})"
     return ""

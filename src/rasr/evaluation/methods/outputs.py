@@ -30,7 +30,7 @@ class OutputsMethod:
             settings={"outputs": str(folder.resolve()), "files": state},
         )
 
-    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:  # noqa: ARG002
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
         """Take over what is there.
 
         Raises BenchmarkError when names differ in both directions: pictures then belong to another benchmark or were

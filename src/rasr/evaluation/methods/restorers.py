@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rasr.errors import OutOfMemory, PictureError, RasrError
 from rasr.evaluation.inputs import file_hash
-from rasr.evaluation.memory import Meter
 from rasr.evaluation.method import Job, MethodInfo, Outcome
 from rasr.images import read_picture, write_picture
+from rasr.memory import Meter
 
 if TYPE_CHECKING:
-    from rasr.restore import ColourMethod, Restorer
+    from rasr.restoration import ColourMethod, Restorer
 
 __all__ = ["RestorerMethod"]
 
@@ -70,7 +70,7 @@ class RestorerMethod:
             },
         )
 
-    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:  # noqa: ARG002
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
         """Restore one picture after another; weights that are missing stop everything."""
         for job in jobs:
             try:
@@ -86,7 +86,7 @@ class RestorerMethod:
 
     def _restore(self, job: Job) -> tuple[Any, float]:
         """The Picture, and the seconds it did not take because another policy had the same picture cleaned."""
-        from rasr.restore import TargetSize
+        from rasr.restoration import TargetSize
 
         picture = read_picture(job.low)
         result = self._restorer(

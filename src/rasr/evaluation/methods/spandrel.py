@@ -36,7 +36,7 @@ class SpandrelGenerator:
         self._device = choose_device(device, "fp32")
 
     @cached_property
-    def _model(self) -> Any:  # noqa: ANN401  (spandrel is not installed where types are checked)
+    def _model(self) -> Any:
         try:
             from spandrel import ImageModelDescriptor, ModelLoader
         except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
@@ -70,12 +70,12 @@ class SpandrelGenerator:
             device=str(self._device),
         )
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:  # noqa: ARG002
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
         """Nothing to compute; loads the model."""
         _ = self._model
         return Unconditioned(settings)
 
-    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:  # noqa: ARG002
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """(N, H, W, 3) → (N, H·scale, W·scale, 3)."""
         import torch
 

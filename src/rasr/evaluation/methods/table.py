@@ -16,7 +16,7 @@ from rasr.evaluation.methods.restorers import RestorerMethod
 from rasr.home import home
 
 if TYPE_CHECKING:
-    from rasr.restore import ColourMethod
+    from rasr.restoration import ColourMethod
 
 __all__ = ["BUILT_IN", "BuiltIn", "MethodOptions", "list_methods", "load_method"]
 
@@ -136,7 +136,7 @@ def _require_files(preset: str) -> None:
 
 
 def _built_in(name: str, built_in: BuiltIn, options: MethodOptions) -> Method:
-    from rasr.restore import Restorer
+    from rasr.restoration import Restorer
 
     return RestorerMethod(
         name,
@@ -151,7 +151,7 @@ def _built_in(name: str, built_in: BuiltIn, options: MethodOptions) -> Method:
 
 def _spandrel(name: str, path: Path, options: MethodOptions) -> Method:
     from rasr.evaluation.methods.spandrel import SpandrelGenerator
-    from rasr.restore import Restorer
+    from rasr.restoration import Restorer
 
     return RestorerMethod(
         name,

@@ -51,7 +51,7 @@ class CLIPIQA:
             ("clip-rn50",),
         )
 
-    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:  # noqa: ARG002
+    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:
         """CLIP-IQA of one picture."""
         pixels = torch.from_numpy(crop(restored, self._border).copy()).to(self._device)
         mean = pixels.new_tensor([0.48145466, 0.4578275, 0.40821073])

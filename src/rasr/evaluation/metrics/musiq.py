@@ -177,7 +177,7 @@ class MUSIQ:
             ("musiq-koniq",),
         )
 
-    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:  # noqa: ARG002
+    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:
         """MUSIQ of one picture."""
         x = torch.from_numpy(crop(restored, self._border).copy()).permute(2, 0, 1)[None].to(self._device)
         with torch.inference_mode():

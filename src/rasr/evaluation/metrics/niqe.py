@@ -41,7 +41,7 @@ class NIQE:
             "Mittal, Soundararajan, Bovik, IEEE SPL 2013; version 'original' of the protocol of record",
         )
 
-    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:  # noqa: ARG002
+    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:
         """NIQE of one picture of at least 96×96 pixels; ValueError when it is smaller or has no usable block."""
         luma = yiq_8bit(crop(restored, self._border))
         rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK

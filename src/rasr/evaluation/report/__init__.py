@@ -9,7 +9,7 @@ from rasr.evaluation.report.comparison import write_comparison
 from rasr.evaluation.report.page import page
 from rasr.evaluation.runner import Evaluation
 from rasr.evaluation.tables import write_tables
-from rasr.images import write_bytes
+from rasr.files import write_bytes
 
 __all__ = ["write_report"]
 

@@ -22,7 +22,8 @@ from rasr.evaluation.report.crops import (
 )
 from rasr.evaluation.rows import Row
 from rasr.evaluation.runner import Evaluation
-from rasr.images import FloatImage, read_picture, resize, write_bytes
+from rasr.files import write_bytes
+from rasr.images import FloatImage, read_picture, resize
 
 __all__ = ["write_comparison"]
 

@@ -77,7 +77,7 @@ def _build() -> torch.nn.Module:
     return network
 
 
-def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:  # noqa: ANN401  (the package is untyped)
+def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:
     features: torch.Tensor = network.extract_features(pictures)
     return features.mean(dim=(2, 3))
 

@@ -13,7 +13,7 @@ import rasr
 from rasr.errors import OutputExists
 from rasr.gallery import Reference
 from rasr.images import Origin, Picture
-from rasr.restore import Restorer, Result, TargetSize
+from rasr.restoration import Restorer, Result, TargetSize
 
 SOFTWARE, EXIF_IFD, HISTORY = 0x0131, 0x8769, 0x9213
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rasr.errors import UsageError
-from rasr.restore import TargetSize
+from rasr.restoration import TargetSize
 
 sides = st.integers(1, 20_000)
 

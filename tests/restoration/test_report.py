@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import rasr.restore.report as module
+import rasr.restoration.report as module
 from rasr.errors import OutputError, OutputExists, PictureError
 from rasr.gallery import Reference
 from rasr.images import FloatImage, Picture, resize
-from rasr.restore import Job, Outcome, Report, Restorer, Result, TargetSize, write_report
+from rasr.restoration import Job, Outcome, Report, Restorer, Result, TargetSize, write_report
 
 VOID = {"meta", "img", "input", "br", "link"}
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rasr.restore.tile_runner as module
+import rasr.restoration.tile_runner as module
 from rasr.errors import OutOfMemory
 from rasr.generator import Batch, GenerationSettings, Unconditioned
 from rasr.images import FloatImage
-from rasr.restore.tile_runner import generate_tiled
+from rasr.restoration.tile_runner import generate_tiled
 
 PLAIN = Unconditioned(GenerationSettings())
 Make = Callable[..., Any]
@@ -186,8 +186,8 @@ REAL = """
 import resource, sys
 import numpy as np
 from rasr.generator import GenerationSettings, load_generator
-from rasr.restore.memory import free_memory
-from rasr.restore.tile_runner import generate_tiled
+from rasr.memory import free_memory
+from rasr.restoration.tile_runner import generate_tiled
 generator = load_generator("realesrgan", device="cpu", threads=1)
 lq = np.random.default_rng(0).random((64, 80, 3), np.float32)
 conditioning = generator.prepare(lq, [], GenerationSettings())

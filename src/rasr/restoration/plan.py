@@ -32,7 +32,7 @@ def plan_jobs(
     out: str | Path,
     *,
     name: str = DEFAULT_NAME,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
 ) -> list[Job]:
     """Pair every picture with its result's path.
 
@@ -72,7 +72,7 @@ def _into_folder(inputs: Sequence[Path], out: str | Path) -> bool:
     return several or is_folder(Path(out)) or str(out).endswith(("/", os.sep)) or not Path(out).suffix
 
 
-def _found(root: Path, folder: Path, name: str, format: str | None) -> list[Job]:  # noqa: A002
+def _found(root: Path, folder: Path, name: str, format: str | None) -> list[Job]:
     if not is_folder(root):
         return [Job(root, folder / _result_name(root, name, format))]
     results = folder.resolve()
@@ -86,7 +86,7 @@ def _found(root: Path, folder: Path, name: str, format: str | None) -> list[Job]
     return [Job(file, folder / file.parent.relative_to(root) / _result_name(file, name, format)) for file in files]
 
 
-def _result_name(file: Path, name: str, format: str | None) -> str:  # noqa: A002
+def _result_name(file: Path, name: str, format: str | None) -> str:
     suffix = file.suffix.lower()
     ext = "." + format.lower() if format else ".jpg" if suffix in READ_ONLY else file.suffix
     try:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from rasr.errors import GalleryError, OutputError, RasrError, UsageError, WeightsError
 from rasr.images import Limits, check_output, read_header
-from rasr.restore.journal import Journal, hash_file, hash_settings
-from rasr.restore.plan import Job
-from rasr.restore.restorer import Restorer
-from rasr.restore.result import Result
-from rasr.restore.settings import Settings
+from rasr.restoration.journal import Journal, hash_file, hash_settings
+from rasr.restoration.plan import Job
+from rasr.restoration.restorer import Restorer
+from rasr.restoration.result import Result
+from rasr.restoration.settings import Settings
 
 __all__ = ["Outcome", "SaveOptions", "run_batch"]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rasr.images import FloatImage, resize
-from rasr.restore.tiles import plan_axis, resample_region
+from rasr.restoration.tiles import plan_axis, resample_region
 
 
 @settings(max_examples=1000, deadline=None)

@@ -19,17 +19,18 @@ from rasr.errors import OutOfMemory
 from rasr.gallery.reference import Reference
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, load_generator
 from rasr.images import FloatImage, Limits, Picture, read_picture, resize
-from rasr.restore.alpha import bleed_colour, resize_alpha
-from rasr.restore.cleaned import CleanedPictures
-from rasr.restore.colour import ColourMethod, match_colour
-from rasr.restore.context import context_options
-from rasr.restore.memory import choose_tile, free_memory
-from rasr.restore.query import restore_query
-from rasr.restore.references import find_references, load_guides, picked_references
-from rasr.restore.result import Result
-from rasr.restore.settings import QueryRestore, Settings
-from rasr.restore.size import TargetSize
-from rasr.restore.tile_runner import generate_tiled
+from rasr.memory import free_memory
+from rasr.restoration.alpha import bleed_colour, resize_alpha
+from rasr.restoration.cleaned import CleanedPictures
+from rasr.restoration.colour import ColourMethod, match_colour
+from rasr.restoration.context import context_options
+from rasr.restoration.memory import choose_tile
+from rasr.restoration.query import restore_query
+from rasr.restoration.references import find_references, load_guides, picked_references
+from rasr.restoration.result import Result
+from rasr.restoration.settings import QueryRestore, Settings
+from rasr.restoration.size import TargetSize
+from rasr.restoration.tile_runner import generate_tiled
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
@@ -58,7 +59,7 @@ class Restorer:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> None:
         if isinstance(preset, str):
             self.preset = preset
@@ -281,7 +282,7 @@ def restore(
     *,
     preset: str = DEFAULT_PRESET,
     device: str = "auto",
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> Result:
     """Restore one picture in one line; ``options`` as in calling a :class:`Restorer`."""
     return Restorer(preset, gallery, device=device)(picture, **options)

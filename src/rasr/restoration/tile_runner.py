@@ -9,8 +9,8 @@ import numpy as np
 from rasr.errors import OutOfMemory
 from rasr.generator import Conditioning, Generator
 from rasr.images import FloatImage, resize
-from rasr.restore.memory import free_memory, is_out_of_memory, release
-from rasr.restore.tiles import Strip, plan_axis, resample_region
+from rasr.memory import free_memory, is_out_of_memory, release_memory
+from rasr.restoration.tiles import Strip, plan_axis, resample_region
 
 __all__ = ["TileRunner", "generate_tiled"]
 
@@ -144,7 +144,7 @@ class TileRunner:
         else:
             return answer
         # Out of the handler: the error's traceback would keep the failed tile's tensors alive.
-        release()
+        release_memory()
         return None
 
     def _halve(self, side: int) -> int:

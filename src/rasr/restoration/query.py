@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rasr.images import FloatImage, Picture, resize
-from rasr.restore.memory import choose_tile
-from rasr.restore.tile_runner import generate_tiled
+from rasr.restoration.memory import choose_tile
+from rasr.restoration.tile_runner import generate_tiled
 
 if TYPE_CHECKING:
     from rasr.generator import Generator
-    from rasr.restore.settings import QueryRestore
+    from rasr.restoration.settings import QueryRestore
 
 __all__ = ["restore_query"]
 

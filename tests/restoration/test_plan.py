@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rasr.errors import UsageError
-from rasr.restore import Job, plan_jobs
+from rasr.restoration import Job, plan_jobs
 
 
 @pytest.fixture

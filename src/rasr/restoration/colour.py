@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage
-from rasr.restore.tiles import resample_region
+from rasr.restoration.tiles import resample_region
 
 __all__ = ["COLOUR_METHODS", "ColourMethod", "match_colour"]
 

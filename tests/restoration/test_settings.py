@@ -9,7 +9,7 @@ import pytest
 
 from rasr.errors import UsageError
 from rasr.generator import GenerationSettings
-from rasr.restore import Settings, TargetSize
+from rasr.restoration import Settings, TargetSize
 
 
 @pytest.mark.parametrize(

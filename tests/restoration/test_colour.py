@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-import rasr.restore.colour as module
+import rasr.restoration.colour as module
 from rasr.images import FloatImage, resize
-from rasr.restore import ColourMethod, match_colour
+from rasr.restoration import ColourMethod, match_colour
 
 
 def a_trous(plane: FloatImage, levels: int = 5) -> FloatImage:

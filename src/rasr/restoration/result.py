@@ -38,7 +38,7 @@ class Result:
         self,
         path: str | Path,
         *,
-        format: str | None = None,  # noqa: A002
+        format: str | None = None,
         quality: int | Literal["lossless"] | None = None,
         bits: int | None = None,
         metadata: Literal["keep", "strip"] = "keep",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rasr.restore.alpha import bleed_colour, resize_alpha
+from rasr.restoration.alpha import bleed_colour, resize_alpha
 
 
 def test_invisible_pixels_take_the_nearest_visible_colour() -> None:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutputError, OutputExists, RasrError
+from rasr.files import write_bytes
 from rasr.gallery.reference import Reference
-from rasr.images import Picture, read_picture, resize, write_bytes
-from rasr.restore.batch import Outcome
-from rasr.restore.plan import is_folder
-from rasr.restore.result import Result
+from rasr.images import Picture, read_picture, resize
+from rasr.restoration.batch import Outcome
+from rasr.restoration.plan import is_folder
+from rasr.restoration.result import Result
 
 __all__ = ["Report", "write_report"]
 
@@ -85,7 +86,7 @@ class Report:
         failed = f" {self._failed} of {count} failed." if self._failed else ""
         contents = "".join(f'<li><a href="#p{i}">{_text(name)}</a></li>' for i, name in enumerate(self._names))
         nav = f'<nav aria-label="Pictures"><ol>{contents}</ol></nav>' if count > 1 else ""
-        template = files("rasr.restore").joinpath("report.html").read_text(encoding="utf-8")
+        template = files("rasr.restoration").joinpath("report.html").read_text(encoding="utf-8")
         page = (
             template.replace("{{title}}", _text(title))
             .replace("{{summary}}", _text(f"Made with RASR, {made}.{failed}"))
@@ -168,7 +169,7 @@ def _details(title: str, facts: dict[str, Any]) -> str:
     return f"<details><summary>{_text(title)}</summary><table>{rows}</table></details>"
 
 
-def _value(value: Any) -> str:  # noqa: ANN401
+def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "<br>".join(f"{_text(name)}: {_text(inner)}" for name, inner in value.items())
     return _text("none" if value is None else value)

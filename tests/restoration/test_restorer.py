@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rasr
-import rasr.restore.restorer as module
+import rasr.restoration.restorer as module
 from rasr.errors import OutOfMemory, PictureError, UsageError
 from rasr.gallery import Reference
 from rasr.images import FloatImage, Origin, Picture, resize
-from rasr.restore import Restorer, TargetSize, restore
+from rasr.restoration import Restorer, TargetSize, restore
 
 Make = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rasr.errors import OutputError
-from rasr.restore.journal import NAME, Journal, hash_file, hash_settings
+from rasr.restoration.journal import NAME, Journal, hash_file, hash_settings
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from rasr.errors import UsageError
 from rasr.generator import GenerationSettings
-from rasr.restore.colour import COLOUR_METHODS, ColourMethod
-from rasr.restore.size import TargetSize
+from rasr.restoration.colour import COLOUR_METHODS, ColourMethod
+from rasr.restoration.size import TargetSize
 
 __all__ = ["QueryRestore", "Settings"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rasr.errors import GalleryNotFound, OutputError, OutputExists, PictureError, UsageError, WeightsMissing
 from rasr.images import read_header
-from rasr.restore import Job, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
+from rasr.restoration import Job, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
 
 Make = Callable[..., Any]
 TWICE = Settings(size=TargetSize(scale=2))

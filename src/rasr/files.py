@@ -1,0 +1,194 @@
+"""Files: atomic writes, content hashes and append-only journals.
+
+Every file RASR writes goes through here, so that a reader finds it whole or not at all whatever stops the writer.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import xxhash
+
+from rasr.errors import OutputError, OutputExists
+
+__all__ = [
+    "JsonLines",
+    "atomic_write",
+    "check_writable",
+    "hash_json",
+    "os_errors_as_output",
+    "sha256_file",
+    "sync_folder",
+    "write_bytes",
+    "xxh3_file",
+]
+
+_BLOCK = 1 << 20
+
+
+def write_bytes(data: bytes, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a file whole or not at all; returns the path.
+
+    Raises OutputExists when something is there and ``overwrite`` is false (also when it appeared meanwhile), and
+    OutputError when the folder is missing or not writable or the disk is full.
+    """
+    with atomic_write(path, overwrite=overwrite) as file:
+        file.write(data)
+    return Path(path)
+
+
+@contextmanager
+def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path``; leaving the block syncs it and moves it there.
+
+    An exception in the block leaves ``path`` as it was. Raises as :func:`write_bytes` does.
+    """
+    path = Path(path)
+    with os_errors_as_output(path):
+        if not overwrite and os.path.lexists(path):
+            raise _exists(path)
+        descriptor, temporary = _create_beside(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _move_if_free(temporary, path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        sync_folder(path.parent)
+
+
+def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
+    """Check before any work that a file can be written at ``path``, by making and removing one in its folder.
+
+    Raises OutputExists or OutputError.
+    """
+    path = Path(path)
+    with os_errors_as_output(path):
+        if path.is_dir():
+            raise OutputError(f"{path}: this is a folder. Name a file in it.")
+        if os.path.lexists(path) and not overwrite:
+            raise _exists(path)
+        if not path.parent.is_dir():
+            what = "is not a folder" if path.parent.exists() else "does not exist"
+            raise OutputError(f"{path}: the folder {path.parent} {what}.")
+        descriptor, temporary = _create_beside(path)
+        os.close(descriptor)
+        temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in ``folder`` survive a power cut, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits. Raises OSError."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def xxh3_file(path: str | Path) -> str:
+    """xxh3-128 of a file's bytes, 32 hexadecimal digits: fast, no proof against intent. Raises OSError."""
+    digest = xxhash.xxh3_128()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """xxh3-128 of a JSON value with its keys in order: equal values give equal digests on any machine."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+
+
+class JsonLines:
+    """Append-only journal: one JSON object a line, synced as it is written; a torn last line is ignored."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Append one object for good before returning; a torn line before it is ended first. Raises OutputError."""
+        with os_errors_as_output(self.path), self.path.open("ab+") as file:
+            file.seek(max(0, file.tell() - 1))
+            torn = file.read(1) not in {b"\n", b""}
+            file.write(b"\n" * torn + json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the objects in order, leaving out what is no JSON object: cut off by a crash, or not ours."""
+        if not self.path.is_file():
+            return
+        for line in self.path.read_bytes().split(b"\n"):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+
+@contextmanager
+def os_errors_as_output(path: Path) -> Iterator[None]:
+    """Raise OutputError with one sentence that names the file in place of an operating system's error."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "Free some space or choose another disk.",
+            errno.EDQUOT: "Your disk quota is used up.",
+            errno.EFBIG: "The file would be larger than this system allows.",
+            errno.EROFS: "Choose a folder on a disk that can be written.",
+            errno.EACCES: "Choose a folder you may write to.",
+            errno.EPERM: "Choose a folder you may write to.",
+            errno.ENAMETOOLONG: "Choose a shorter name.",
+        }.get(error.errno or 0, "")
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}). {advice}".rstrip()) from error
+
+
+def _create_beside(path: Path) -> tuple[int, Path]:
+    """A new, empty, hidden file in the same folder, open for writing, with the user's own permissions (umask)."""
+    temporary = path.with_name(f".rasr-{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    return descriptor, temporary
+
+
+def _move_if_free(temporary: Path, path: Path) -> None:
+    """Rename without replacing: a hard link fails when the name is taken, which rename would not tell."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+        # No hard links here (FAT, some network shares): reserve the name, then replace our own reservation.
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError as taken:
+            raise _exists(path) from taken
+        temporary.replace(path)
+
+
+def _exists(path: Path) -> OutputExists:
+    return OutputExists(f"{path}: exists already. Use --overwrite to replace it, or another name.")

@@ -1,0 +1,140 @@
+"""Memory: how much there is, how much is free, what work takes, and what running out of it looks like."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Meter", "free_memory", "is_out_of_memory", "release_memory", "usable_memory"]
+
+_STATM = Path("/proc/self/statm")
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and use of the container, versions 2 and 1: psutil does not look at them."""
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes that can still be allocated: on the GPU if ``device`` starts with cuda, else of machine or container."""
+    torch = sys.modules.get("torch")
+    if device.startswith("cuda") and torch is not None:
+        name = device.replace(",", " ").split()[0].rstrip(":")
+        free, _ = torch.cuda.mem_get_info(torch.device(name))
+        return int(free)
+    return min(_machine_free(), _container_free(), _process_free())
+
+
+@cache
+def usable_memory() -> int:
+    """Bytes of memory this process may ever use: the machine's, or its container's when that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit, _ in _CGROUPS:
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such controller, or "max"
+            continue
+    return total
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True when ``error`` means that a smaller tile may work.
+
+    Besides MemoryError and torch's own class, torch's CPU and Apple allocators raise a bare RuntimeError with a text.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def release_memory() -> None:
+    """Give memory back after a failure: garbage first, then torch's cache of GPU blocks."""
+    gc.collect()
+    cuda = _cuda()
+    if cuda is not None:
+        cuda.empty_cache()
+
+
+class Meter:
+    """Context manager: wall seconds, and the highest resident set sampled every 10 ms plus peak CUDA memory.
+
+    Outside Linux the resident set is not sampled and only CUDA memory is counted.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.memory = 0
+        self._stop = threading.Event()
+        self._peak = 0
+
+    def __enter__(self) -> Meter:
+        self._cuda = _cuda()
+        if self._cuda is not None:
+            self._cuda.reset_peak_memory_stats()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        self._begun = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.seconds = time.perf_counter() - self._begun
+        self._stop.set()
+        self._thread.join()
+        self.memory = self._peak + (self._cuda.max_memory_allocated() if self._cuda is not None else 0)
+
+    def _sample(self) -> None:
+        if not _STATM.exists():
+            return
+        page = os.sysconf("SC_PAGE_SIZE")
+        while True:
+            self._peak = max(self._peak, int(_STATM.read_text(encoding="ascii").split()[1]) * page)
+            if self._stop.wait(0.01):
+                return
+
+
+def _machine_free() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return sys.maxsize  # not Linux: the caller's default stands
+
+
+def _container_free() -> int:
+    for limit, used in _CGROUPS:
+        try:
+            return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such controller, or "max"
+            continue
+    return sys.maxsize
+
+
+def _process_free() -> int:
+    """What ``ulimit -v`` leaves, as batch systems set it."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    try:
+        used = int(_STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:
+        return sys.maxsize
+    return max(0, limit - used)
+
+
+def _cuda() -> Any:
+    """The module torch.cuda, when torch is loaded and has a device; else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None

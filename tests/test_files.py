@@ -1,0 +1,96 @@
+"""Atomic writes, hashes, and journals that survive whatever stops the writer."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rasr.errors import OutputError, OutputExists
+from rasr.files import JsonLines, atomic_write, check_writable, hash_json, sha256_file, write_bytes, xxh3_file
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
+    path = write_bytes(b"old", tmp_path / "a.bin")
+
+    def fail_halfway() -> None:
+        with atomic_write(path, overwrite=True) as file:
+            file.write(b"new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+
+    def be_overtaken() -> None:
+        with atomic_write(path) as file:
+            file.write(b"ours")
+            path.write_bytes(b"theirs")
+
+    with pytest.raises(OutputExists, match="exists already"):
+        be_overtaken()
+    assert path.read_bytes() == b"theirs"
+
+
+def test_checking_an_output_opens_nothing_for_good(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        check_writable(tmp_path / "a.png")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_the_system_name_the_file_and_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"x\.bin: cannot be written"):
+        write_bytes(b"", tmp_path / "missing" / "x.bin")
+    with pytest.raises(OutputError, match="does not exist"):
+        check_writable(tmp_path / "missing" / "x.bin")
+
+
+@given(st.binary(max_size=300))
+def test_hashes_are_those_of_the_content(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("hash") / "f"
+    path.write_bytes(content)
+    assert sha256_file(path) == hashlib.sha256(content).hexdigest()
+    assert xxh3_file(path) == xxhash.xxh3_128_hexdigest(content)
+
+
+def test_the_order_of_keys_does_not_change_a_hash() -> None:
+    assert hash_json({"a": 1, "b": [2]}) == hash_json({"b": [2], "a": 1}) != hash_json({"a": 1, "b": [3]})
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5)), max_size=5), st.data())
+def test_a_journal_cut_anywhere_reads_what_was_whole_and_goes_on(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[dict[str, int | str]], data: st.DataObject
+) -> None:
+    journal = JsonLines(tmp_path_factory.mktemp("journal") / "j.jsonl")
+    for entry in entries:
+        journal.append(entry)
+    assert list(journal.read()) == entries
+    content = journal.path.read_bytes() if entries else b""
+    cut = data.draw(st.integers(0, len(content)))
+    journal.path.write_bytes(content[:cut])
+    whole = content[:cut].count(b"\n")
+    kept = list(journal.read())
+    assert kept in (entries[:whole], entries[: whole + 1])  # a line that lacks only its line feed is whole
+    journal.append({"last": 1})
+    assert list(journal.read()) == [*kept, {"last": 1}]
+
+
+def test_a_journal_leaves_out_what_is_not_its_own(tmp_path: Path) -> None:
+    journal = JsonLines(tmp_path / "j.jsonl")
+    journal.path.write_bytes(b'[1]\n"x"\n{"a": 1}\n\xff\xfe\n' + b"[" * 100_000 + b'\n{"b": 2}\n')
+    assert list(journal.read()) == [{"a": 1}, {"b": 2}]
+
+
+def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
+    assert list(JsonLines(tmp_path / "none.jsonl").read()) == []

@@ -1,0 +1,52 @@
+"""Free and usable memory, and what counts as running out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+import rasr.memory as module
+from rasr.memory import free_memory, is_out_of_memory, release_memory, usable_memory
+
+
+def test_free_memory_is_what_the_system_says() -> None:
+    available = psutil.virtual_memory().available
+    assert 0 < free_memory() <= available * 1.2 + 2**28
+
+
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = Path
+    (tmp_path / "memory.max").write_text(str(500 * 2**20))
+    (tmp_path / "memory.current").write_text(str(200 * 2**20))
+
+    def redirected(path: str) -> Path:
+        return tmp_path / real(path).name if path.startswith("/sys/fs/cgroup/memory.") else real(path)
+
+    monkeypatch.setattr(module, "Path", redirected)
+    assert free_memory() == 300 * 2**20
+    (tmp_path / "memory.max").write_text("max")
+    assert free_memory() > 300 * 2**20
+
+
+def test_a_container_with_less_memory_than_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    usable_memory.cache_clear()
+    monkeypatch.setattr(Path, "read_text", lambda _: "1000000\n")
+    assert usable_memory() == 1_000_000
+    usable_memory.cache_clear()
+    monkeypatch.setattr(Path, "read_text", lambda _: "max\n")
+    assert usable_memory() > 1_000_000
+    usable_memory.cache_clear()
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+def test_every_kind_of_running_out_is_recognised_and_nothing_else() -> None:
+    for error in (MemoryError(), OutOfMemoryError(), RuntimeError("MPS backend out of memory (MPS allocated")):
+        assert is_out_of_memory(error)
+    for other in (RuntimeError("expected 4 channels"), ValueError("out of memory"), OSError("x")):
+        assert not is_out_of_memory(other)
+    release_memory()
