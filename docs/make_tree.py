@@ -1,6 +1,6 @@
-"""Write the annotated tree of the package into the README, from the first line of every module's docstring.
+"""Write docs/tree.md, the package's files with a phrase each, from the first line of every module's docstring.
 
-python docs/make_tree.py          # rewrite the README's tree
+python docs/make_tree.py          # rewrite docs/tree.md
 python docs/make_tree.py --check  # exit 1 when it is out of date
 """
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "rasr"
-BEGIN, END = "<!-- tree: written by docs/make_tree.py -->", "<!-- end of tree -->"
+PAGE = ROOT / "docs" / "tree.md"
 
 
 def phrase(module: Path) -> str:
     """First line of a module's docstring, without the code marks that mean nothing in a plain block."""
     text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
     if not text:
-        raise SystemExit(f"{module} has no docstring, so the README's tree has no phrase for it")
+        raise SystemExit(f"{module} has no docstring, so docs/tree.md has no phrase for it")
     return text.splitlines()[0].replace("``", "").rstrip(".")
 
 
@@ -33,18 +33,14 @@ def lines(folder: Path, indent: str = "") -> list[str]:
     return found
 
 
-def with_tree(readme: str) -> str:
-    """The README's text with a fresh tree between its marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    tree = "\n".join(lines(PACKAGE))
-    return f"{before}{BEGIN}\n```text\n{tree}\n```\n{END}{after}"
+def page() -> str:
+    """The whole page."""
+    return f"# The tree\n\nWritten by `python docs/make_tree.py`.\n\n```text\n{chr(10).join(lines(PACKAGE))}\n```\n"
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = with_tree(old)
     if "--check" in sys.argv[1:]:
-        sys.exit(new != old and "the README's tree is out of date: run python docs/make_tree.py")
-    path.write_text(new, encoding="utf-8")
+        sys.exit(
+            PAGE.read_text(encoding="utf-8") != page() and "docs/tree.md is out of date: run python docs/make_tree.py"
+        )
+    PAGE.write_text(page(), encoding="utf-8")
