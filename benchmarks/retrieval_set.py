@@ -26,8 +26,7 @@ from rasr.gallery.encoders import Encoder
 from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.generator.registry import load_generator
 from rasr.generator.tuned import TUNED
-from rasr.images import FloatImage
-from rasr.images.resize import resize
+from rasr.images import FloatImage, resize
 
 KINDS = ("clean", "crop", "whole", "light")
 """clean: the photo itself. crop: its centre 512×512 px, degraded by ``realesrgan`` ×4 to 128×128. whole: all of it, at

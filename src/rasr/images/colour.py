@@ -9,28 +9,41 @@ is kept beside the pixels and added again before converting back.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Space", "adobe_rgb", "from_srgb", "srgb_profile", "to_srgb", "usable_profile"]
+__all__ = ["Samples", "Space", "adobe_rgb", "from_srgb", "to_srgb", "usable_profile"]
 
 Space = Literal["gray", "rgb", "cmyk"]
 
-_HEADER_SPACES = {"gray": b"GRAY", "rgb": b"RGB ", "cmyk": b"CMYK"}
+_IN_HEADER: dict[Space, tuple[bytes, int]] = {"gray": (b"GRAY", 1), "rgb": (b"RGB ", 3), "cmyk": (b"CMYK", 4)}
+"""Colour space → its signature in an ICC header, and its channels."""
 
 _STRIP = 1 << 20  # pixels converted at a time: bounds the float scratch at a few tens of MB
 
 
+@dataclass(slots=True)
+class Samples:
+    """Integer samples as stored: colour (H, W, 1|3|4) and alpha (H, W), uint8 or uint16, not premultiplied."""
+
+    colour: NDArray[Any]
+    alpha: NDArray[Any] | None
+    space: Space
+    upright: bool = False
+    """True when the reader has applied the orientation already."""
+
+
 def usable_profile(icc: bytes, space: Space) -> str | None:
-    """None when the profile describes pixels of this space and lcms accepts it, else why it is ignored."""
-    if icc[16:20] != _HEADER_SPACES[space]:
+    """Return why a profile must be ignored, or None when it describes pixels of this space and lcms accepts it."""
+    signature, channels = _IN_HEADER[space]
+    if icc[16:20] != signature:
         return f"is for {icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} pixels, the picture is {space}"
     try:
-        probe = np.zeros((1, 1, {"gray": 1, "rgb": 3, "cmyk": 4}[space]), np.uint8)
-        _lcms(probe, icc, srgb_profile(), space, "rgb", np.float32)
+        _lcms(np.zeros((1, 1, channels), np.uint8), icc, _srgb(), space, "rgb", np.float32)
     except (RuntimeError, ValueError) as error:
         return f"is damaged ({error})"
     return None
@@ -39,7 +52,7 @@ def usable_profile(icc: bytes, space: Space) -> str | None:
 def to_srgb(
     samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Integer samples (H, W, C) to pixels (H, W, 3) float32 in [0, 1], sRGB-encoded.
+    """Convert integer samples (H, W, C) to pixels (H, W, 3) float32 in [0, 1], sRGB-encoded.
 
     Also returns what lies beyond [0, 1] (extended sRGB minus pixels), or None when nothing does. The profile
     must be usable (:func:`usable_profile`); without one, gray and RGB samples are taken as sRGB.
@@ -52,7 +65,7 @@ def to_srgb(
         return pixels, None
     if space == "gray":  # one channel: a table of all values is exact and fast
         levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=samples.dtype)[:, None]
-        table = _lcms(levels, icc, srgb_profile(), "gray", "rgb", np.float32).reshape(-1, 3)
+        table = _lcms(levels, icc, _srgb(), "gray", "rgb", np.float32).reshape(-1, 3)
         return np.clip(table.mean(axis=1, keepdims=True), 0, 1).repeat(3, axis=1)[samples[:, :, 0]], None
     pixels = np.empty((height, width, 3), np.float32)
     beyond: NDArray[np.float32] | None = None
@@ -68,9 +81,10 @@ def to_srgb(
 
 
 def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> NDArray[np.float32]:
-    """Extended sRGB (H, W, 3, mirrored below 0) to the profile's own encoding, (H, W, 3) or (H, W, 1), not clipped.
+    """Convert extended sRGB (H, W, 3) to the profile's own encoding, (H, W, 3) or (H, W, 1), not clipped.
 
-    Gray is taken from RGB with the BT.709 weights; for a gray picture, whose channels are equal, any weights would do.
+    Extended sRGB is mirrored below 0. Gray is taken from RGB with the BT.709 weights; for a gray picture, whose
+    channels are equal, any weights would do.
     """
     if space == "gray":
         gray = strip @ np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -79,20 +93,20 @@ def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> ND
         return _gray_table(icc)[np.rint(np.clip(gray, 0, 1) * 65535).astype(np.uint16)][:, :, None]
     if icc is None or is_srgb(icc):
         return strip
-    return _lcms(_as_lcms_extends(strip), srgb_profile(), icc, "rgb", "rgb", np.float32)
+    return _lcms(_as_lcms_extends(strip), _srgb(), icc, "rgb", "rgb", np.float32)
 
 
 @lru_cache(maxsize=16)
 def is_srgb(icc: bytes) -> bool:
-    """Whether an RGB profile does what sRGB does, to half an 8-bit level everywhere on a 9×9×9 grid."""
+    """Tell whether an RGB profile equals sRGB, to half an 8-bit level everywhere on a 9×9×9 grid."""
     axis = np.linspace(0, 1, 9, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(1, -1, 3)
-    return bool(np.abs(_lcms(grid, icc, srgb_profile(), "rgb", "rgb", np.float32) - grid).max() < 0.5 / 255)
+    return bool(np.abs(_lcms(grid, icc, _srgb(), "rgb", "rgb", np.float32) - grid).max() < 0.5 / 255)
 
 
 @lru_cache(maxsize=1)
-def srgb_profile() -> bytes:
-    """An sRGB profile (IEC 61966-2-1), made by lcms."""
+def _srgb() -> bytes:
+    """Make an sRGB profile (IEC 61966-2-1) with lcms."""
     import imagecodecs
 
     return bytes(imagecodecs.cms_profile("srgb"))
@@ -100,7 +114,7 @@ def srgb_profile() -> bytes:
 
 @lru_cache(maxsize=1)
 def adobe_rgb() -> bytes:
-    """An Adobe RGB (1998) profile, made by lcms from the primaries, white point and gamma of its specification."""
+    """Make an Adobe RGB (1998) profile from the primaries, white point and gamma of its specification."""
     import imagecodecs
 
     primaries = [0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1]
@@ -108,7 +122,7 @@ def adobe_rgb() -> bytes:
 
 
 def _mirrored(extended: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Negative values from lcms's straight continuation of the sRGB curve to the mirrored curve, in place.
+    """Move negative values from lcms's straight continuation of the sRGB curve to the mirrored curve, in place.
 
     The mirrored curve is how CSS Color 4 extends sRGB. The straight one is so steep (Display P3's green is −2.9 in red
     there, −0.51 here) that resizing would draw black lines where saturated colours meet.
@@ -120,7 +134,7 @@ def _mirrored(extended: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _as_lcms_extends(mirrored: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inverse of :func:`_mirrored`, on a copy where one is needed."""
+    """Invert :func:`_mirrored`, on a copy where one is needed."""
     below = mirrored < -0.04045
     if not below.any():
         return mirrored
@@ -132,19 +146,19 @@ def _as_lcms_extends(mirrored: NDArray[np.float32]) -> NDArray[np.float32]:
 @lru_cache(maxsize=4)
 def _gray_table(icc: bytes) -> NDArray[np.float32]:
     levels = np.linspace(0, 1, 65536, dtype=np.float32)[:, None, None].repeat(3, axis=2)
-    return _lcms(levels, srgb_profile(), icc, "rgb", "gray", np.float32).reshape(-1)
+    return _lcms(levels, _srgb(), icc, "rgb", "gray", np.float32).reshape(-1)
 
 
 def _extended(samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes) -> NDArray[np.float32]:
-    """Samples to extended sRGB in float32."""
+    """Convert samples to extended sRGB in float32."""
     if samples.dtype == np.uint16:
-        return _lcms(samples, icc, srgb_profile(), space, "rgb", np.float32)
-    tabled = _lcms(samples, icc, srgb_profile(), space, "rgb", np.uint16)
+        return _lcms(samples, icc, _srgb(), space, "rgb", np.float32)
+    tabled = _lcms(samples, icc, _srgb(), space, "rgb", np.uint16)
     extended = tabled * np.float32(1 / 65535)
     if space == "rgb":  # what the 16-bit range cut off, and only that, again in float (seventy times slower)
         cut = ((tabled == 0) | (tabled == 65535)).any(axis=2)
         if cut.any():
-            extended[cut] = _lcms(samples[cut][None], icc, srgb_profile(), space, "rgb", np.float32)[0]
+            extended[cut] = _lcms(samples[cut][None], icc, _srgb(), space, "rgb", np.float32)[0]
     return extended
 
 
@@ -157,7 +171,7 @@ def _lcms(
         np.ascontiguousarray(data),
         icc,
         out,
-        colorspace={"gray": "gray", "rgb": "rgb", "cmyk": "cmyk"}[space],
+        colorspace=space,
         outcolorspace=out_space,
         outdtype=dtype,
         intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,

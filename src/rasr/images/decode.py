@@ -1,24 +1,27 @@
-"""Reading: from a file's samples to a Picture in the working space."""
+"""Decoding: from a file's samples to a Picture in the working space."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from rasr.errors import PictureError
 from rasr.images import colour, metadata
-from rasr.images.header import Opened, Source, open_header, parsing, quiet
-from rasr.images.limits import Limits
+from rasr.images.colour import Samples
+from rasr.images.header import ImageSource, Limits, Opened, expect, open_header, parsing, quiet
 from rasr.images.picture import Origin, Picture
 from rasr.images.plugins import TiffFile
-from rasr.images.samples import Samples, heif16, pillow8, png16
 from rasr.images.tiff import plain_tiff, read_tiff
 
 __all__ = ["read_picture"]
 
 
-def read_picture(source: Source, *, limits: Limits | None = None) -> Picture:
+def read_picture(source: ImageSource, *, limits: Limits | None = None) -> Picture:
     """Read a picture from a path, or from a file's content as bytes.
 
     JPEG, PNG, WebP, TIFF and (with the extra ``heic``) HEIC are recognised by content. The result is upright, converted
@@ -86,5 +89,66 @@ def _samples(opened: Opened) -> Samples:
     if isinstance(image, TiffFile) and (header.bits == 16 or plain_tiff(image)):
         return read_tiff(image, file, opened.name)
     if header.bits == 8:
-        return pillow8(image, opened.name)
-    return png16(image, file) if header.format == "PNG" else heif16(image, file)
+        return _pillow8(image, opened.name)
+    return _png16(image, file) if header.format == "PNG" else _heif16(image, file)
+
+
+def _pillow8(image: ImageFile, name: str) -> Samples:
+    """Decode everything of 8 bits or fewer, whatever its mode, through Pillow."""
+    image.load()
+    upright = isinstance(image, TiffFile)  # Pillow turns TIFF, and only TIFF, while loading
+    plain: Image.Image = image
+    if image.mode in {"P", "PA", "1", "L", "RGB"} and image.has_transparency_data:
+        plain = image.convert("LA" if image.mode in {"1", "L"} else "RGBA")
+    elif image.mode in {"P", "YCbCr"}:
+        plain = image.convert("RGB")
+    elif image.mode == "1":
+        plain = image.convert("L")
+    elif image.mode == "LAB":
+        plain = _from_lab(image)
+    if plain.mode == "CMYK":
+        return Samples(np.asarray(plain), None, "cmyk", upright)
+    if plain.mode not in {"L", "LA", "RGB", "RGBA"}:
+        raise PictureError(f"{name}: {plain.mode} samples are not read; save it as RGB with 8 or 16 bits.")
+    samples = _split(np.asarray(plain))
+    samples.upright = upright
+    return samples
+
+
+def _png16(image: ImageFile, file: BinaryIO) -> Samples:
+    """Decode a 16-bit PNG through libpng, since Pillow cuts colour to 8 bits."""
+    import imagecodecs
+
+    image.load()  # for the chunks behind the pixels, and for the same verdict on truncation
+    file.seek(0)
+    array = imagecodecs.png_decode(file.read())
+    expect(array.dtype == np.uint16 and array.shape[1::-1] == image.size)
+    return _split(array)
+
+
+def _heif16(image: ImageFile, file: BinaryIO) -> Samples:
+    """Decode a HEIC of 10 or 12 bits, scaled to 16 by libheif's wrapper, which also turns it upright."""
+    import pillow_heif
+
+    file.seek(0)
+    heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=True)
+    array = np.asarray(heif[heif.primary_index])
+    expect(array.dtype == np.uint16 and array.shape[1::-1] == image.size)
+    return _split(array)
+
+
+def _split(array: NDArray[Any]) -> Samples:
+    """Separate gray or RGB from alpha by the number of channels."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    channels = array.shape[2]
+    gray = channels < 3
+    alpha = array[:, :, -1] if channels in {2, 4} else None
+    return Samples(array[:, :, : 1 if gray else 3], alpha, "gray" if gray else "rgb")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))

@@ -1,33 +1,123 @@
-"""Encoding: from working pixels back to a file's own colour space, depth and metadata."""
+"""Encoding: the formats that can be written, and pixels back to a file's own colour space, depth and metadata."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rasr.errors import OutOfMemory
+from rasr.errors import OutOfMemory, OutputError
 from rasr.images import colour, metadata
-from rasr.images.formats import OutputFormat, check_size, depth, output_format
 from rasr.images.header import quiet
-from rasr.images.picture import Picture
-from rasr.images.resize import resize
+from rasr.images.picture import Origin, Picture, resize
 from rasr.images.tiff import encode_tiff
 
-__all__ = ["Encoding", "encode_picture"]
+__all__ = ["Encoding", "encode_picture", "losses", "output_format"]
 
 _STRIP_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """A container and its limits."""
+
+    name: str
+    """Pillow's name: JPEG, PNG, WEBP or TIFF."""
+    extensions: tuple[str, ...]
+    max_side: int
+    """Longest side in pixels that the format can express."""
+    bits: tuple[int, ...]
+    alpha: bool
+    gray: bool = True
+    quality: int | None = None
+    """Default quality of a lossy format."""
+    metadata_room: int | None = None
+    """Bytes that one block of EXIF, XMP or IPTC can have: a JPEG marker segment less its signature."""
+
+
+FORMATS = {
+    format_.name: format_
+    for format_ in (
+        OutputFormat(
+            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, (8,), alpha=False, quality=95, metadata_room=65_000
+        ),
+        OutputFormat("PNG", (".png",), 2**31 - 1, (8, 16), alpha=True),
+        OutputFormat("WEBP", (".webp",), 16_383, (8,), alpha=True, gray=False, quality=95),
+        OutputFormat("TIFF", (".tif", ".tiff"), 2**31 - 1, (8, 16), alpha=True),
+    )
+}
+"""Every format that can be written, by name."""
+
+
+def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
+    """Find the format asked for by name (any case, ``jpg`` and ``tif`` too), or that of the path's extension.
+
+    Raises OutputError listing the known ones.
+    """
+    suffix = Path(path).suffix.lower() if format is None else "." + format.lower().removeprefix(".")
+    for candidate in FORMATS.values():
+        if suffix in candidate.extensions or (format is not None and format.upper() == candidate.name):
+            return candidate
+    known = ", ".join(extension for candidate in FORMATS.values() for extension in candidate.extensions)
+    asked = f"extension '{suffix}'" if suffix else "no extension"
+    if suffix in {".heic", ".heif", ".hif"}:
+        asked = "HEIC, which is read but not written"
+    raise OutputError(f"{path}: cannot be saved with {asked}. Use one of {known}.")
+
+
+def check_size(path: str | Path, format_: OutputFormat, width: int, height: int) -> None:
+    """Raise OutputError when the format cannot hold a picture of this size, naming one that can."""
+    if max(width, height) > format_.max_side:
+        fits = [other.extensions[0] for other in FORMATS.values() if other.max_side >= max(width, height)]
+        raise OutputError(
+            f"{path}: {format_.name} holds at most {format_.max_side} pixels a side and the result has "
+            f"{width}×{height}. Use {' or '.join(fits)}."
+        )
+
+
+def depth(origin: Origin, format_: OutputFormat, bits: int | None) -> int:
+    """Choose the bits per channel to write: those asked for, else the origin's if the format has them, else 8.
+
+    Raises OutputError for bits the format does not have.
+    """
+    if bits is None:
+        return origin.bits if origin.bits in format_.bits else 8
+    if bits not in format_.bits:
+        fits = [other.extensions[0] for other in FORMATS.values() if bits in other.bits]
+        use = f"use {' or '.join(fits)}" if fits else "choose 8 or 16"
+        raise OutputError(f"{format_.name} cannot hold {bits} bits per channel; {use}.")
+    return bits
+
+
+def losses(picture: Picture, path: str | Path, *, format: str | None = None) -> tuple[str, ...]:
+    """List what saving this picture in this format gives up, one sentence each; known before any work is done."""
+    format_ = output_format(path, format)
+    found = []
+    if picture.alpha is not None and not format_.alpha:
+        found.append(f"{format_.name} has no transparency: the picture is laid on the background colour")
+    if picture.origin.bits > max(format_.bits):
+        found.append(f"{format_.name} has 8 bits per channel: the input's 16 are rounded")
+    if picture.origin.iptc and format_.name not in {"JPEG", "TIFF"}:
+        found.append(f"{format_.name} has no place for IPTC captions: they are left out (XMP and EXIF are kept)")
+    if format_.metadata_room is not None:
+        blocks = {"EXIF": picture.origin.exif, "XMP": picture.origin.xmp, "IPTC": picture.origin.iptc}
+        for name, block in blocks.items():
+            if block and len(block) > format_.metadata_room:
+                part = "its maker note is" if name == "EXIF" else "it is"
+                found.append(f"the {name} block is too long for {format_.name}: {part} left out")
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding:
-    """How to save a picture; None leaves a choice to the format or to the picture's origin."""
+    """Options for saving a picture; None leaves a choice to the format or to the picture's origin."""
 
     quality: int | Literal["lossless"] | None = None
     """JPEG and WebP: 1 to 100, 95 by default; WebP also 'lossless'. JPEG is always 4:4:4. Others have no quality."""
@@ -43,18 +133,8 @@ class Encoding:
     """Settings of the run, written into EXIF's ImageHistory tag, whatever ``metadata`` says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attachments:
-    """What is embedded beside the pixels."""
-
-    icc: bytes | None
-    exif: bytes | None
-    xmp: bytes | None
-    iptc: bytes | None
-
-
 def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encoding | None = None) -> bytes:
-    """The picture as the content of a JPEG, PNG, WebP or TIFF file.
+    """Encode a picture as the content of a JPEG, PNG, WebP or TIFF file.
 
     Pixels are clipped to [0, 1], converted from sRGB to the origin's ICC profile, rounded to the nearest level (no
     dithering) and, for a gray origin, written as one channel. Raises OutputError for a size or depth the format cannot
@@ -78,7 +158,7 @@ def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encod
 def _samples(
     picture: Picture, format_: OutputFormat, bits: int, background: tuple[float, float, float]
 ) -> NDArray[Any]:
-    """Integer samples (H, W, C) with C = 1 gray, 2 gray+alpha, 3 RGB or 4 RGB+alpha, made strip by strip."""
+    """Make integer samples (H, W, C) with C = 1 gray, 2 gray+alpha, 3 RGB or 4 RGB+alpha, strip by strip."""
     origin, alpha = picture.origin, picture.alpha
     gray = origin.gray and format_.gray
     space: colour.Space = "gray" if gray else "rgb"
@@ -113,7 +193,7 @@ def _quantise(values: NDArray[np.float32], dtype: type[np.uint8] | type[np.uint1
 
 
 def _beyond(beyond: NDArray[np.float32], width: int, height: int, rows: slice) -> NDArray[np.float32]:
-    """These rows of the out-of-gamut residual, resampled to the result's size."""
+    """Resample these rows of the out-of-gamut residual to the result's size."""
     scale = beyond.shape[0] / height
     top, bottom = rows.start * scale, min(rows.stop * scale, beyond.shape[0])
     # Only the rows that the filter can reach: resizing copies what it is given.
@@ -128,7 +208,8 @@ def _beyond(beyond: NDArray[np.float32], width: int, height: int, rows: slice) -
     )
 
 
-def _attachments(picture: Picture, format_: OutputFormat, encoding: Encoding) -> Attachments:
+def _attachments(picture: Picture, format_: OutputFormat, encoding: Encoding) -> Origin:
+    """Choose the profile and the metadata blocks that are embedded beside the pixels."""
     origin = picture.origin
     keep = encoding.metadata == "keep"
     exif = metadata.exif_for_result(
@@ -142,11 +223,11 @@ def _attachments(picture: Picture, format_: OutputFormat, encoding: Encoding) ->
     xmp = origin.xmp if keep else None
     if xmp and format_.metadata_room is not None and len(xmp) > format_.metadata_room:
         xmp = None
-    return Attachments(_profile(picture, format_), exif, xmp, origin.iptc if keep else None)
+    return replace(origin, icc=_profile(picture, format_), exif=exif, xmp=xmp, iptc=origin.iptc if keep else None)
 
 
 def _profile(picture: Picture, format_: OutputFormat) -> bytes | None:
-    """The ICC profile to convert to and embed: the origin's, unless it is for gray and the format has no gray."""
+    """Choose the ICC profile to embed: the origin's, unless it is for gray and the format has no gray."""
     return None if picture.origin.gray and not format_.gray else picture.origin.icc
 
 
@@ -154,41 +235,29 @@ def _image(samples: NDArray[Any]) -> Image.Image:
     return Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
 
 
-def _jpeg(samples: NDArray[Any], attached: Attachments, encoding: Encoding) -> bytes:
+def _jpeg(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:
     quality = _quality(encoding, lossless=False)
-    out = io.BytesIO()
     extra = _app13(attached.iptc) if attached.iptc else b""
-    _image(samples).save(
-        out,
-        "JPEG",
-        quality=quality,
-        subsampling=0,
-        icc_profile=attached.icc,
-        exif=attached.exif or b"",
-        xmp=attached.xmp or b"",
-        extra=extra,
-    )
-    return out.getvalue()
+    return _by_pillow(_image(samples), "JPEG", attached, quality=quality, subsampling=0, extra=extra)
 
 
-def _webp(samples: NDArray[Any], attached: Attachments, encoding: Encoding) -> bytes:
+def _webp(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:
     quality = _quality(encoding, lossless=True)
+    whole = quality == "lossless"
+    image = _image(samples if samples.shape[2] >= 3 else samples[:, :, [0, 0, 0, 1][: samples.shape[2] + 2]])
+    # exact: colours under transparent pixels are the user's too
+    return _by_pillow(image, "WEBP", attached, lossless=whole, quality=75 if whole else quality, exact=True)
+
+
+def _by_pillow(image: Image.Image, name: str, attached: Origin, **options: Any) -> bytes:
     out = io.BytesIO()
-    _image(samples if samples.shape[2] >= 3 else samples[:, :, [0, 0, 0, 1][: samples.shape[2] + 2]]).save(
-        out,
-        "WEBP",
-        lossless=quality == "lossless",
-        quality=75 if quality == "lossless" else quality,
-        exact=True,  # colours under transparent pixels are the user's too
-        icc_profile=attached.icc or b"",
-        exif=attached.exif or b"",
-        xmp=attached.xmp or b"",
-    )
+    icc, exif, xmp = (block or b"" for block in (attached.icc, attached.exif, attached.xmp))
+    image.save(out, name, icc_profile=icc, exif=exif, xmp=xmp, **options)
     return out.getvalue()
 
 
-def _png(samples: NDArray[Any], attached: Attachments, encoding: Encoding) -> bytes:  # noqa: ARG001
-    """Pixels through libpng (Pillow has no 16-bit colour); the metadata chunks go in behind the header chunk."""
+def _png(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:  # noqa: ARG001
+    """Encode pixels by libpng (Pillow has no 16-bit colour); the metadata chunks go in behind the header chunk."""
     import imagecodecs
 
     data = imagecodecs.png_encode(samples[:, :, 0] if samples.shape[2] == 1 else samples)
@@ -203,17 +272,17 @@ def _png(samples: NDArray[Any], attached: Attachments, encoding: Encoding) -> by
     return b"".join([data[:after_header], *chunks, memoryview(data)[after_header:]])
 
 
-def _tiff(samples: NDArray[Any], attached: Attachments, encoding: Encoding) -> bytes:  # noqa: ARG001
+def _tiff(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:  # noqa: ARG001
     return encode_tiff(samples, icc=attached.icc, exif=attached.exif, xmp=attached.xmp, iptc=attached.iptc)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
-    """A PNG chunk (PNG specification, 5.3)."""
+    """Make a PNG chunk (PNG specification, 5.3)."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _app13(iptc: bytes) -> bytes:
-    """IPTC records as the Photoshop image resource 0x0404 in a JPEG's APP13 segment."""
+    """Wrap IPTC records as the Photoshop image resource 0x0404 in a JPEG's APP13 segment."""
     resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
     segment = b"Photoshop 3.0\0" + resource
     if len(segment) > 65_533:

@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures."""
+"""Picture files among files and folders, found by extension."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rasr.errors import PictureError
 
-__all__ = ["PICTURE_EXTENSIONS", "find_pictures", "walk_pictures"]
+__all__ = ["find_pictures", "walk_pictures"]
 
 PICTURE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif"}
 )
-"""What is looked at inside folders. A file named explicitly is always tried: its content decides."""
+"""Extensions looked for inside folders. A file named explicitly is always tried: its content decides."""
 
 _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "__macosx", "$recycle.bin", "#recycle", "system volume information", "lost+found"}
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def find_pictures(paths: str | Path | Iterable[str | Path], *, recursive: bool = True) -> list[Path]:
-    """All picture files among ``paths`` (files and folders), sorted, each once.
+    """Find all picture files among ``paths`` (files and folders), sorted, each once.
 
     Inside folders, files are chosen by extension (:data:`PICTURE_EXTENSIONS`); hidden files, system folders and loops
     of symbolic links are passed over. Paths found in a folder start with that folder as it was given, so
@@ -37,7 +37,7 @@ def find_pictures(paths: str | Path | Iterable[str | Path], *, recursive: bool =
 def walk_pictures(
     paths: str | Path | Iterable[str | Path], *, recursive: bool = True
 ) -> Iterator[tuple[Path | None, Path]]:
-    """Like :func:`find_pictures`, in the order given, as pairs (folder it was found under or None, file)."""
+    """Yield what :func:`find_pictures` finds, in the order given, as (folder it was found under or None, file)."""
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     count = 0
     for path in given:

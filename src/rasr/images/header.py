@@ -1,4 +1,4 @@
-"""What a file is, by its content and its header alone; whatever its extension says. Nothing is decoded here."""
+"""Header of a picture file: format by content, size, frames, and the limits on them. Nothing is decoded here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from rasr.errors import OutOfMemory, PictureError, PictureTooLarge, RasrError, UnsupportedFormat
-from rasr.images.limits import Limits
 from rasr.images.plugins import PLUGINS, TiffFile, sample_bits, stored_orientation, tiff_pages, webp_size
+from rasr.memory import usable_memory
 
-__all__ = ["Header", "Source", "read_header"]
+__all__ = ["Header", "ImageSource", "Limits", "read_header"]
 
-Source = str | Path | bytes
+ImageSource = str | Path | bytes
 """A picture file, or its whole content."""
+
+FLOOR_PIXELS = 89_478_485
+"""Pillow's own warning threshold: no machine is asked to accept less than this."""
+
+BYTES_PER_PIXEL = 24
+"""Peak cost of reading: file samples, their copy in Pillow, float32 RGB and one strip of work."""
 
 _KNOWN_BUT_REFUSED = {
     b"GIF8": "a GIF",
@@ -47,8 +53,39 @@ _warnings_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what is decoded, checked on the header; None means unbounded."""
+
+    max_pixels: int | None = None
+    """Width times height."""
+    max_frames: int | None = 10_000
+    """Frames or pages; only the first one is ever decoded."""
+
+    @classmethod
+    def from_memory(cls) -> Limits:
+        """Return what fits into half of this machine's memory, and at least 89.48 megapixels."""
+        return cls(max(FLOOR_PIXELS, usable_memory() // 2 // BYTES_PER_PIXEL))
+
+    @classmethod
+    def megapixels(cls, number: float | None) -> Limits:
+        """Return the limit that ``--max-megapixels`` sets; None allows any number of pixels."""
+        return cls(None if number is None else round(number * 1e6))
+
+    def check(self, width: int, height: int, frames: int, name: str) -> None:
+        """Raise PictureTooLarge when the header of the picture ``name`` announces too much."""
+        if self.max_frames is not None and frames > self.max_frames:
+            raise PictureTooLarge(f"{name}: not read, it has more than {self.max_frames} frames, which is the limit.")
+        if self.max_pixels is not None and width * height > self.max_pixels:
+            found = f"it has {width}×{height} pixels ({width * height / 1e6:.1f} megapixels)"
+            raise PictureTooLarge(
+                f"{name}: not read, {found} and the limit is {self.max_pixels / 1e6:.1f} megapixels. "
+                "Raise the limit with --max-megapixels N, or 'none' if you trust the file."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
-    """What a file announces about itself."""
+    """Format, upright size, depth, frames and orientation that a file announces."""
 
     format: str
     """Pillow's name of the container: JPEG, PNG, WEBP, TIFF or HEIF."""
@@ -72,8 +109,8 @@ class Opened:
     header: Header
 
 
-def read_header(source: Source, *, limits: Limits | None = None) -> Header:
-    """Format, upright size, depth and number of frames of a picture, without decoding it.
+def read_header(source: ImageSource, *, limits: Limits | None = None) -> Header:
+    """Read format, upright size, depth and number of frames of a picture, without decoding it.
 
     Raises PictureError (UnsupportedFormat, PictureTooLarge) as :func:`~rasr.images.read_picture` does.
     """
@@ -82,11 +119,11 @@ def read_header(source: Source, *, limits: Limits | None = None) -> Header:
 
 
 @contextmanager
-def open_header(source: Source, limits: Limits) -> Iterator[Opened]:
-    """Open a picture, check its header against the limits, and close it again at the end of the block."""
+def open_header(source: ImageSource, limits: Limits) -> Iterator[Opened]:
+    """Open a picture and check its header against the limits; closes it at the end of the block."""
     name = "picture" if isinstance(source, bytes) else str(source)
     with ExitStack() as stack:
-        file = stack.enter_context(_open_file(source, name, limits))
+        file = stack.enter_context(_open_file(source, name))
         with parsing(name), quiet():
             head = file.read(32)
             format_ = _sniff(head, name)
@@ -125,9 +162,14 @@ def parsing(name: str) -> Iterator[None]:
         raise PictureError(f"{name}: damaged or truncated picture ({reason.rstrip('.')[:200]}).") from error
 
 
-def _open_file(source: Source, name: str, limits: Limits) -> BinaryIO:
+def expect(consistent: bool) -> None:
+    """Raise ValueError when two parts of a file contradict each other."""
+    if not consistent:
+        raise ValueError("header and content disagree")
+
+
+def _open_file(source: ImageSource, name: str) -> BinaryIO:
     if isinstance(source, bytes):
-        limits.check_bytes(len(source), name)
         size = len(source)
         file: BinaryIO = io.BytesIO(source)
     else:
@@ -137,7 +179,6 @@ def _open_file(source: Source, name: str, limits: Limits) -> BinaryIO:
                 raise PictureError(f"{name}: this is a folder, not a picture.")
             if not stat.S_ISREG(status.st_mode):
                 raise PictureError(f"{name}: not a regular file.")
-            limits.check_bytes(status.st_size, name)
             size = status.st_size
             file = Path(source).open("rb")  # noqa: SIM115  the caller closes it
         except FileNotFoundError as error:
@@ -151,7 +192,7 @@ def _open_file(source: Source, name: str, limits: Limits) -> BinaryIO:
 
 
 def _sniff(head: bytes, name: str) -> str:
-    """The allowed format that these first bytes belong to, or UnsupportedFormat."""
+    """Tell the allowed format from a file's first bytes; raises UnsupportedFormat for any other."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,4 +1,4 @@
-"""EXIF, XMP and IPTC: what is taken from a file, and what goes back into the result."""
+"""Metadata (EXIF, XMP, IPTC) of a file as it is read, and as it goes back into the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DESCRIPTIVE = frozenset(
 
 
 def clean_exif(image: ImageFile) -> tuple[bytes | None, str | None]:
-    r"""The file's EXIF as a block of its own (orientation 1, no thumbnail or storage tags), and a note if it is broken.
+    r"""Read EXIF as a block of its own (orientation 1, no thumbnail or storage tags), and a note if it is broken.
 
     The block starts with ``Exif\0\0``; the Exif, GPS and interoperability directories are kept whole.
     """
@@ -57,7 +57,7 @@ def clean_exif(image: ImageFile) -> tuple[bytes | None, str | None]:
 def exif_for_result(
     block: bytes | None, width: int, height: int, *, software: str | None, description: str | None, room: int | None
 ) -> bytes | None:
-    """EXIF for a result of this size, or None when there is nothing to say.
+    """Make the EXIF block of a result of this size, or None when there is nothing to say.
 
     ``block`` is an origin's EXIF or None (stripped). ``software`` becomes the Software tag, ``description`` the
     ImageHistory tag (so that a caption of the user's own is never replaced); non-ASCII characters are escaped.
@@ -100,7 +100,7 @@ def _ascii(text: str) -> str:
 
 
 def dcf_adobe_rgb(image: ImageFile) -> bool:
-    """Whether a camera says "Adobe RGB" the way DCF 2.0 has it: uncalibrated colour space and interoperability R03."""
+    """Tell whether a camera says Adobe RGB as DCF 2.0 has it: uncalibrated colour space, interoperability R03."""
     try:
         exif = image.getexif()
         details = exif.get_ifd(IFD.Exif)
@@ -110,7 +110,7 @@ def dcf_adobe_rgb(image: ImageFile) -> bool:
 
 
 def read_xmp(image: ImageFile) -> bytes | None:
-    """The XMP packet with its orientation reset, or None."""
+    """Read the XMP packet with its orientation reset, or None."""
     xmp: Any = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode()
@@ -120,7 +120,7 @@ def read_xmp(image: ImageFile) -> bytes | None:
 
 
 def read_iptc(image: ImageFile) -> bytes | None:
-    """The IPTC-IIM records of a JPEG (Photoshop resource 0x0404) or TIFF (tag 33723), or None."""
+    """Read the IPTC-IIM records of a JPEG (Photoshop resource 0x0404) or TIFF (tag 33723), or None."""
     value: Any
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # The bytes as stored: many writers declare them as LONGs, of which Pillow's public face keeps only the first.

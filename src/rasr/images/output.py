@@ -7,8 +7,7 @@ from typing import Literal
 
 from rasr.errors import OutputError
 from rasr.files import check_writable, write_bytes
-from rasr.images.encode import Encoding, encode_picture
-from rasr.images.formats import check_size, depth, output_format
+from rasr.images.encode import Encoding, check_size, depth, encode_picture, output_format
 from rasr.images.picture import Origin, Picture
 
 __all__ = ["check_output", "write_picture"]
@@ -61,7 +60,7 @@ def check_output(
     bits: int | None = None,
     origin: Origin | None = None,
 ) -> None:
-    """Find out before any work whether a result of this size can be saved at ``path``.
+    """Check before any work that a result of this size can be saved at ``path``.
 
     ``source`` is the input, which a result never replaces. Checks the extension, the format's size and depth, the
     folder (by making and removing a file in it) and what is at the path already. Raises OutputError or OutputExists.

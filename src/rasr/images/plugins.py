@@ -1,7 +1,7 @@
-"""The one parser of each allowed format, as RASR uses it: headers without decoding, limits of our own.
+"""Parsers: one for each allowed format, for headers without decoding and with limits of our own.
 
 Each file goes straight to its plugin, not through ``Image.open``: it can never reach the parser of another format, and
-Pillow's process-wide pixel limit gives way to :class:`~rasr.images.limits.Limits`.
+Pillow's process-wide pixel limit gives way to :class:`~rasr.images.Limits`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
 
 
 def stored_orientation(image: ImageFile.ImageFile, file: BinaryIO) -> int:
-    """EXIF orientation of the stored pixels, 1 to 8 (1 for anything else), without decoding them."""
+    """Read the EXIF orientation of the stored pixels, 1 to 8 (1 for anything else), without decoding them."""
     if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info:
         # Pillow would decode the whole picture to see whether an EXIF chunk follows the pixels.
         if block := _png_chunk(file, b"eXIf"):
@@ -73,7 +73,7 @@ def stored_orientation(image: ImageFile.ImageFile, file: BinaryIO) -> int:
 
 
 def sample_bits(image: ImageFile.ImageFile) -> int:
-    """16 for every depth above 8 bits a channel, else 8."""
+    """Return 16 for every depth above 8 bits a channel, else 8."""
     if isinstance(image, PngImagePlugin.PngImageFile):
         deep = any("16" in str(tile[3]) for tile in image.tile)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -84,7 +84,7 @@ def sample_bits(image: ImageFile.ImageFile) -> int:
 
 
 def webp_size(head: bytes) -> tuple[int, int]:
-    """Canvas size from a WebP's first 30 bytes (RFC 9649, sections 2.5 to 2.7)."""
+    """Read the canvas size from a WebP's first 30 bytes (RFC 9649, sections 2.5 to 2.7)."""
     chunk = head[12:16]
     if chunk == b"VP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
@@ -96,7 +96,7 @@ def webp_size(head: bytes) -> tuple[int, int]:
 
 
 def tiff_pages(file: BinaryIO, most: int) -> int:
-    """Length of a TIFF's chain of directories; stops above ``most``, and where the chain bites its own tail."""
+    """Count a TIFF's chain of directories; stops above ``most``, and where the chain bites its own tail."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head.startswith(b"II") else ">"
@@ -117,7 +117,7 @@ def tiff_pages(file: BinaryIO, most: int) -> int:
 
 
 def _png_chunk(file: BinaryIO, wanted: bytes, most: int = 100_000) -> bytes | None:
-    """Content of a PNG's first chunk of this type (at most 1 MiB of it), reading nothing but the chunks' heads."""
+    """Read a PNG's first chunk of this type (at most 1 MiB of it), and nothing else but the chunks' heads."""
     file.seek(8)
     for _ in range(most):
         head = file.read(8)

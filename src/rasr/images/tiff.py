@@ -16,10 +16,9 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, FILLORDER, SAMPLEFOR
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
 from rasr.errors import PictureError
-from rasr.images.colour import Space
-from rasr.images.header import quiet
+from rasr.images.colour import Samples, Space
+from rasr.images.header import expect, quiet
 from rasr.images.plugins import TiffFile
-from rasr.images.samples import Samples, expect
 
 __all__ = ["encode_tiff", "plain_tiff", "read_tiff"]
 
@@ -42,7 +41,7 @@ _NOT_JPEG = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
 
 
 def plain_tiff(image: TiffFile) -> bool:
-    """Whether an 8-bit TIFF is of the common kinds; palettes, fax, JPEG, YCbCr and Lab are left to Pillow.
+    """Tell whether an 8-bit TIFF is of the common kinds; palettes, fax, JPEG, YCbCr and Lab are left to Pillow.
 
     (Both would read these. But on damaged files libtiff, inside Pillow, prints to the terminal.)
     """
@@ -57,7 +56,7 @@ def plain_tiff(image: TiffFile) -> bool:
 
 
 def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
-    """The first page of a gray, RGB or CMYK TIFF of 8 or 16 bits. Raises PictureError for other kinds of samples."""
+    """Decode the first page of a gray, RGB or CMYK TIFF of 8 or 16 bits. Raises PictureError for other samples."""
     import tifffile
 
     size = file.seek(0, os.SEEK_END)
@@ -97,7 +96,7 @@ def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
 def encode_tiff(
     samples: NDArray[Any], *, icc: bytes | None, exif: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> bytes:
-    """A TIFF file of samples (H, W, 1..4), uint8 or uint16; two or four channels mean that the last is alpha.
+    """Encode samples (H, W, 1..4), uint8 or uint16, as TIFF; of two or four channels the last is alpha.
 
     tifffile writes the picture and the main directory. It has no way to write the Exif and GPS directories, so these
     are serialised by Pillow, appended, and their pointers filled in.
@@ -132,7 +131,7 @@ def encode_tiff(
 
 
 def _directories(exif: bytes | None) -> tuple[list[Tag], dict[int, dict[int, Any]], tuple[float, float] | None, Any]:
-    """An EXIF block as tags of the main directory, further directories by their tag, resolution and its unit."""
+    """Split an EXIF block: tags of the main directory, further directories by tag, resolution and its unit."""
     if not exif:
         return [], {}, None, None
     block = Image.Exif()
@@ -151,7 +150,7 @@ def _directories(exif: bytes | None) -> tuple[list[Tag], dict[int, dict[int, Any
 
 
 def _main_tags(block: Image.Exif) -> list[Tag]:
-    """The descriptive tags of the main directory."""
+    """Convert the descriptive tags of the main directory."""
     directory = ImageFileDirectory_v2()
     tags: list[Tag] = []
     for tag, value in block.items():
@@ -172,7 +171,7 @@ def _main_tags(block: Image.Exif) -> list[Tag]:
 
 
 def _append_directories(out: io.BytesIO, details: dict[int, dict[int, Any]]) -> None:
-    """Put each directory at the end of the file, and turn its placeholder (the code below it, unused) into its tag."""
+    """Append each directory to the file, and turn its placeholder (the code below it, unused) into its tag."""
     import tifffile
 
     out.seek(0)
