@@ -81,14 +81,14 @@ class Enlarger:
 
 
 @pytest.fixture(autouse=True)
-def queries(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
+def queries(monkeypatch: pytest.MonkeyPatch) -> list[FloatImage]:
     """Queries are searched as they are, without Real-ESRGAN before; returns those that would have been cleaned."""
-    seen: list[Picture] = []
+    seen: list[FloatImage] = []
 
-    def unchanged(picture: Picture, mode: str, generator: object, *, input_size: int) -> Picture:
-        assert (mode, input_size) == ("auto", 224)
-        seen.append(picture)
-        return picture
+    def unchanged(pixels: FloatImage, input_size: int) -> FloatImage:
+        assert input_size == 224
+        seen.append(pixels)
+        return pixels
 
-    monkeypatch.setattr("rasr.restoration.restore_query", unchanged)
+    monkeypatch.setattr("rasr.evaluation.references.clean_query", unchanged)
     return seen

@@ -38,15 +38,16 @@ class Gallery:
         self.queries: list[Picture] = []
         self.excluded: list[Path] = []
 
-    def embedding_of(self, picture: Picture) -> NDArray[np.float32]:
-        self.queries.append(picture)
-        return np.ones(4, np.float32) / 2
+    def prepare(self, queries: list[Picture], *, guard: bool) -> list[str]:
+        self.queries += queries
+        return ["prepared"]
 
-    def scores(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, query: str) -> NDArray[np.float32]:
+        assert query == "prepared", "the query is embedded once"
         return np.array([score for _, score in self.photos], np.float32)
 
-    def search(self, embedding: NDArray[np.float32], k: int, *, exclude: list[Path]) -> list[Reference]:
-        assert embedding.shape == (4,)
+    def search(self, query: str, k: int, *, exclude: list[Path]) -> list[Reference]:
+        assert query == "prepared"
         self.excluded = exclude
         return [Reference(path, score, rank) for rank, (path, score) in enumerate(self.photos[:k], 1)]
 
@@ -164,10 +165,10 @@ def test_without_a_gallery_there_is_a_note_and_without_wish_for_one_there_is_non
     assert Restorer(local())(Picture(lq)).notes == ()
 
 
-def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path) -> None:
+def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = Gallery((red, 0.5))
     restorer = Restorer(local(), gallery)
-    vars(restorer)["_query_cleaner"] = local(scale=4, grid="input")
+    monkeypatch.setattr("rasr.generator.query._cleaner", lambda: local(scale=4, grid="input"))
     for mode in ("off", "on", "auto"):
         restorer(Picture(lq), query_restore=mode)
     off, on, auto = gallery.queries
@@ -176,8 +177,6 @@ def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path) -
     assert auto.pixels.shape == (120, 180, 3), "30 pixels are fewer than the encoder's 32"
     restorer(Picture(np.ascontiguousarray(np.tile(lq, (2, 2, 1)))), query_restore="auto")
     assert gallery.queries[-1].pixels.shape == (60, 90, 3), "large enough"
-    restorer(Picture(np.ascontiguousarray(np.tile(lq, (2, 2, 1)))), query_restore="on")
-    assert gallery.queries[-1].pixels.shape == (128, 192, 3), "reduced first to what the encoder sees"
 
 
 def test_a_cleaner_runs_first_over_the_whole_picture(local: Make, lq: FloatImage) -> None:

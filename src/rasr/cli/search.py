@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from rasr.cli.console import examples, print_json, say
 from rasr.cli.gallery import counting, json_option
-
-if TYPE_CHECKING:
-    from rasr.images import Picture
 
 __all__ = ["command"]
 
@@ -60,8 +58,8 @@ def command(
     Prints score, category and path, tab-separated, best first, and, as talk, whether each would be accepted as a
     reference and why.
     """
-    from rasr.gallery import open_gallery_or_folder
-    from rasr.gallery.policy import choose
+    from rasr.gallery import open_gallery_or_folder, retrieve
+    from rasr.generator.query import clean_query
     from rasr.images import read_picture
 
     picture = read_picture(image)
@@ -69,32 +67,19 @@ def command(
         opened = open_gallery_or_folder(gallery, encoder=encoder, device=device, progress=progress)
     for path, reason in opened.refreshed.failed if opened.refreshed else ():
         say(f"skipped {path}: {reason}")
-    if query_restore != "off":
-        picture = _restored(picture, query_restore, opened.encoder.input_size)
-    references = opened.search(
+    references = retrieve(
+        opened,
         picture,
-        k,
+        k=k,
+        shown=k,
+        clean=partial(clean_query, mode=query_restore),
         category=category or None,
         tags=tags or None,
         min_score=min_score,
         exclude_near_duplicates=exclude_near_duplicates,
     )
-    if references:
-        references = choose(references, opened.scores(picture), opened.encoder.name, k=k)
     if as_json:
-        found = [
-            {
-                "path": str(one.path),
-                "score": round(one.score, 6),
-                "rank": one.rank,
-                "category": one.category,
-                "tags": list(one.tags),
-                "accepted": one.accepted,
-                "why": one.why,
-            }
-            for one in references
-        ]
-        print_json({"query": str(image), "references": found})
+        print_json({"query": str(image), "references": [one.to_json() for one in references]})
         return
     for one in references:
         click.echo(f"{one.score:.4f}\t{one.category}\t{one.path}")
@@ -102,12 +87,3 @@ def command(
         say("No photo fits.")
     for one in references:
         say(f"{one.rank}. {one.path.name}: {one.why}")
-
-
-def _restored(picture: Picture, mode: Literal["auto", "on"], input_size: int) -> Picture:
-    from rasr.generator import QUERY_CLEANER, load_generator
-    from rasr.restoration.query import restore_query
-
-    if mode == "auto" and min(picture.width, picture.height) >= input_size:
-        return picture
-    return restore_query(picture, mode, load_generator(QUERY_CLEANER), input_size=input_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from rasr.evaluation.references import Choice
+from rasr.gallery import Reference
 
 __all__ = ["FAMILIES", "Job", "Method", "MethodInfo", "Outcome", "State"]
 
@@ -57,7 +57,7 @@ class Job:
     height: int
     """Size the output must have."""
     scale: int
-    references: tuple[Choice, ...] = ()
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

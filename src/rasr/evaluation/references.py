@@ -1,26 +1,21 @@
-"""Reference policies: what a method is shown beside the low-quality picture. The comparison of them is the proof."""
+"""Reference policies: the references shown to a method beside the low-quality picture. Comparing them is the proof."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from rasr.errors import UsageError
 from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.journal import Journal, key_of
-from rasr.images import read_picture
+from rasr.gallery import Gallery, Query, Reference, embed_query, retrieve
+from rasr.generator.query import clean_query
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from rasr.gallery import Gallery
-
-__all__ = ["POLICIES", "Choice", "ReferenceChooser", "parse_policies"]
+__all__ = ["POLICIES", "ReferenceChooser", "parse_policies"]
 
 POLICIES = {
     "retrieved": "the best match for the low-quality picture, as the product finds it",
@@ -29,18 +24,6 @@ POLICIES = {
     "oracle": "the best match for the ground truth: what perfect retrieval would find",
     "paired": "the reference the benchmark itself gives (layout 'pairs' only)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A reference shown to a method for one picture."""
-
-    path: Path
-    score: float
-    """Cosine similarity to the query: the low-quality picture, or the ground truth for ``oracle``."""
-    id: str
-    """Content hash, so that results are kept for the picture and not for its place."""
-    category: str = ""
 
 
 def parse_policies(text: str) -> list[str]:
@@ -75,9 +58,9 @@ class ReferenceChooser:
         self._journal = journal
         self.k, self.seed, self.by_category, self.accept = k, seed, by_category, accept
         self._banned = list(banned)
-        self._queries: dict[tuple[str, str], NDArray[np.float32]] = {}
+        self._queries: dict[tuple[str, str], Query] = {}
 
-    def choose(self, policy: str, item: TestInput) -> list[Choice]:
+    def choose(self, policy: str, item: TestInput) -> list[Reference]:
         """References for one picture, best first; empty for ``none``. Kept in the journal, if there is one."""
         if policy == "none":
             return []
@@ -86,12 +69,15 @@ class ReferenceChooser:
         )
         record = self._journal.get(key) if self._journal else None
         if record is None:
-            choices = self._choose(policy, item)
+            chosen = self._choose(policy, item)
             if self._journal:
-                found = [{**asdict(choice), "path": str(choice.path)} for choice in choices]
+                found = [{"path": str(r.path), "score": r.score, "id": r.id, "category": r.category} for r in chosen]
                 self._journal.put(key, policy=policy, image=item.name, references=found)
-            return choices
-        return [Choice(**{**choice, "path": Path(choice["path"])}) for choice in record["references"]]
+            return chosen
+        return [
+            Reference(**{**reference, "path": Path(reference["path"])}, rank=rank)
+            for rank, reference in enumerate(record["references"], 1)
+        ]
 
     @cached_property
     def _state(self) -> str:
@@ -101,25 +87,24 @@ class ReferenceChooser:
         options = (self.k, self.seed, self.by_category, self.accept)
         return key_of(self.gallery.encoder.fingerprint, photos, banned, options)
 
-    def _choose(self, policy: str, item: TestInput) -> list[Choice]:
+    def _choose(self, policy: str, item: TestInput) -> list[Reference]:
         if policy == "paired":
             return self._paired(item)
         if policy == "random":
             return self._random(item)
         return self._search(item, oracle=policy == "oracle")
 
-    def _search(self, item: TestInput, *, oracle: bool = False) -> list[Choice]:
+    def _search(self, item: TestInput, *, oracle: bool = False) -> list[Reference]:
         query = self._query(item, oracle=oracle)
-        found = self.gallery.search(query, max(self.k, 5), category=self._category(item), exclude=self._banned)
+        found = retrieve(self.gallery, query, k=self.k, category=self._category(item), exclude=self._banned)
         if self.accept == "policy" and not oracle:
-            from rasr.gallery.policy import choose
+            found = [reference for reference in found if reference.accepted]
+        return [
+            Reference(r.path, round(r.score, 6), rank, r.category, id=r.id) for rank, r in enumerate(found[: self.k], 1)
+        ]
 
-            judged = choose(found, self.gallery.scores(query), self.gallery.encoder.name, k=self.k)
-            found = [reference for reference in judged if reference.accepted]
-        return [Choice(r.path, round(float(r.score), 6), self._ids[r.path], r.category) for r in found[: self.k]]
-
-    def _random(self, item: TestInput) -> list[Choice]:
-        retrieved = {choice.path for choice in self._search(item)}
+    def _random(self, item: TestInput) -> list[Reference]:
+        retrieved = {reference.path for reference in self._search(item)}
         category = self._category(item)
         photos = [
             photo
@@ -128,34 +113,35 @@ class ReferenceChooser:
         ]
         draw = random.Random(f"{self.seed}:{item.name}")  # noqa: S311  (an experiment, not a secret)
         drawn = draw.sample(photos, min(self.k, len(photos)))
-        return [self._scored(photo.path, item, photo.id, photo.category) for photo in drawn]
+        return [
+            self._scored(Reference(photo.path, 0.0, rank, photo.category, id=photo.id), item)
+            for rank, photo in enumerate(drawn, 1)
+        ]
 
-    def _paired(self, item: TestInput) -> list[Choice]:
+    def _paired(self, item: TestInput) -> list[Reference]:
         if not item.paired:
             raise UsageError(
                 f"The benchmark gives no reference for '{item.name}': policy 'paired' needs layout 'pairs'."
             )
-        return [self._scored(path, item, self._ids[path.resolve()], item.category) for path in item.paired[: self.k]]
+        return [
+            self._scored(Reference(path, 0.0, rank, item.category, id=self._ids[path.resolve()]), item)
+            for rank, path in enumerate(item.paired[: self.k], 1)
+        ]
 
-    def _scored(self, path: Path, item: TestInput, identity: str, category: str) -> Choice:
-        score = float(self._query(item) @ self.gallery.embedding_of(path))
-        return Choice(path, round(score, 6), identity, category)
+    def _scored(self, reference: Reference, item: TestInput) -> Reference:
+        score = float(self._query(item).embedding @ self.gallery.embedding_of(reference.path))
+        return replace(reference, score=round(score, 6))
 
     def _category(self, item: TestInput) -> str | None:
         return item.category if self.by_category else None
 
-    def _query(self, item: TestInput, *, oracle: bool = False) -> NDArray[np.float32]:
-        """Embedding of the ground truth, or of the low-quality picture cleaned as the product cleans its queries."""
+    def _query(self, item: TestInput, *, oracle: bool = False) -> Query:
+        """The ground truth, or the low-quality picture cleaned as the product cleans its queries, embedded once."""
         key = (item.name, "truth" if oracle else "low")
         if key not in self._queries:
-            picture = read_picture(item.truth if oracle else item.low)
-            if not oracle:
-                from rasr.generator import QUERY_CLEANER, load_generator
-                from rasr.restoration import restore_query
-
-                size = self.gallery.encoder.input_size
-                picture = restore_query(picture, "auto", load_generator(QUERY_CLEANER), input_size=size)
-            self._queries[key] = self.gallery.embedding_of(picture)
+            self._queries[key] = (
+                embed_query(self.gallery, item.truth) if oracle else embed_query(self.gallery, item.low, clean_query)
+            )
         return self._queries[key]
 
     @cached_property

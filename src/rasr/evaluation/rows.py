@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rasr.evaluation.bootstrap import Interval, paired_difference
 from rasr.evaluation.method import MethodInfo
 from rasr.evaluation.metrics import MetricInfo
-from rasr.evaluation.references import Choice
+from rasr.gallery import Reference
 
 __all__ = ["Gain", "Row", "best_two", "reference_gains"]
 
@@ -33,7 +33,7 @@ class Row:
     seconds: dict[str, float] = field(default_factory=dict)
     memory: int = 0
     """Highest peak of resident bytes over the pictures."""
-    references: dict[str, tuple[Choice, ...]] = field(default_factory=dict)
+    references: dict[str, tuple[Reference, ...]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     """Picture → hash of its output, for those that are there and of the right size."""
 
@@ -60,7 +60,7 @@ class Row:
     @property
     def similarity(self) -> float | None:
         """Mean cosine similarity of the best reference shown, or None without references."""
-        scores = [choices[0].score for choices in self.references.values() if choices]
+        scores = [shown[0].score for shown in self.references.values() if shown]
         return statistics.fmean(scores) if scores else None
 
     def mean(self, metric: str) -> float | None:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from rasr.gallery.ingest import Progress, ingest
 from rasr.gallery.integrity import VerifyReport, verify
 from rasr.gallery.photo import Photo, from_row, to_table
 from rasr.gallery.pointer import Pointer
-from rasr.gallery.query import Query, Queryable, prepare
+from rasr.gallery.query import Filters, Query, Queryable, prepare
 from rasr.gallery.reference import Reference
 from rasr.gallery.removal import matching
 from rasr.gallery.report import AddReport
@@ -135,60 +136,42 @@ class Gallery:
         self.refreshed = report
         return report
 
-    def search(
-        self,
-        query: Queryable,
-        k: int = 5,
-        *,
-        category: str | Collection[str] | None = None,
-        tags: str | Collection[str] | None = None,
-        exclude: Iterable[str | Path] = (),
-        exclude_near_duplicates: bool = False,
-        min_score: float | None = None,
-    ) -> References:
-        """The ``k`` photos most similar to a picture, a picture file or a unit embedding (D,), best first.
+    def search(self, query: Queryable, k: int = 5, **filters: Unpack[Filters]) -> References:
+        """Find the ``k`` photos most similar to a picture, a picture file or a unit embedding (D,), best first.
 
-        ``category`` includes its sub-categories, ``tags`` must all be present, ``exclude`` names paths or content
-        hashes. ``exclude_near_duplicates`` is the leak guard: photos that show the query's own picture are left out.
-        Raises GalleryNotFound, GalleryCorrupt, EncoderMismatch, PictureError and UsageError.
+        ``category`` (a name or several) includes its sub-categories, ``tags`` must all be present, ``exclude`` names
+        paths or content hashes, ``min_score`` leaves out what is less similar. ``exclude_near_duplicates`` is the leak
+        guard: photos that show the query's own picture are left out. Raises GalleryNotFound, GalleryCorrupt,
+        EncoderMismatch, PictureError and UsageError.
         """
-        return self.search_many(
-            [query], k, category=category, tags=tags, exclude=exclude,
-            exclude_near_duplicates=exclude_near_duplicates, min_score=min_score,
-        )[0]  # fmt: skip
+        return self.search_many([query], k, **filters)[0]
 
-    def search_many(
-        self,
-        queries: Sequence[Queryable],
-        k: int = 5,
-        *,
-        category: str | Collection[str] | None = None,
-        tags: str | Collection[str] | None = None,
-        exclude: Iterable[str | Path] = (),
-        exclude_near_duplicates: bool = False,
-        min_score: float | None = None,
-    ) -> Sequence[References]:
+    def search_many(self, queries: Sequence[Queryable], k: int = 5, **filters: Unpack[Filters]) -> Sequence[References]:
         """:meth:`search` for several queries, embedded and scored in batches."""
         if k < 1:
             raise UsageError(f"k is the number of photos wanted and must be at least 1, not {k}.")
-        snapshot = self._snapshot()
-        prepared = self._prepare(queries)
-        mask = snapshot.mask(category, tags, exclude)
+        snapshot, guard = self._snapshot(), filters.get("exclude_near_duplicates", False)
+        mask = snapshot.mask(filters.get("category"), filters.get("tags"), filters.get("exclude", ()))
         answers = [
-            snapshot.search(query, k, mask, min_score=min_score, guard=exclude_near_duplicates) for query in prepared
+            snapshot.search(query, k, mask, min_score=filters.get("min_score"), guard=guard)
+            for query in self.prepare(queries, guard=guard)
         ]
         return [
             [_reference(snapshot.photo(row), score, rank) for rank, (row, score) in enumerate(hits, 1)]
             for hits in answers
         ]
 
+    def prepare(self, queries: Sequence[Queryable], *, guard: bool = False) -> Queries:
+        """Embed queries in batches, once for several searches; ``guard``: also for ``exclude_near_duplicates``."""
+        return prepare(queries, self.encoder, self._store.pointer().encoder.dimension, guard=guard)
+
     def scores(self, query: Queryable) -> NDArray[np.float32]:
         """(N,) cosine similarities of all photos with ``query``, in no particular order: the gallery's own spread."""
-        return self._snapshot().scores(self._prepare([query])[0].embedding)
+        return self._snapshot().scores(self.prepare([query])[0].embedding)
 
     def embedding_of(self, picture: Picture | str | Path) -> NDArray[np.float32]:
         """Unit embedding (D,) of a picture or picture file by this gallery's encoder."""
-        return self._prepare([picture])[0].embedding
+        return self.prepare([picture])[0].embedding
 
     def list(self, *, category: str | Collection[str] | None = None) -> Photos:
         """All photos, sorted by path."""
@@ -240,9 +223,6 @@ class Gallery:
             self._loaded = loaded
         return loaded
 
-    def _prepare(self, queries: Sequence[Queryable]) -> Queries:
-        return prepare(queries, self.encoder, self._store.pointer().encoder.dimension)
-
     def _existing(self) -> Pointer | None:
         try:
             return self._store.pointer()
@@ -276,4 +256,4 @@ def _remove(writer: Writer, photos: Photos, gone: set[str]) -> None:
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:
     gone = "" if photo.path.is_file() else "The photo's file is missing."
-    return Reference(photo.path, score, rank, photo.category, photo.tags, accepted=not gone, why=gone)
+    return Reference(photo.path, score, rank, photo.category, photo.tags, accepted=not gone, why=gone, id=photo.id)

@@ -10,12 +10,11 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
-from rasr.generator.registry import DEFAULT_PRESET, PRESETS, QUERY_CLEANER, Preset, load_generator
+from rasr.generator.registry import DEFAULT_PRESET, PRESETS, Preset, load_generator
 
 __all__ = [
     "DEFAULT_PRESET",
     "PRESETS",
-    "QUERY_CLEANER",
     "Batch",
     "Conditioning",
     "GenerationSettings",

@@ -9,7 +9,7 @@ from typing import Any
 from rasr.errors import UsageError
 from rasr.generator.protocol import Generator
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "QUERY_CLEANER", "Preset", "load_generator"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "load_generator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,6 @@ PRESETS = {
     "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", _bicubic),
 }
 DEFAULT_PRESET = "mini"
-QUERY_CLEANER = "realesrgan-tuned"
-"""What low-quality pictures go through before they are looked up, whatever restores them: what runs before the default
-preset, so that its picture serves both."""
 
 
 def load_generator(

@@ -3,11 +3,10 @@
 from rasr.restoration.batch import Outcome, SaveOptions, run_batch
 from rasr.restoration.colour import COLOUR_METHODS, ColourMethod, match_colour
 from rasr.restoration.plan import Job, is_folder, plan_jobs
-from rasr.restoration.query import restore_query
 from rasr.restoration.report import Report, write_report
 from rasr.restoration.restorer import Restorer, restore
 from rasr.restoration.result import Result
-from rasr.restoration.settings import QueryRestore, Settings
+from rasr.restoration.settings import Settings
 from rasr.restoration.size import TargetSize
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "ColourMethod",
     "Job",
     "Outcome",
-    "QueryRestore",
     "Report",
     "Restorer",
     "Result",
@@ -26,7 +24,6 @@ __all__ = [
     "match_colour",
     "plan_jobs",
     "restore",
-    "restore_query",
     "run_batch",
     "write_report",
 ]

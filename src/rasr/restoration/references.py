@@ -1,22 +1,15 @@
-"""Which photos may guide a restoration: found in the gallery, picked by hand, or none."""
+"""References picked by hand, and what a generator is handed of the accepted ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rasr.gallery.reference import Reference
+from rasr.gallery import Reference
 from rasr.generator import Guide
-from rasr.images import Picture, read_header, read_picture
+from rasr.images import read_header, read_picture
 
-if TYPE_CHECKING:
-    from rasr.gallery import Gallery
-
-__all__ = ["find_references", "load_guides", "picked_references"]
-
-SHOWN = 5
-"""Matches looked at and reported, used or not, so that a user can pick another one."""
+__all__ = ["load_guides", "picked_references"]
 
 
 def picked_references(paths: Sequence[Path]) -> list[Reference]:
@@ -27,20 +20,6 @@ def picked_references(paths: Sequence[Path]) -> list[Reference]:
     for path in paths:
         read_header(path)
     return [Reference(Path(path), 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
-
-
-def find_references(query: Picture, gallery: Gallery, k: int) -> list[Reference]:
-    """The gallery's best matches for ``query``, of which the retrieval policy accepts up to ``k``.
-
-    The query's own file is never proposed. Raises what searching raises: GalleryNotFound, GalleryCorrupt,
-    EncoderMismatch.
-    """
-    from rasr.gallery.policy import choose
-
-    own = [query.path] if query.path is not None else []
-    embedding = gallery.embedding_of(query)
-    proposals = gallery.search(embedding, max(k, SHOWN), exclude=own)
-    return choose(proposals, gallery.scores(embedding), gallery.encoder.name, k=k)
 
 
 def load_guides(references: Sequence[Reference]) -> list[Guide]:

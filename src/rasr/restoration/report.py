@@ -19,7 +19,7 @@ from PIL import Image
 
 from rasr.errors import OutputError, OutputExists, RasrError
 from rasr.files import write_bytes
-from rasr.gallery.reference import Reference
+from rasr.gallery import Reference
 from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
 from rasr.restoration.plan import is_folder

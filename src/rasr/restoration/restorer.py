@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from rasr.errors import OutOfMemory
-from rasr.gallery.reference import Reference
-from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, load_generator
+from rasr.gallery import Reference, retrieve
+from rasr.generator import DEFAULT_PRESET, Generator, load_generator
+from rasr.generator.query import QUERY_CLEANER, QueryRestore, clean_query
 from rasr.images import FloatImage, Limits, Picture, read_picture, resize
 from rasr.memory import free_memory
 from rasr.restoration.alpha import bleed_colour, resize_alpha
@@ -25,10 +26,9 @@ from rasr.restoration.cleaned import CleanedPictures
 from rasr.restoration.colour import ColourMethod, match_colour
 from rasr.restoration.context import context_options
 from rasr.restoration.memory import choose_tile
-from rasr.restoration.query import restore_query
-from rasr.restoration.references import find_references, load_guides, picked_references
+from rasr.restoration.references import load_guides, picked_references
 from rasr.restoration.result import Result
-from rasr.restoration.settings import QueryRestore, Settings
+from rasr.restoration.settings import Settings
 from rasr.restoration.size import TargetSize
 from rasr.restoration.tile_runner import generate_tiled
 
@@ -154,27 +154,15 @@ class Restorer:
             return picked_references(settings.reference)
         if settings.reference == "none" or self.gallery is None:
             return []
-        query = source
-        if settings.query_restore != "off":
-            query = restore_query(
-                source,
-                settings.query_restore,
-                self._query_cleaner,
-                input_size=self.gallery.encoder.input_size,
-                restored=base if self._cleans_queries else None,
-            )
-        return find_references(query, self.gallery, settings.k)
-
-    @cached_property
-    def _query_cleaner(self) -> Generator:
-        """The same whatever the preset, so that every preset finds the same references."""
-        return load_generator(QUERY_CLEANER)
-
-    @property
-    def _cleans_queries(self) -> bool:
-        """Whether the preset's cleaner is the network that cleans queries: its picture need not be made twice."""
         cleaner = self.generator.cleaner
-        return cleaner is not None and cleaner.info.name == self._query_cleaner.info.name
+        reusable = base is not None and cleaner is not None and cleaner.info.name == QUERY_CLEANER
+        return retrieve(
+            self.gallery,
+            source,
+            k=settings.k,
+            clean=partial(clean_query, mode=settings.query_restore, cleaned=base if reusable else None),
+            exclude=[source.path] if source.path is not None else [],
+        )
 
     def _clean(
         self,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import rasr
-from rasr.gallery.reference import Reference
+from rasr.gallery import Reference
 from rasr.images import Picture, losses, write_picture
 
-__all__ = ["Result", "reference_json"]
+__all__ = ["Result"]
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,7 @@ class Result:
         return {
             "input": None if self.source.path is None else str(self.source.path),
             "output": None if self.output is None else str(self.output),
-            "references": [reference_json(reference) for reference in self.references],
+            "references": [reference.to_json() for reference in self.references],
             "settings": self.settings,
             "timings": self.timings,
             "notes": list(self.notes),
@@ -84,16 +84,3 @@ class Result:
         used = [reference.path.name for reference in self.references if reference.accepted]
         facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
         return json.dumps(facts | {"references": used}, separators=(",", ":"))
-
-
-def reference_json(reference: Reference) -> dict[str, Any]:
-    """Plain values of a reference."""
-    return {
-        "path": str(reference.path),
-        "score": round(float(reference.score), 6),
-        "rank": reference.rank,
-        "category": reference.category,
-        "tags": list(reference.tags),
-        "accepted": reference.accepted,
-        "why": reference.why,
-    }

@@ -8,12 +8,11 @@ from typing import Any, Literal, get_args
 
 from rasr.errors import UsageError
 from rasr.generator import GenerationSettings
+from rasr.generator.query import QueryRestore
 from rasr.restoration.colour import COLOUR_METHODS, ColourMethod
 from rasr.restoration.size import TargetSize
 
-__all__ = ["QueryRestore", "Settings"]
-
-QueryRestore = Literal["auto", "on", "off"]
+__all__ = ["Settings"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from PIL import Image
 from rasr.errors import ConfigError, MethodError, UsageError
 from rasr.evaluation import Job, MethodOptions, Outcome, load_method
 from rasr.evaluation.methods.profile import profile_names, read_profile
-from rasr.evaluation.references import Choice
+from rasr.gallery import Reference
 from tests.evaluation.conftest import photo
 
 SCRIPT = """
@@ -81,7 +81,7 @@ def jobs(tmp_path: Path) -> list[Job]:
         reference = tmp_path / f"r{number}.png"
         photo("chelsea.png", (0, 0, 60, 40)).save(reference)
         (tmp_path / "out").mkdir(exist_ok=True)
-        choice = Choice(reference, 0.9, "id")
+        choice = Reference(reference, 0.9, 1, id="id")
         made.append(Job(name, low, tmp_path / "out" / f"{name}.png", 64, 48, 4, (choice, choice)))
     return made
 

@@ -1,4 +1,4 @@
-"""Which of the photos a search proposes may guide a restoration.
+"""Retrieval, the R of equation (1): clean the query, embed it once, search the gallery, accept what may guide.
 
 A photo is accepted when its similarity to the query passes two tests.
 
@@ -15,22 +15,33 @@ from __future__ import annotations
 
 import tomllib
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from math import log10
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import ConfigError
+from rasr.gallery.gallery import Gallery
+from rasr.gallery.query import Filters, Query, Queryable
 from rasr.gallery.reference import Reference
 from rasr.home import home
+from rasr.images import FloatImage, Picture, read_picture
 
-__all__ = ["Calibration", "calibration_of", "choose", "verdict"]
+__all__ = ["Calibration", "CleanQuery", "accept", "calibration_of", "embed_query", "retrieve"]
 
+CleanQuery = Callable[[FloatImage, int], FloatImage]
+"""``clean(pixels, input_size)``: the (H, W, 3) picture that an encoder with a square of ``input_size`` pixels is to see
+in place of ``pixels``. Handed in, because cleaning takes a generator and galleries know of none."""
+
+SHOWN = 5
+"""Matches looked at and reported, used or not, so that a user can pick another one."""
 SMALL_GALLERY = 20
 """Below this many photos the spread of a query's scores says nothing and only the threshold counts."""
 
@@ -66,7 +77,38 @@ UNMEASURED = Calibration(thresholds=((1, 0.5),), margin=0.05, sure=0.8, measured
 good matches are turned down."""
 
 
-def choose(
+def retrieve(
+    gallery: Gallery,
+    query: Queryable,
+    *,
+    k: int = 1,
+    shown: int = SHOWN,
+    clean: CleanQuery | None = None,
+    **filters: Unpack[Filters],
+) -> list[Reference]:
+    """Find the photos most similar to ``query``, best first, and mark up to ``k`` that may guide its restoration.
+
+    ``max(k, shown)`` are looked at. ``clean`` is applied to a picture before it is embedded; an embedding or a
+    :class:`Query` is taken as it is. ``filters`` are those of :meth:`Gallery.search`, which also names the errors
+    raised; ConfigError for a broken calibration file.
+    """
+    asked = embed_query(gallery, query, clean, guard=filters.get("exclude_near_duplicates", False))
+    proposals = gallery.search(asked, max(k, shown), **filters)
+    return accept(proposals, gallery.scores(asked), gallery.encoder.name, k=k) if proposals else []
+
+
+def embed_query(gallery: Gallery, query: Queryable, clean: CleanQuery | None = None, *, guard: bool = False) -> Query:
+    """Clean a picture or picture file, if asked to, and embed it, once for all searches.
+
+    ``guard`` also computes what the leak guard compares.
+    """
+    if clean is not None and isinstance(query, Picture | str | Path):
+        picture = query if isinstance(query, Picture) else read_picture(query)
+        query = picture.with_pixels(clean(picture.pixels, gallery.encoder.input_size))
+    return gallery.prepare([query], guard=guard)[0]
+
+
+def accept(
     references: Sequence[Reference], scores: NDArray[np.float32] | Sequence[float], encoder: str, *, k: int = 1
 ) -> list[Reference]:
     """Mark which of ``references`` may guide the restoration: the best ``k`` that pass, each with its reason.
@@ -90,16 +132,6 @@ def choose(
         else:
             judged.append(reference)
     return judged
-
-
-def verdict(references: Sequence[Reference]) -> str:
-    """One sentence on a whole answer: which photos are used, or why there is no suitable reference."""
-    accepted = [reference for reference in references if reference.accepted]
-    if accepted:
-        return f"Guided by {', '.join(reference.path.name for reference in accepted)}."
-    if references:
-        return f"No suitable reference. {references[0].path.name}: {references[0].why}"
-    return "No suitable reference: the gallery proposed no photo."
 
 
 def _judge(score: float, spread: NDArray[np.float32], calibration: Calibration, encoder: str) -> tuple[bool, str]:
