@@ -117,11 +117,20 @@ def test_contradictions_are_usage_errors(
 ) -> None:
     (tmp_path / "bad.json").write_text('{"format": "rasr-degradation-1", "seed": 1, "picturs": []}')
     from rasr.degrade import draw
-    from rasr.degrade.manifest import Entry, Manifest
+    from rasr.degrade.files import Entry, Manifest
 
     entry = Entry(name="a.png", output="../a.png", width=1, height=1, sha256="", recipe=draw(seed=0, name="a.png"))
     (tmp_path / "escape.json").write_text(Manifest(seed=1, pictures=(entry,)).model_dump_json())
     done = run_rasr("degrade", photos, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+    assert not (tmp_path / "lq").exists()
+
+
+def test_a_manifest_that_cannot_be_written_is_told_before_the_work(
+    run_rasr: Callable[..., subprocess.CompletedProcess[str]], photos: Path, tmp_path: Path
+) -> None:
+    done = run_rasr("degrade", photos, "lq", "--seed", 1, "--manifest", "gone/set.json")
+    assert done.returncode == 1
+    assert "the folder gone does not exist" in done.stderr
     assert not (tmp_path / "lq").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 from rasr.dataset.config import Category, LowQuality
 from rasr.dataset.gather import Progress, stored_file
 from rasr.dataset.licences import licence_url
-from rasr.dataset.manifest import MANIFEST, Record, read_manifest, write_text
+from rasr.dataset.manifest import MANIFEST, Record, read_manifest
 from rasr.dataset.measure import sha256_of
 from rasr.dataset.verdict import Kept, photo_id
 from rasr.errors import OutputError
@@ -102,14 +102,12 @@ def make_low_quality(out: Path, records: Sequence[Record], settings: LowQuality,
     A file already made by the same recipe from the same photo is kept. Raises OutputError.
     """
     from rasr.degrade import draw
-    from rasr.degrade.files import Job, degrade_file
-    from rasr.degrade.manifest import Entry, Manifest
-    from rasr.degrade.manifest import read_manifest as read_recipes
+    from rasr.degrade.files import DegradeJob, Entry, Manifest, degrade_file
 
     path = out / LQ_MANIFEST
     old: dict[str, Entry] = {}
     if path.exists():
-        previous = read_recipes(path)
+        previous = Manifest.read(path)
         if previous.crop == (settings.crop or None):
             old = {entry.name: entry for entry in previous.pictures}
     tests = [record for record in records if record.split == "test"]
@@ -123,14 +121,15 @@ def make_low_quality(out: Path, records: Sequence[Record], settings: LowQuality,
         if known and known.recipe == recipe and known.output == output and lq.exists() and hr.exists():
             entries.append(known)
             continue
-        job = Job(record.file, out / record.file, lq, output, recipe, hr)
+        job = DegradeJob(record.file, out / record.file, lq, output, recipe, hr)
         entries.append(degrade_file(job, crop=settings.crop or None, overwrite=True))
     for gone in old.values():
         if gone.output not in {entry.output for entry in entries}:
             for folder in ("lq", "hr"):
                 _inside(out, f"{folder}/{gone.output}").unlink(missing_ok=True)
     made = Manifest(seed=seed, crop=settings.crop or None, pictures=tuple(entries))
-    write_text(path, made.model_dump_json(indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.write(path, overwrite=True)
     progress("degrading", len(tests), len(tests))
 
 

@@ -183,12 +183,12 @@ def _check_unlisted(report: CheckReport, records: Sequence[Record]) -> None:
 
 def _check_low_quality(report: CheckReport, records: Sequence[Record], info: Mapping[str, Any]) -> None:
     """Every test photo has its degraded input and target, of the sizes that the recipes give."""
-    from rasr.degrade.manifest import read_manifest as read_recipes
+    from rasr.degrade.files import Manifest
 
     if not info.get("lq"):
         return
     try:
-        entries = {entry.name: entry for entry in read_recipes(report.folder / LQ_MANIFEST).pictures}
+        entries = {entry.name: entry for entry in Manifest.read(report.folder / LQ_MANIFEST).pictures}
     except ConfigError as error:
         report.error("lq", str(error))
         return

@@ -1,32 +1,87 @@
-"""Applying a recipe to pixels. One implementation, on torch tensors, for files and for training.
+"""Degradation of pixels: one implementation, on torch tensors, for files and for training.
 
 Every picture is processed on its own, so a picture in a batch comes out bit for bit as it would alone. Noise is always
 drawn by numpy on the CPU from the recipe's seeds: the same recipe gives the same noise on every device. JPEG is the
-real codec (libjpeg through Pillow, 4:2:0), not a differentiable imitation, so no gradient passes.
+real codec (libjpeg through Pillow, 4:2:0), not a differentiable imitation, so no gradient passes. Kernels are those of
+Real-ESRGAN (arXiv 2107.10833, section 3.1 and 3.3): generalized Gaussian families and sinc.
 """
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import next_fast_len
+from scipy.special import j1
 
-from rasr.degrade.kernels import kernel_array, usm_kernel
-from rasr.degrade.recipe import Mode, Noise, Recipe
+from rasr.degrade.recipe import GaussianKernel, Mode, Noise, Recipe, SincKernel, draw
 from rasr.errors import PictureError
+from rasr.images import FloatImage
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["apply_recipe"]
+__all__ = ["apply_recipe", "crop_to_multiple", "degrade", "degrade_array", "degrade_batch"]
 
 USM_AMOUNT = 0.5
 USM_THRESHOLD = 10 / 255
+
+Kernel = NDArray[np.float64]
+
+
+def degrade(
+    pixels: FloatImage, *, preset: str = "realesrgan", scale: int = 4, seed: int, name: str, usm: bool = False
+) -> tuple[FloatImage, dict[str, Any]]:
+    """Degrade a picture by Real-ESRGAN's two-stage pipeline.
+
+    ``pixels`` is (H, W, 3) float32 RGB in [0, 1] with H and W multiples of ``scale`` (:func:`crop_to_multiple` makes
+    them so; PictureError otherwise). Returns the LQ (H/scale, W/scale, 3), whose values are exact 8-bit levels k/255,
+    and the manifest of drawn parameters, which :class:`Recipe` reads back. The same (seed, name) always draws the same.
+    """
+    recipe = draw(preset, scale=scale, seed=seed, name=name, usm=usm)
+    return degrade_array(pixels, recipe), recipe.model_dump(mode="json")
+
+
+def degrade_array(pixels: FloatImage, recipe: Recipe) -> FloatImage:
+    """Apply a drawn or stored recipe to (H, W, 3) float32 pixels; see :func:`degrade` for sizes and values."""
+    import torch
+
+    with torch.inference_mode():
+        hr = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+        return np.ascontiguousarray(apply_recipe(hr, recipe).permute(1, 2, 0).numpy())
+
+
+def degrade_batch(hr: Tensor, recipes: Sequence[Recipe]) -> Tensor:
+    """Degrade (N, 3, H, W) float32 RGB in [0, 1] → (N, 3, H/scale, W/scale) on the same device, no gradient.
+
+    All recipes must share one scale. Each picture equals what it would be alone, bit for bit. On a GPU the filters and
+    resizes run there; noise and JPEG stay on the CPU, and rounding may differ from the CPU's by single grey levels.
+    """
+    import torch
+
+    if len(recipes) != hr.shape[0] or len({recipe.scale for recipe in recipes}) != 1:
+        raise ValueError(f"{hr.shape[0]} pictures need as many recipes of one scale, not {len(recipes)}")
+    with torch.no_grad():
+        return torch.stack([apply_recipe(picture, recipe) for picture, recipe in zip(hr, recipes, strict=True)])
+
+
+def crop_to_multiple(pixels: FloatImage, scale: int) -> FloatImage:
+    """Cut right and bottom so that both sides are multiples of ``scale``: the HR that matches an LQ exactly.
+
+    Raises PictureError when a side is shorter than ``scale``.
+    """
+    height, width = pixels.shape[0] // scale * scale, pixels.shape[1] // scale * scale
+    if not height or not width:
+        raise PictureError(
+            f"A picture of {pixels.shape[1]}x{pixels.shape[0]} pixels is too small to shrink by {scale}."
+        )
+    return pixels[:height, :width]
 
 
 def apply_recipe(hr: Tensor, recipe: Recipe) -> Tensor:
@@ -93,7 +148,7 @@ def _filter(pixels: Tensor, kernel: NDArray[np.float64]) -> Tensor:
 
 
 def _mirror(length: int, reach: int, device: torch.device) -> Tensor:
-    """Indices that continue 0..length−1 by reflection without repeating the edge, however small the picture is."""
+    """Continue the indices 0..length−1 by reflection without repeating the edge, however small the picture is."""
     import torch
 
     period = max(2 * (length - 1), 1)
@@ -114,7 +169,7 @@ def _add_noise(pixels: Tensor, noise: Noise) -> Tensor:
 
 
 def _poisson(pixels: NDArray[np.float32], noise: Noise, random: np.random.Generator) -> NDArray[np.float32]:
-    """Shot noise of the 8-bit picture, scaled: level · (Poisson(v·x)/v − x), v = 2^⌈log₂(distinct values)⌉."""
+    """Draw shot noise of the 8-bit picture: level · (Poisson(v·x)/v − x), v = 2^⌈log₂(distinct values)⌉."""
     levels = np.rint(np.clip(pixels, 0, 1) * 255) / 255
     if noise.gray:
         luma = np.array([0.2989, 0.587, 0.114]).reshape(3, 1, 1)
@@ -126,7 +181,7 @@ def _poisson(pixels: NDArray[np.float32], noise: Noise, random: np.random.Genera
 
 
 def _jpeg(pixels: Tensor, quality: float) -> Tensor:
-    """Through libjpeg and back, at the nearest whole quality, 4:2:0."""
+    """Compress by libjpeg and decode again, at the nearest whole quality, 4:2:0."""
     import torch
 
     levels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
@@ -137,7 +192,7 @@ def _jpeg(pixels: Tensor, quality: float) -> Tensor:
 
 
 def _sharpen(pixels: Tensor) -> Tensor:
-    """Real-ESRGAN's unsharp mask: amount 0.5 where the residual exceeds 10 grey levels, through a softened mask."""
+    """Apply Real-ESRGAN's unsharp mask: amount 0.5 where the residual exceeds 10 grey levels, mask softened."""
     residual = pixels - _filter(pixels, usm_kernel())
     mask = _filter((residual.abs() > USM_THRESHOLD).to(pixels.dtype), usm_kernel())
     sharp = (pixels + USM_AMOUNT * residual).clamp(0, 1)
@@ -146,3 +201,42 @@ def _sharpen(pixels: Tensor) -> Tensor:
 
 def _to_8_bit(pixels: Tensor) -> Tensor:
     return (pixels.clamp(0, 1) * 255).round() / 255
+
+
+def kernel_array(kernel: GaussianKernel | SincKernel) -> Kernel:
+    """Compute a kernel as a (size, size) float64 array that sums to 1."""
+    weights = _sinc(kernel) if isinstance(kernel, SincKernel) else _gaussian(kernel)
+    normalised: Kernel = weights / weights.sum()
+    return normalised
+
+
+def _offsets(size: int) -> tuple[Kernel, Kernel]:
+    axis = np.arange(size, dtype=np.float64) - (size - 1) / 2
+    return axis[None, :], axis[:, None]
+
+
+def _gaussian(kernel: GaussianKernel) -> Kernel:
+    """Compute exp(−q/2), exp(−q^β/2) or 1/(1 + q^β), with q = xᵀΣ⁻¹x."""
+    x, y = _offsets(kernel.size)
+    cos, sin = np.cos(kernel.angle), np.sin(kernel.angle)
+    along = (cos * x + sin * y) / kernel.sigma_x
+    across = (-sin * x + cos * y) / kernel.sigma_y
+    q = along**2 + across**2
+    if kernel.kind.startswith("plateau"):
+        return np.asarray(1.0 / (1.0 + q**kernel.beta))
+    return np.asarray(np.exp(-0.5 * q**kernel.beta))
+
+
+def _sinc(kernel: SincKernel) -> Kernel:
+    """Compute the jinc filter ω·J₁(ω r) / (2π r), with its limit ω²/4π at r = 0."""
+    x, y = _offsets(kernel.size)
+    r = np.hypot(x, y)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = kernel.cutoff * j1(kernel.cutoff * r) / (2 * np.pi * r)
+    return np.where(r == 0, kernel.cutoff**2 / (4 * np.pi), weights)
+
+
+@lru_cache(maxsize=1)
+def usm_kernel() -> Kernel:
+    """Compute the 51-pixel Gaussian (sigma 8) of Real-ESRGAN's unsharp mask."""
+    return kernel_array(GaussianKernel(kind="iso", size=51, sigma_x=8.0, sigma_y=8.0))

@@ -1,4 +1,4 @@
-"""What will be done to one picture: every random choice drawn first, written down, and only then applied.
+"""Recipe of one picture's degradation: every random choice is drawn first, written down, and only then applied.
 
 A recipe is plain data. Applying it twice to the same pixels gives the same bytes: the noise planes come from seeds that
 are part of the recipe, so a stored recipe rebuilds a test set without the generator that drew it.
@@ -15,17 +15,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from rasr.degrade.presets import (
-    FINAL_SINC_SIZES,
     KERNEL_KINDS,
     KERNEL_PROBABILITIES,
+    KERNEL_SIZES,
+    PRESETS,
     RESIZE_KINDS,
+    KernelKind,
     Range,
     StageTable,
-    preset_named,
 )
 from rasr.errors import UsageError
 
-__all__ = ["GaussianKernel", "Noise", "Recipe", "Resize", "SincKernel", "Stage", "draw"]
+__all__ = ["GaussianKernel", "Noise", "Recipe", "SincKernel", "draw"]
 
 T = TypeVar("T")
 Mode = Literal["area", "bilinear", "bicubic"]
@@ -41,7 +42,7 @@ class _Part(BaseModel):
 class GaussianKernel(_Part):
     """A Gaussian-like blur; the isotropic kinds have ``sigma_x == sigma_y`` and ``angle == 0``."""
 
-    kind: Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+    kind: KernelKind
     size: Annotated[int, Field(ge=1, le=101)]
     sigma_x: Annotated[float, Field(gt=0)]
     sigma_y: Annotated[float, Field(gt=0)]
@@ -115,7 +116,9 @@ def draw(preset: str = "realesrgan", *, scale: int = 4, seed: int, name: str, us
     """
     if not 1 <= scale <= 16:
         raise UsageError(f"Degradation scale {scale} is not between 1 and 16.")
-    table = preset_named(preset)
+    if preset not in PRESETS:
+        raise UsageError(f"Unknown degradation preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
+    table = PRESETS[preset]
     random = _Random(seed, name)
     final_mode: Mode = random.choice(MODES)
     if random.happens(table.untouched_probability):
@@ -123,11 +126,9 @@ def draw(preset: str = "realesrgan", *, scale: int = 4, seed: int, name: str, us
         final_filter = None
     else:
         stages = (_draw_stage(random, table.first), _draw_stage(random, table.second))
-        final_filter = (
-            SincKernel(size=random.choice(FINAL_SINC_SIZES), cutoff=random.between((math.pi / 3, math.pi)))
-            if random.happens(table.final_sinc_probability)
-            else None
-        )
+        final_filter = None
+        if random.happens(table.final_sinc_probability):
+            final_filter = SincKernel(size=random.choice(KERNEL_SIZES), cutoff=random.between((math.pi / 3, math.pi)))
     return Recipe(
         preset=preset,
         scale=scale,
@@ -193,20 +194,13 @@ def _draw_kernel(random: _Random, table: StageTable) -> GaussianKernel | SincKer
         beta = _draw_beta(random, table.generalized_beta)
     elif kind.startswith("plateau"):
         beta = _draw_beta(random, table.plateau_beta)
-    return GaussianKernel.model_validate(
-        {
-            "kind": kind,
-            "size": size,
-            "sigma_x": sigma_x,
-            "sigma_y": sigma_x if isotropic else random.between(table.sigma),
-            "angle": 0.0 if isotropic else random.between((-math.pi, math.pi)),
-            "beta": beta,
-        }
-    )
+    sigma_y = sigma_x if isotropic else random.between(table.sigma)
+    angle = 0.0 if isotropic else random.between((-math.pi, math.pi))
+    return GaussianKernel(kind=kind, size=size, sigma_x=sigma_x, sigma_y=sigma_y, angle=angle, beta=beta)
 
 
 def _draw_beta(random: _Random, limits: Range) -> float:
-    """Half of the draws below 1 and half above; a range that starts at 1 therefore gives exactly 1 half the time."""
+    """Draw half of the exponents below 1 and half above; a range that starts at 1 so gives exactly 1 half the time."""
     return random.between((limits[0], 1.0) if random.happens(0.5) else (1.0, limits[1]))
 
 
