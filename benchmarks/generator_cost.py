@@ -178,7 +178,7 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sd21", action="store_true")
-    parser.add_argument("--control", choices=["controlnet", "attention", "copy"], help="[default: the preset's]")
+    parser.add_argument("--control", choices=["controlnet", "copy"], help="[default: the preset's]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--side", type=int, nargs="+", default=[512])

@@ -32,18 +32,16 @@ NARROW = {"block_out_channels": [16, 32, 48, 48], "attention_head_dim": [2, 4, 6
 
 BRANCHES: dict[str, dict[str, Any]] = {
     "controlnet": {"lora_rank": 8, "lora_alpha": 16.0},
-    "attention": {"lora_rank": 8, "lora_alpha": 16.0, "dimension": 16, "width": 48, "local_levels": (0,)}
-    | {"direct": True, "phases": 2},
     "copy": {"width": 16},
 }
 
 
-def small(control: str = "attention", **changes: Any) -> ModelConfig:
+def small(control: str = "copy", **changes: Any) -> ModelConfig:
     """``mini`` with narrow layers."""
     mini = read_model_config("mini")
     unet = mini.unet | {"block_out_channels": [16, 24, 32, 32], "cross_attention_dim": 24, "norm_num_groups": 8}
     reference = ReferenceConfig.model_validate({"control": control} | BRANCHES[control])
-    return mini.model_copy(update={"name": "small", "unet": unet, "reference": reference, "soften": 0.0, **changes})
+    return mini.model_copy(update={"name": "small", "unet": unet, "reference": reference, **changes})
 
 
 def awaken(model: RefDSR, seed: int = 1) -> RefDSR:
@@ -66,7 +64,7 @@ def backbone() -> RefDSR:
     return awaken(build_model(small()))
 
 
-@pytest.fixture(params=["controlnet", "attention", "copy"])
+@pytest.fixture(params=["controlnet", "copy"])
 def control(request: pytest.FixtureRequest) -> ReferenceConfig:
     """Every reference branch."""
     return small(request.param).reference

@@ -41,9 +41,71 @@ def test_an_adapter_brings_its_own_configuration(
 ) -> None:
     assert guided.branch is not None
     control = guided.branch.config.control
-    guided.attach_reference(small_config("controlnet" if control == "attention" else "attention").reference)
+    guided.attach_reference(small_config("controlnet" if control == "copy" else "copy").reference)
     load_adapter(guided, adapter)
     assert guided.branch.config.control == control
+
+
+RETIRED = {
+    "reading": "condition",
+    "text": "everywhere",
+    "temperature": 0.1,
+    "dimension": 64,
+    "summaries": 4,
+    "window": 4,
+    "phases": 1,
+    "direct": False,
+    "local_levels": [],
+}
+"""What every adapter said of the attention branch and of two readings of the paper, the shipped one included."""
+
+
+def rewrite(adapter: Path, **changes: object) -> None:
+    """Change the reference table in an adapter's metadata."""
+    from safetensors import safe_open
+
+    with safe_open(adapter, "pt") as file:
+        metadata = file.metadata()
+    table = json.loads(metadata["reference"]) | changes
+    save_file(load_file(adapter), adapter, metadata | {"reference": json.dumps(table)})
+
+
+@torch.no_grad()
+def test_adapters_with_retired_keys_are_read_as_before(guided: RefDSR, adapter: Path) -> None:
+    assert guided.branch is not None
+    expected, config = guided(PICTURES[0], references=PICTURES[1]), guided.branch.config
+    rewrite(adapter, **RETIRED)
+    load_adapter(guided, adapter)
+    assert guided.branch.config == config
+    assert torch.equal(guided(PICTURES[0], references=PICTURES[1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"control": "attention"}, "attention branch is retired"),
+        ({"reading": "sample"}, "another reading than 'condition'"),
+        ({"text": "last"}, "another text"),
+        ({"temperature": 0.5}, "another temperature"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_what_is_no_longer_understood_is_refused_by_name(
+    guided: RefDSR, adapter: Path, change: dict[str, object], complaint: str
+) -> None:
+    before = guided.branch
+    rewrite(adapter, **(RETIRED | change))
+    with pytest.raises(WeightsCorrupt, match=complaint):
+        load_adapter(guided, adapter)
+    assert guided.branch is before
+
+
+def test_the_shipped_adapter_has_every_retired_key_and_is_read() -> None:
+    from rasr.generator import load_generator
+
+    generator = load_generator("mini", device="cpu", cleaner="none")
+    model = generator.model  # type: ignore[attr-defined]  # a DiffusionGenerator
+    assert model.branch.config == model.config.reference
 
 
 def test_another_backbone_is_refused_by_name(

@@ -34,6 +34,8 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path: Path) -> None:
         (('rule = "residual"', 'rule = "guess"'), "rule"),
         (("timestep = 1", "timestep = 1\nspeed = 3"), "speed"),
         (('control = "copy"', 'control = "copy"\nlora_rank = -1'), "lora_rank"),
+        (('kind = "patch"', 'kind = "kl"'), "codec.kind 'kl' comes with a base model"),
+        (("reference_side = 512", "reference_sde = 512"), "Did you mean 'reference_side'"),
         (('name = "mini"', "name = "), "not valid TOML"),
     ],
 )
@@ -47,7 +49,7 @@ def test_mistakes_in_a_preset_are_named(tmp_path: Path, change: tuple[str, str],
 
 
 def test_an_unknown_preset_file_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no preset file"):
+    with pytest.raises(ConfigError, match=r"Cannot read the preset .*maxi\.toml: No such file"):
         read_model_config("maxi")
 
 

@@ -13,7 +13,7 @@ from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
 from rasr.generator import GenerationSettings, Generator, Guide, load_generator
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import ModelConfig, read_model_config
-from rasr.generator.diffusion import DiffusionGenerator, Prepared
+from rasr.generator.diffusion import TEMPERATURE, DiffusionGenerator, Prepared
 from rasr.generator.refdsr import RefDSR
 from rasr.generator.reference_cache import ReferenceCache
 
@@ -120,9 +120,8 @@ def test_the_same_call_gives_the_same_bytes(generator: DiffusionGenerator) -> No
 def test_several_references_are_weighted_by_score(generator: DiffusionGenerator) -> None:
     tiles = photo(64, 64)[None]
     first, second = Guide(photo(64, 64, seed=1), 0.9), Guide(photo(64, 96, seed=2), 0.1)
-    temperature = generator.model.branch.config.temperature  # type: ignore[union-attr]  # it has an adapter
     prepared = generator.prepare(photo(16, 16), [first, second], SETTINGS)
-    expected = np.exp([0.9 / temperature, 0.1 / temperature])
+    expected = np.exp([0.9 / TEMPERATURE, 0.1 / TEMPERATURE])
     np.testing.assert_allclose(prepared.weights.numpy()[0], expected / expected.sum(), rtol=1e-5)  # type: ignore[attr-defined]
     both = generator.generate(tiles, None, prepared)
     one = generator.generate(tiles, None, generator.prepare(photo(16, 16), [first], SETTINGS))

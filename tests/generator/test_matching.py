@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from rasr.generator import matching
+from rasr.generator.detail import gaussian_blur
 from rasr.generator.matching import CELL, GRID, Match, find_matches, read_layout
 
 
@@ -22,6 +23,13 @@ def found(match: Match, height: int, width: int, columns: int) -> tuple[torch.Te
     places = match.places.view(height // CELL, width // CELL)
     rows, cols = torch.arange(height // CELL)[:, None] * CELL, torch.arange(width // CELL) * CELL
     return places // columns * GRID - rows, places % columns * GRID - cols
+
+
+def test_the_blur_is_a_gaussian_with_repeated_edges() -> None:
+    picture = photo()
+    assert gaussian_blur(picture, 0.0) is picture
+    wanted = gaussian_filter(picture[0].numpy(), (0, 0.8, 0.8), truncate=3.75, mode="nearest")
+    np.testing.assert_allclose(gaussian_blur(picture, 0.8)[0].numpy(), wanted, atol=1e-5)
 
 
 def test_every_cell_of_a_photo_finds_itself() -> None:

@@ -128,17 +128,6 @@ def test_the_branch_is_small_exact_untrained_and_shares_the_backbones_memory(mod
     model.branch = None
 
 
-@torch.no_grad()
-def test_the_attention_variant_fits_the_same_file(model: RefDSR, tmp_path: Path) -> None:
-    picture = torch.rand(1, 3, 64, 64) * 2 - 1
-    alone = model(picture)
-    model.attach_reference(ReferenceConfig(control="attention"))
-    assert torch.equal(model(picture, references=picture.flip(-1)), alone)
-    assert sum(parameter.numel() for parameter in model.reference_parameters().values()) <= 15e6
-    assert save_adapter(model, tmp_path / "adapter.safetensors").stat().st_size <= 60e6
-    model.branch = None
-
-
 def test_128_to_512_with_a_reference(model: RefDSR, folder: Path, osediff: Any, tmp_path: Path) -> None:
     model.attach_reference()
     with torch.no_grad():

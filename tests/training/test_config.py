@@ -104,7 +104,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_every_packaged_config_is_valid(tmp_path: Path) -> None:
     configs = packaged_configs()
-    stages = {"autoencoder", "backbone", "reference", "joint"}
+    stages = {"backbone", "reference"}
     assert {f"mini-{stage}-{kind}" for stage in stages for kind in ("cpu", "gpu")} | {"sd21-rasrnet"} == set(configs)
     for name in configs:
         config = read_training_config(name, photos=[tmp_path])

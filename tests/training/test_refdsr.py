@@ -31,9 +31,8 @@ residual_form = true
 sees_lq = true
 reference_side = 64
 [codec]
-kind = "CODEC"
+kind = "patch"
 patch = 4
-OPTIONS
 [unet]
 in_channels = 96
 out_channels = 48
@@ -61,7 +60,7 @@ multiple = 8
 @pytest.fixture
 def preset(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
-    path.write_text(PRESET.replace("CODEC", "patch").replace("OPTIONS", ""))
+    path.write_text(PRESET)
     return path
 
 
@@ -70,7 +69,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """A few steps of the backbone stage: what the reference stage stands on."""
     folder = tmp_path_factory.mktemp("backbone")
     preset = folder / "tiny.toml"
-    preset.write_text(PRESET.replace("CODEC", "patch").replace("OPTIONS", ""))
+    preset.write_text(PRESET)
     config = settings(photos, preset, stage="backbone", references__phases=[{"mix": {"null": 1.0}}], name="backbone")
     return Trainer(config, folder / "run").run().exported
 
@@ -109,29 +108,6 @@ def test_the_reference_stage_changes_the_branch_and_nothing_else(
 
     assert np.abs(restored(outcome.exported, guide) - restored("none", guide)).max() > 1e-3
     assert np.array_equal(restored(outcome.exported), restored("none"))
-
-
-@pytest.mark.parametrize("control", ["controlnet", "attention"])
-def test_the_joint_stage_trains_both_and_writes_both(tmp_path: Path, photos: Path, preset: Path, control: str) -> None:
-    reference = {"control": control, "blocks": 1, "lora_rank": 0, "width": 64}
-    config = settings(photos, preset, stage="joint", model__reference=reference, name="both")
-    model, _ = build_trainable(config, torch.device("cpu"), lambda _line: None)
-    listed = set(model.trainable())
-    assert any(name.startswith("branch.") for name in listed)
-    assert any(name.startswith("unet.") for name in listed)
-    before = digest(model.model.state_dict())
-    outcome = Trainer(config, tmp_path / "run", model=model).run()
-    after = digest(model.model.state_dict())
-    assert {name.split(".")[0] for name in after if after[name] != before[name]} >= {"branch", "unet"}
-    backbone = outcome.exported.with_name("tiny.safetensors")
-    lq = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
-    guide = Guide(np.random.default_rng(1).random((64, 64, 3), dtype=np.float32), score=0.9)
-    pictures = []
-    for adapter, guides in (("none", []), (outcome.exported, []), (outcome.exported, [guide])):
-        generator = DiffusionGenerator(preset, device="cpu", weights=backbone, adapter=adapter)  # type: ignore[arg-type]
-        pictures.append(generator.generate(lq[None], None, generator.prepare(lq, guides, GenerationSettings())))
-    assert np.array_equal(pictures[0], pictures[1]), "without a reference the branch is not there"
-    assert np.abs(pictures[0] - pictures[2]).max() > 1e-5
 
 
 def test_a_null_sample_is_untouched_by_the_branch_in_a_mixed_batch(photos: Path, preset: Path, backbone: Path) -> None:
@@ -181,24 +157,6 @@ def test_a_trained_backbone_can_begin_by_changing_nothing(photos: Path, preset: 
     assert torch.equal(model.model.unet.conv_in.weight, trained.unet.conv_in.weight)
     with pytest.raises(ValueError, match="zero_output"):
         settings(photos, preset, model__zero_output=True)
-
-
-def test_an_autoencoder_is_trained_where_there_is_one(tmp_path: Path, photos: Path, preset: Path) -> None:
-    options = (
-        "[codec.options]\nblock_out_channels = [8, 8]\nlatent_channels = 48\nnorm_num_groups = 4\n"
-        'down_block_types = ["DownEncoderBlock2D", "DownEncoderBlock2D"]\n'
-        'up_block_types = ["UpDecoderBlock2D", "UpDecoderBlock2D"]'
-    )
-    text = PRESET.replace("CODEC", "kl").replace("OPTIONS", options).replace("multiple = 8", "multiple = 4")
-    (tmp_path / "kl.toml").write_text(text)
-    stage = {"stage": "autoencoder", "references__phases": [{"mix": {"null": 1.0}}], "optimizer__lr": 2e-3}
-    config = settings(photos, tmp_path / "kl.toml", loop__steps=25, **stage)
-    losses: list[float] = []
-    trainer = Trainer(config, tmp_path / "run", on_step=lambda _step, values: losses.append(values["mse"]))
-    trainer.run()
-    assert np.mean(losses[-3:]) < 0.7 * losses[0]
-    with pytest.raises(ConfigError, match="nothing to train there"):
-        Trainer(settings(photos, preset, **stage), tmp_path / "run2").run()
 
 
 def test_checkpointed_gradients_give_the_same_step(tmp_path: Path, photos: Path, preset: Path, backbone: Path) -> None:

@@ -43,7 +43,7 @@ def command(
 ) -> int:
     """Train by CONFIG: a TOML file, or the name of a configuration that comes with RASR.
 
-    The stages are autoencoder, backbone and reference; the last writes an adapter for `rasr restore`. Ctrl-C or SIGTERM
+    The stages are backbone and reference; the last writes an adapter for `rasr restore`. Ctrl-C or SIGTERM
     finish the step, save and exit with 130; after any end, also a crash, --resume goes on with the same result as if
     nothing had happened. Start it through `accelerate launch` to use several devices: the batch is shared out.
     """

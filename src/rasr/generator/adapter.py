@@ -22,6 +22,10 @@ from rasr.generator.weights import load_strictly, read_safetensors, write_safete
 __all__ = ["backbone_signature", "load_adapter", "load_backbone", "save_adapter", "save_backbone"]
 
 FORMAT = "rasr-adapter-1"
+RETIRED = {"reading": "condition", "text": "everywhere", "temperature": 0.1}
+"""Keys of the reference table that earlier versions wrote, with the only value that is still understood."""
+RETIRED_ATTENTION = {"dimension", "summaries", "window", "phases", "direct", "local_levels"}
+"""Keys that earlier versions wrote too and only their attention branch read: without effect on any other."""
 BACKBONE_FORMAT = "rasr-backbone-1"
 SIGNATURE = "backbone.signature"
 SAMPLES = 8
@@ -68,7 +72,7 @@ def load_adapter(model: RefDSR, path: Path) -> dict[str, Any]:
         raise WeightsCorrupt(f"{path} is not a RASR adapter (format {metadata.get('format', 'unknown')}).")
     signature = tensors.pop(SIGNATURE)
     try:
-        config = ReferenceConfig.model_validate_json(metadata["reference"])
+        config = _read_reference(metadata["reference"])
         backbone, notes = json.loads(metadata["backbone"]), json.loads(metadata["notes"])
     except (KeyError, ValueError, ValidationError) as error:
         raise WeightsCorrupt(f"{path}: its metadata cannot be read ({error}).") from error
@@ -82,6 +86,17 @@ def load_adapter(model: RefDSR, path: Path) -> dict[str, Any]:
         raise
     branch.requires_grad_(False).eval()
     return dict(notes)
+
+
+def _read_reference(text: str) -> ReferenceConfig:
+    """The reference table of an adapter, without retired keys. Raises ValueError."""
+    table = dict(json.loads(text))
+    for key, meant in RETIRED.items():
+        if table.pop(key, meant) != meant:
+            raise ValueError(f"it was trained with another {key} than {meant!r}, which is retired")
+    if table.get("control") == "attention":
+        raise ValueError("the attention branch is retired")
+    return ReferenceConfig.model_validate({key: table[key] for key in table.keys() - RETIRED_ATTENTION})
 
 
 def save_backbone(model: RefDSR, path: Path, *, half: bool = False, notes: dict[str, Any] | None = None) -> Path:

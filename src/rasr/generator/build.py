@@ -11,7 +11,7 @@ from torch import nn
 
 from rasr.errors import ConfigError, UsageError, WeightsMissing
 from rasr.generator.adapter import load_adapter, load_backbone
-from rasr.generator.codec import build_codec
+from rasr.generator.codec import PatchCodec
 from rasr.generator.config import ModelConfig
 from rasr.generator.refdsr import RefDSR
 from rasr.generator.tuned import PACKAGED
@@ -105,14 +105,13 @@ def build_model(config: ModelConfig) -> RefDSR:
         if config.residual_form:
             nn.init.zeros_(unet.conv_out.weight)
             nn.init.zeros_(unet.conv_out.bias)
-        codec = build_codec(config.codec)
         width = unet.config.cross_attention_dim
         projection = None
         null = torch.zeros(1, 77, width)
         if config.context.kind == "embedding":
             projection = nn.Linear(config.context.dimension, width)
             null = torch.zeros(1, 1, config.context.dimension)
-    model = RefDSR(config, unet, codec, null, projection)
+    model = RefDSR(config, unet, PatchCodec(config.codec.patch), null, projection)
     return model.requires_grad_(False).eval()
 
 

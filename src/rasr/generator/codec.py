@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from rasr.generator.config import CodecConfig
-
-__all__ = ["AutoencoderCodec", "Codec", "PatchCodec", "build_codec"]
+__all__ = ["AutoencoderCodec", "Codec", "PatchCodec"]
 
 TILE_ABOVE = 768 * 768
 """Pictures of more pixels pass through the autoencoder in diffusers' own overlapping tiles."""
@@ -60,7 +57,7 @@ class PatchCodec(Codec):
 
 
 class AutoencoderCodec(Codec):
-    """AutoencoderKL (Stable Diffusion), AutoencoderTiny (TAESD) or AutoencoderDC of diffusers.
+    """AutoencoderKL (Stable Diffusion) or AutoencoderTiny (TAESD) of diffusers.
 
     AutoencoderKL gives the posterior's mode, so that the same picture always gives the same latent; OSEDiff samples.
     """
@@ -70,8 +67,7 @@ class AutoencoderCodec(Codec):
         self.model = model
         config = model.config
         self.channels = int(config.latent_channels)
-        blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
-        self.stride = 2 ** (len(blocks) - 1)
+        self.stride = 2 ** (len(config.block_out_channels) - 1)
         # TAESD's latents already are on the UNet's scale; its scaling_factor is 1.
         self.scaling = float(config.scaling_factor)
         self.tiled = tiled
@@ -80,11 +76,7 @@ class AutoencoderCodec(Codec):
         """The posterior's mode, scaled."""
         self._tile(pictures.shape[-2] * pictures.shape[-1])
         encoded = self.model.encode(pictures)
-        latents: torch.Tensor
-        if hasattr(encoded, "latent_dist"):
-            latents = encoded.latent_dist.mode()
-        else:
-            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+        latents: torch.Tensor = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents * self.scaling
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -95,13 +87,3 @@ class AutoencoderCodec(Codec):
 
     def _tile(self, pixels: int) -> None:
         self.model.use_tiling = self.tiled and pixels > TILE_ABOVE and not self.training
-
-
-def build_codec(config: CodecConfig) -> Codec:
-    """A codec with fresh weights from torch's current random state, for models built here."""
-    if config.kind == "patch":
-        return PatchCodec(config.patch)
-    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
-
-    family = {"kl": AutoencoderKL, "tiny": AutoencoderTiny, "dc": AutoencoderDC}[config.kind]
-    return AutoencoderCodec(family(**config.options))

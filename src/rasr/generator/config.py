@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rasr.errors import ConfigError
+from rasr.config import check_table, read_toml
 
 __all__ = ["CodecConfig", "ContextConfig", "ModelConfig", "ReferenceConfig", "TileConfig", "read_model_config"]
 
@@ -21,10 +20,8 @@ class _Table(BaseModel):
 class CodecConfig(_Table):
     """The pair E, D between pictures and latents."""
 
-    kind: Literal["kl", "tiny", "dc", "patch"]
-    """AutoencoderKL, AutoencoderTiny, AutoencoderDC, or the lossless patch codec."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the diffusers class for a codec built here; empty when its own config.json comes with weights."""
+    kind: Literal["kl", "patch"]
+    """The base model's AutoencoderKL, or the lossless patch codec of models built here."""
     patch: int = 4
     """Side of the square of pixels that becomes one latent position (``patch`` only)."""
 
@@ -45,9 +42,9 @@ class ContextConfig(_Table):
 class ReferenceConfig(_Table):
     """The reference branch. Stored in every adapter, since the adapter's tensors only mean something with it."""
 
-    control: Literal["controlnet", "attention", "copy"] = "controlnet"
-    """``controlnet``: additive residuals, as in the paper. ``attention``: the decoder attends to the reference.
-    ``copy``: detail is taken from places found by layout; needs the patch codec and the rule ``residual``."""
+    control: Literal["controlnet", "copy"] = "controlnet"
+    """``controlnet``: additive residuals, as in the paper. ``copy``: detail is taken from places found by layout; needs
+    the patch codec and the rule ``residual``."""
     blocks: int = Field(default=3, ge=1, le=4)
     """How many decoder blocks, counted from the deepest, see the reference. The paper: the first three."""
     lora_rank: int = Field(default=4, ge=0)
@@ -56,28 +53,8 @@ class ReferenceConfig(_Table):
     """LoRA scaling is alpha / rank. 8 is peft's default and what OSEDiff's published weights were trained with."""
     mid: bool = True
     """``controlnet``: also add to the middle block's output, which is what the first decoder block starts from."""
-    reading: Literal["condition", "sample"] = "condition"
-    """``controlnet``: LQ latent as sample and reference latent as condition (eq. 3), or the reference as sample."""
-    text: Literal["everywhere", "last"] = "everywhere"
-    """Where the prompt is read: as the backbone was trained, or in the last decoder block only (paper, §III-B)."""
-    temperature: float = Field(default=0.1, gt=0)
-    """τ of softmax(score / τ), the weights of several references."""
-    dimension: int = 64
-    """``attention``: length of queries and keys."""
-    summaries: int = 4
-    """``attention``: learned tokens that summarise the reference for the gate."""
-    window: int = 4
-    """``attention``: side of the window searched around a coarse match, in positions of the finer grid; even."""
     width: int = 256
-    """``attention``: channels taken from the reference; at least those of a latent, or it could not be copied.
-    ``copy``: channels of the gates' network."""
-    phases: int = Field(default=1, ge=1)
-    """``attention``: local levels also search the reference moved by fractions of a position, ``phases`` an axis. The
-    photos' grids never agree, and what is taken off by half a position of 4 pixels is blur."""
-    direct: bool = False
-    """``attention``: what the finest level takes also changes the UNet's answer itself, past the frozen last layers."""
-    local_levels: tuple[int, ...] = ()
-    """``attention``: encoder levels (0 the finest) searched only around the match on the next coarser level."""
+    """``copy``: channels of the gate's network."""
 
 
 class TileConfig(_Table):
@@ -113,9 +90,6 @@ class ModelConfig(_Table):
     """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
     cleaner: str = ""
     """Preset that runs first unless another is asked for: what the weights were trained behind. Empty for none."""
-    soften: float = Field(default=0.0, ge=0)
-    """Deviation in pixels of the Gaussian that the cleaner's picture passes through first: Real-ESRGAN was trained on
-    sharpened photos, and gives the sharpening with everything else. 0 takes the picture as it is."""
     colour: Literal["wavelet", "adain", "none"] = "wavelet"
     """Colour match after it; ``none`` for weights that were trained to give the colours themselves."""
     minimum_side: int = 0
@@ -132,19 +106,16 @@ class ModelConfig(_Table):
     reference: ReferenceConfig = ReferenceConfig()
     tile: TileConfig = TileConfig()
 
+    @model_validator(mode="after")
+    def _codec_comes_from_somewhere(self) -> ModelConfig:
+        if self.codec.kind != "patch" and not self.base:
+            raise ValueError(f"codec.kind '{self.codec.kind}' comes with a base model; one built here has 'patch'")
+        return self
+
 
 def read_model_config(source: str | Path) -> ModelConfig:
     """A preset by name (``mini``, ``sd21-osediff``, ...) or the TOML file of one's own. Raises ConfigError."""
     path = Path(source)
     if path.suffix != ".toml":
         path = Path(str(files("rasr.generator"))) / "presets" / f"{source}.toml"
-    try:
-        return ModelConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"There is no preset file {path}: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}.") from error
+    return check_table(ModelConfig, read_toml(path, "preset"), path)

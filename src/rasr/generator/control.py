@@ -30,7 +30,6 @@ class ControlBranch(nn.Module):
     def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:
         super().__init__()
         self.config = config
-        self.copies = unet.config.in_channels // latent_channels
         self.control = tied_controlnet(unet, latent_channels, lora_rank=config.lora_rank, lora_alpha=config.lora_alpha)
         for index in range(first_guided_residual(unet, config.blocks)):
             self.control.controlnet_down_blocks[index] = _NoResidual()
@@ -40,17 +39,13 @@ class ControlBranch(nn.Module):
         self.condition = self.control.controlnet_cond_embedding
         self.control.controlnet_cond_embedding = _Embedded()
 
-    def encode(
-        self,
-        latents: Sequence[torch.Tensor],
-        timestep: int,
-        null_context: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is kept of a reference: its latent and its embedding as the condition.
+    def encode(self, latent: torch.Tensor) -> torch.Tensor:
+        """What is kept of a reference: its latent's embedding as the condition.
 
         The rest of the branch reads the LQ latent too, so it runs per tile.
         """
-        return latents[0], self.condition(latents[0])
+        embedded: torch.Tensor = self.condition(latent)
+        return embedded
 
     @contextmanager
     def guiding(
@@ -59,21 +54,18 @@ class ControlBranch(nn.Module):
         sample: torch.Tensor,
         timestep: int,
         null_context: torch.Tensor,
-        bank: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        bank: Sequence[torch.Tensor],
         weights: torch.Tensor,
     ) -> Iterator[dict[str, Any]]:
         """Arguments for the UNet's call: Σ_k weight_k · C(z, t, ∅, r_k).
 
-        ``sample`` (N, C, h, w); ``bank`` holds K latents (N or 1, c, h, w) and their embeddings; ``weights`` (N, K) are
-        already times strength.
+        ``sample`` (N, C, h, w); ``bank`` holds K conditions (N or 1, c, h, w); ``weights`` (N, K) are already times
+        strength.
         """
         total: list[torch.Tensor] = []
-        for k, (reference, condition) in enumerate(bank):
-            reading = sample
-            if self.config.reading == "sample":
-                reading = reference.expand(sample.shape[0], -1, -1, -1).repeat(1, self.copies, 1, 1)
+        for k, condition in enumerate(bank):
             down, mid = self.control(
-                reading,
+                sample,
                 timestep,
                 encoder_hidden_states=null_context.expand(sample.shape[0], -1, -1),
                 controlnet_cond=condition.expand(sample.shape[0], -1, -1, -1),

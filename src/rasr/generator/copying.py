@@ -1,11 +1,10 @@
 """The copying variant of the reference branch: fine structure that is really there is moved, not drawn anew.
 
-An attention has to learn to find, and then to draw what it saw. Here places are found by layout (:mod:`matching`,
-nothing trained), the reference's detail is taken from there as it is, and a small network decides position by position
-how far it, mended a little, replaces the picture's own. All that the branch can do goes through this one gate: what
-could be done without a reference is the backbone's, and a branch that may do it does it for every reference alike.
-Known form: texture transfer with a confidence map (TTSR, Yang et al., CVPR 2020). For the patch codec: its latents are
-pixels. The gate's scale starts at zero: untrained, the branch changes nothing.
+Places are found by layout (:mod:`matching`, nothing trained), the reference's detail is taken from there as it is, and
+a small network decides position by position how far it, mended a little, replaces the picture's own. All that the
+branch can do goes through this one gate: what could be done without a reference is the backbone's, and a branch that
+may do it does it for every reference alike. Known form: texture transfer with a confidence map (TTSR, Yang et al., CVPR
+2020). For the patch codec: its latents are pixels. The gate's scale starts at zero: untrained, it changes nothing.
 """
 
 from __future__ import annotations
@@ -61,10 +60,10 @@ class CopyBranch(nn.Module):
             nn.init.zeros_(parameter)
         self.to(next(unet.parameters()).device, next(unet.parameters()).dtype)
 
-    def encode(self, latents: Sequence[torch.Tensor], timestep: int, null_context: torch.Tensor) -> Source:
-        """Layout and cells of references from their latents."""
-        with torch.no_grad(), torch.autocast(latents[0].device.type, enabled=False):
-            pictures = F.pixel_shuffle(latents[0].float(), CELL)
+    def encode(self, latent: torch.Tensor) -> Source:
+        """Layout and cells of references from their latent."""
+        with torch.no_grad(), torch.autocast(latent.device.type, enabled=False):
+            pictures = F.pixel_shuffle(latent.float(), CELL)
             return Source(read_layout(pictures), _cells(pictures, GRID))
 
     @contextmanager

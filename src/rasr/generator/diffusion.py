@@ -40,6 +40,8 @@ Embed = Callable[[FloatImage], NDArray[np.float32]]
 """The LQ picture (H, W, 3) → its embedding (D,): the gallery encoder, handed in by whoever knows the gallery."""
 
 CACHE_BYTES = 512 * 2**20
+TEMPERATURE = 0.1
+"""τ of softmax(score / τ), the weights of several references."""
 LARGEST_REFERENCE = 1024
 """Side squared beyond which references do not grow with the result: memory and search grow with their area."""
 
@@ -129,7 +131,7 @@ class DiffusionGenerator:
         if not guides or settings.strength == 0 or model.branch is None:
             return Prepared(context, (), None, settings)
         scores = torch.tensor([[guide.score for guide in guides]], dtype=torch.float32)
-        weights = (scores / model.branch.config.temperature).softmax(-1).to(self._place.device, self._place.dtype)
+        weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
         prepared = Prepared(context, tuple(guides), weights, settings)
         if not self._shares_grid:
             self._bank(prepared, 0, 0)
@@ -155,7 +157,7 @@ class DiffusionGenerator:
 
     @property
     def _shares_grid(self) -> bool:
-        """Whether references must lie on the tile's own grid (additive control), or are looked up (attention)."""
+        """Whether references must lie on the tile's own grid (additive control), or are searched (copy)."""
         branch = self.model.branch
         return branch is not None and branch.config.control == "controlnet"
 

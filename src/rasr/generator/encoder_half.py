@@ -65,14 +65,11 @@ def add_lora(control: nn.Module, rank: int, alpha: float) -> None:
     """LoRA (Hu et al. 2022) on the down blocks; B starts at zero, so that it changes nothing until trained."""
     import peft
 
-    from rasr.generator.lora_layers import add_in_place_when_inferring
-
     peft.inject_adapter_in_model(
         peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS, init_lora_weights="gaussian"),
         control,
         adapter_name="reference",
     )
-    add_in_place_when_inferring(control)
 
 
 def _initialise_own(control: nn.Module, unet: nn.Module) -> None:

@@ -10,27 +10,24 @@ Pictures are (N, 3, H, W), RGB, in [-1, 1], with H and W multiples of :attr:`Ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from rasr.errors import ConfigError, UsageError
-from rasr.generator.attention import AttentionBranch
 from rasr.generator.codec import Codec, PatchCodec
 from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.control import ControlBranch
 from rasr.generator.copying import CopyBranch
-from rasr.generator.detail import gaussian_blur
 from rasr.generator.encoder_half import own_parameters
 from rasr.generator.onestep import one_step
 
 __all__ = ["Bank", "RefDSR", "Stage"]
 
-Stage = Literal["autoencoder", "backbone", "reference", "joint"]
+Stage = Literal["backbone", "reference"]
 Bank = Sequence[Any]
 """One entry a reference: what the branch keeps of it."""
 
@@ -55,24 +52,20 @@ class RefDSR(nn.Module):
         self.codec = codec
         self.context_projection = context_projection
         self.register_buffer("null_context", null_context, persistent=False)
-        self.branch: ControlBranch | AttentionBranch | CopyBranch | None = None
+        self.branch: ControlBranch | CopyBranch | None = None
 
     @property
     def multiple(self) -> int:
         """Sides must be multiples of this: the codec's stride times the UNet's."""
         return int(self.codec.stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
-    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | AttentionBranch | CopyBranch:
+    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | CopyBranch:
         """Add a fresh reference branch, by default the preset's; untrained, it changes nothing. Replaces an old one."""
         config = config or self.config.reference
         if config.control == "copy" and not (isinstance(self.codec, PatchCodec) and self.config.rule == "residual"):
             raise ConfigError(f"{self.config.name}: control = 'copy' needs the patch codec and the rule 'residual'.")
-        kinds: dict[str, type[ControlBranch | AttentionBranch | CopyBranch]] = {
-            "attention": AttentionBranch,
-            "controlnet": ControlBranch,
-            "copy": CopyBranch,
-        }
-        self.branch = branch = kinds[config.control](self.unet, self.codec.channels, config)
+        kind = CopyBranch if config.control == "copy" else ControlBranch
+        self.branch = branch = kind(self.unet, self.codec.channels, config)
         return branch
 
     def forward(
@@ -106,8 +99,8 @@ class RefDSR(nn.Module):
         if self.branch is None:
             raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
         with torch.no_grad():  # the codec is frozen whenever a branch is trained
-            latents = [self.codec.encode(moved) for moved in _phases(pictures, self.codec.stride, self.branch.config)]
-        return self.branch.encode(latents, self.config.timestep, self.read_context(None))
+            latent = self.codec.encode(pictures)
+        return self.branch.encode(latent)
 
     def restore(
         self,
@@ -122,7 +115,7 @@ class RefDSR(nn.Module):
 
         ``weights`` (N, K) or (1, K).
         """
-        start = lq if base is None else gaussian_blur(base, self.config.soften)
+        start = lq if base is None else base
         # The residual form adds to `start` in the caller's own precision: bf16 has 8 bits for a picture of 8 bits.
         latent = self.codec.encode(start.to(self.unet.dtype))
         sample = latent
@@ -147,13 +140,10 @@ class RefDSR(nn.Module):
         """The UNet's answer. Without a bank the branch is not even entered: this is the backbone, bit for bit."""
         timestep, states = self.config.timestep, self.read_context(context).expand(len(sample), -1, -1)
         guiding: AbstractContextManager[dict[str, Any]] = nullcontext({})
-        text = self.config.reference.text
         if bank and self.branch is not None and weights is not None:
-            text = self.branch.config.text
-            null = self.read_context(None)
-            guiding = self.branch.guiding(self.unet, sample, timestep, null, bank, weights)
-        with guiding as extra, self._text_in_last_block(states) if text == "last" else nullcontext(states) as early:
-            prediction: torch.Tensor = self.unet(sample, timestep, early, return_dict=False, **extra)[0]
+            guiding = self.branch.guiding(self.unet, sample, timestep, self.read_context(None), bank, weights)
+        with guiding as extra:
+            prediction: torch.Tensor = self.unet(sample, timestep, states, return_dict=False, **extra)[0]
         return prediction
 
     def read_context(self, context: torch.Tensor | None) -> torch.Tensor:
@@ -163,35 +153,19 @@ class RefDSR(nn.Module):
             states = states.unsqueeze(1)
         return states if self.context_projection is None else self.context_projection(states)
 
-    @contextmanager
-    def _text_in_last_block(self, states: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Give the last decoder block ``states``; what is yielded, the null context, is for all others."""
-
-        def swap(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            return args, kwargs | {"encoder_hidden_states": states}
-
-        handle = self.unet.up_blocks[-1].register_forward_pre_hook(swap, with_kwargs=True)
-        try:
-            yield self.read_context(None).expand(len(states), -1, -1)
-        finally:
-            handle.remove()
-
     def trainable_parameters(self, stage: Stage) -> list[nn.Parameter]:
         """Unfreeze what ``stage`` trains, freeze everything else, and return it.
 
-        ``autoencoder``: the codec; ``backbone``: the UNet and the context projection; ``reference``: what the branch
-        adds (zero convolutions, condition embedding and LoRA, or the attentions); ``joint``: these last two at once.
+        ``backbone``: the UNet and the context projection; ``reference``: what the branch adds (zero convolutions,
+        condition embedding and LoRA, or the gate's network).
         """
         self.requires_grad_(False)
         chosen: list[nn.Parameter]
-        if stage == "autoencoder":
-            chosen = list(self.codec.parameters())
+        if stage == "reference":
+            chosen = list(self.reference_parameters().values())
         else:
-            projection, chosen = self.context_projection, []
-            if stage != "reference":
-                chosen += [*self.unet.parameters(), *(projection.parameters() if projection is not None else ())]
-            if stage != "backbone":
-                chosen += self.reference_parameters().values()
+            projection = self.context_projection
+            chosen = [*self.unet.parameters(), *(projection.parameters() if projection is not None else ())]
         for parameter in chosen:
             parameter.requires_grad_(True)
         return chosen
@@ -205,12 +179,3 @@ class RefDSR(nn.Module):
         for model in (self.unet, getattr(self.branch, "control", None)):
             if model is not None:
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
-
-
-def _phases(pictures: torch.Tensor, stride: int, config: ReferenceConfig) -> Iterator[torch.Tensor]:
-    """The pictures as they are, then moved up and left by every other fraction of a latent position, edges repeated."""
-    count = config.phases if config.control == "attention" and config.local_levels else 1
-    steps = [index * stride // count for index in range(count)]
-    for down in steps:
-        for right in steps:
-            yield F.pad(pictures[:, :, down:, right:], (0, right, 0, down), mode="replicate")

@@ -44,7 +44,7 @@ class ModelSection(_Table):
     preset: str
     """A diffusion preset (``mini``, ``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
     weights: dict[str, str] = Field(default_factory=dict)
-    """Where earlier parts come from: ``autoencoder``, ``backbone``, ``adapter`` → a safetensors file or a hub id."""
+    """Where earlier parts come from: ``backbone``, ``adapter`` → a safetensors file; ``base``, ``checkpoint``."""
     reference: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the preset's [reference] table: control, blocks, lora_rank, ..."""
     zero_output: bool = False
@@ -131,7 +131,7 @@ class ReferencesConfig(_Table):
     top_k: Positive = 5
     side: Annotated[int, Field(ge=0)] = 0
     """Side of the references in pixels; 0 is the crop's. A photo that guides a restoration is larger than a crop, and
-    what corresponds has to be found in it. ``control = "attention"`` only."""
+    what corresponds has to be found in it. Not for ``control = "controlnet"``: its grid is the crop's."""
     whole: Share = 0.25
     """Share of references from other photos shown whole, reduced to the crop's size, instead of a crop of them."""
 
@@ -221,7 +221,7 @@ class TrainingConfig(_Table):
     """One run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    stage: Literal["autoencoder", "backbone", "reference", "joint"]
+    stage: Literal["backbone", "reference"]
     seed: int = 0
     model: ModelSection
     data: DataConfig
@@ -233,14 +233,14 @@ class TrainingConfig(_Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingConfig:
-        guided = self.stage in {"reference", "joint"}
+        guided = self.stage == "reference"
         if guided and all(phase.mix.null == 1 for phase in self.references.phases):
             raise ValueError(
                 f"stage '{self.stage}' needs references: give [[references.phases]] with a mix other than null"
             )
         if not guided and any(phase.mix.null != 1 for phase in self.references.phases):
             raise ValueError(f"stage '{self.stage}' takes no references: leave [references] out")
-        if self.model.zero_output and self.stage not in {"backbone", "joint"}:
+        if self.model.zero_output and guided:
             raise ValueError(f"model.zero_output: stage '{self.stage}' does not train the layer that would be zero")
         if self.model.cleaner != "none" and self.data.scale != 4:
             raise ValueError(f"model.cleaner '{self.model.cleaner}' enlarges by 4; data.scale is {self.data.scale}")

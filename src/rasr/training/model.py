@@ -58,13 +58,12 @@ class RefDSRModel(nn.Module):
         super().__init__()
         self.model = model
         self.stage = stage
-        self.guided = stage in {"reference", "joint"}
+        self.guided = stage == "reference"
         self._encoder = encoder
         self._states = states
         if self.guided and model.branch is None:
             model.attach_reference()
-        if not model.trainable_parameters(stage):  # type: ignore[arg-type]  # the config allows these stages only
-            raise ConfigError(f"stage '{stage}': the preset '{model.config.name}' has nothing to train there.")
+        model.trainable_parameters(stage)  # type: ignore[arg-type]  # the config allows these stages only
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """What the stage unfroze."""
@@ -75,10 +74,7 @@ class RefDSRModel(nn.Module):
         self.model.gradient_checkpointing()
 
     def forward(self, batch: TrainingBatch) -> Tensor:
-        """Restore a batch; in the autoencoder stage, encode and decode the HR."""
-        if self.stage == "autoencoder":
-            truth = batch.hr * 2 - 1
-            return (self.model.codec.decode(self.model.codec.encode(truth)) + 1) / 2
+        """Restore a batch, with its references in the reference stage."""
         height, width = batch.hr.shape[-2:]
         enlarged = enlarge(batch.lq, (height, width))
         guided = self.guided and bool(batch.has_reference.any())
@@ -92,11 +88,9 @@ class RefDSRModel(nn.Module):
         return (restored + 1) / 2
 
     def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
-        """An adapter (stage reference), a backbone, or both (joint): the adapter, and PRESET.safetensors beside it."""
+        """Write an adapter (stage reference) or a backbone."""
         from rasr.generator.adapter import save_adapter, save_backbone
 
-        if self.stage == "joint":
-            save_backbone(self.model, path.with_name(f"{self.model.config.name}.safetensors"), notes=dict(notes))
         save = save_adapter if self.guided else save_backbone
         return save(self.model, path, notes=dict(notes))
 
@@ -122,7 +116,7 @@ def build_trainable(
 ) -> tuple[RefDSRModel, Encoder | None]:
     """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
 
-    All stages but the reference stage start from fresh weights unless ``model.weights.backbone`` names a file; that one
+    The backbone stage starts from fresh weights unless ``model.weights.backbone`` names a file; the reference stage
     takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
     last convolution of a fresh UNet is zero and lets no gradient through), WeightsMissing or WeightsCorrupt.
     """
@@ -174,6 +168,6 @@ def build_trainable(
         load_adapter(model, Path(adapter))
         say(f"adapter to start from: {adapter}")
     encoder = None
-    if preset.context.kind == "embedding" and config.stage != "autoencoder":
+    if preset.context.kind == "embedding":
         encoder = load_encoder(preset.context.encoder, device=str(device))
     return RefDSRModel(model, config.stage, encoder, states), encoder

@@ -123,7 +123,7 @@ def _validation(
     clean: Clean | None,
 ) -> Validation:
     neighbours: list[list[Neighbour]] = [[] for _ in photos]
-    if config.stage in {"reference", "joint"}:
+    if config.stage == "reference":
         references = config.references
         neighbours = find_neighbours(
             photos, training.gallery, gallery=references.gallery, encoder=references.encoder, top_k=1

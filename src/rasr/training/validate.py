@@ -78,7 +78,7 @@ class Validation:
                 view = maker.whole_reference(near[0][0], settings.crop)
                 sample = replace(sample, reference=view, kind="retrieved", score=near[0][1])
             samples.append(sample)
-        guided = config.stage in {"reference", "joint"}
+        guided = config.stage == "reference"
         others = [
             replace(sample, reference=samples[(index + 1) % len(samples)].hr, kind="random")
             for index, sample in enumerate(samples)
