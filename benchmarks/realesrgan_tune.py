@@ -24,8 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from rasr.degrade import degrade_array, draw
-from rasr.evaluation.metrics.metric import MeasuringProtocol
-from rasr.evaluation.metrics.table import load_metric
+from rasr.evaluation.metrics import MeasuringProtocol, load_metric
 from rasr.generator.rrdbnet import BLOCKS, RRDBNet, load_rrdbnet
 from rasr.generator.tuned import BLOCKS as TRAINED
 from rasr.generator.tuned import LAYERS, write_tuned

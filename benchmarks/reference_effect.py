@@ -21,8 +21,7 @@ from PIL import Image
 
 import rasr
 from rasr.degrade import degrade
-from rasr.evaluation.metrics.metric import MeasuringProtocol
-from rasr.evaluation.metrics.table import load_metric
+from rasr.evaluation.metrics import MeasuringProtocol, load_metric
 from rasr.images import FloatImage, read_picture
 from rasr.training.decoded import DecodedPhotos
 from rasr.training.photos import find_photos

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rasr.evaluation.metrics.epd import EPD
-from rasr.evaluation.metrics.metric import MeasuringProtocol
+from rasr.evaluation.metrics import MeasuringProtocol
+from rasr.evaluation.metrics.perceptual import EPD
 from rasr.training import Trainer, TrainingConfig
 from rasr.training.batch import collate
 from rasr.training.loop import Outcome

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rasr.evaluation.metrics import MetricWeights
+from rasr.evaluation.metrics.weights import MetricWeights
 from rasr.images import FloatImage
 
 
@@ -58,3 +58,11 @@ def sample_pair() -> tuple[FloatImage, FloatImage]:
     ]
     coarse = (pixels // 24) * 24 + 12
     return coarse.clip(0, 255).astype(np.float32) / 255, pixels.astype(np.float32) / 255
+
+
+def astronaut() -> FloatImage:
+    """scikit-image's portrait, 512×512."""
+    import skimage.data
+
+    picture = Image.open(Path(skimage.data.__file__).with_name("astronaut.png")).convert("RGB")
+    return np.asarray(picture, np.float32) / 255

@@ -14,8 +14,8 @@ from PIL import Image
 
 from rasr.errors import LeakFound, UsageError, WeightsMissing
 from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
-from rasr.evaluation.metrics import MetricInfo
-from rasr.evaluation.metrics.distribution import frechet_distance
+from rasr.evaluation.metrics import MetricInfo, SetMetric
+from rasr.evaluation.metrics.fid import frechet_distance
 from rasr.evaluation.rows import best_two
 from rasr.images import FloatImage, read_picture
 from tests.evaluation.conftest import Enlarger, photo
@@ -163,7 +163,7 @@ def test_unavailable_metrics_stay_in_the_table(settings: Callable[..., Evaluatio
     assert table(evaluation.settings.out)[0]["LPIPS"] == "unavailable"
 
 
-class MeanColour:
+class MeanColour(SetMetric):
     """A distribution metric whose features are three numbers."""
 
     info = MetricInfo("FID", "lower", "distribution", 0.0, float("inf"), 2, "a stand-in", "", ("none",))

@@ -45,9 +45,9 @@ def _methods(profiles: Path | None) -> list[dict[str, str]]:
 
 
 def _metrics() -> list[dict[str, str]]:
-    from rasr.evaluation.metrics import DEFAULT_METRICS, METRICS, MeasuringProtocol, MetricWeights, load_metrics
+    from rasr.evaluation.metrics import METRICS, MeasuringProtocol, load_metrics
 
-    loaded, missing = load_metrics(DEFAULT_METRICS, MeasuringProtocol(), MetricWeights())
+    loaded, missing = load_metrics(tuple(METRICS), MeasuringProtocol())
     found = {metric.info.name: metric.info for metric in loaded}
     reasons = {column.name: column.reason for column in missing}
     records = []

@@ -14,14 +14,13 @@ from rasr.evaluation.journal import Journal, key_of
 from rasr.evaluation.leaks import Leak, find_leaks, refuse_leaks
 from rasr.evaluation.method import Job, Method
 from rasr.evaluation.metrics import (
-    DEFAULT_METRICS,
     METRICS,
     MeasuringProtocol,
     MetricInfo,
-    MetricWeights,
     Unavailable,
     load_metrics,
 )
+from rasr.evaluation.metrics.weights import MetricWeights
 from rasr.evaluation.references import ReferenceChooser
 from rasr.evaluation.rows import Row
 from rasr.evaluation.scoring import Scorer
@@ -43,7 +42,7 @@ class EvaluationSettings:
     benchmark: Path
     out: Path
     policies: tuple[str, ...] = ("retrieved", "none", "random", "oracle")
-    metrics: tuple[str, ...] = DEFAULT_METRICS
+    metrics: tuple[str, ...] = tuple(METRICS)
     layout: str = "auto"
     low: Path | None = None
     gallery: Path | None = None

@@ -14,7 +14,7 @@ from rasr.evaluation.bootstrap import Interval
 from rasr.evaluation.environment import environment
 from rasr.evaluation.method import FAMILIES
 from rasr.evaluation.metrics import MetricInfo
-from rasr.evaluation.metrics.distribution import small_set_warning
+from rasr.evaluation.metrics.fid import small_set_warning
 from rasr.evaluation.rows import Gain, Row, best_two, reference_gains
 from rasr.evaluation.runner import Evaluation
 from rasr.files import write_bytes

@@ -10,21 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
-from rasr.evaluation.metrics import (
-    METRICS,
-    WEIGHT_FILES,
-    MeasuringProtocol,
-    MetricWeights,
-    load_metric,
-    load_metrics,
-    parse_metrics,
-)
-from rasr.evaluation.metrics.clip_rn50 import ClipRN50
-from rasr.evaluation.metrics.dists import VGG16Features
-from rasr.evaluation.metrics.inception import Inception
-from rasr.evaluation.metrics.lpips import AlexNetFeatures
-from rasr.evaluation.metrics.musiq import MusiqNetwork
+from rasr.errors import WeightsCorrupt, WeightsMissing
+from rasr.evaluation.metrics import MeasuringProtocol, load_metric
+from rasr.evaluation.metrics.networks.clip_rn50 import ClipRN50
+from rasr.evaluation.metrics.networks.convnets import AlexNetFeatures, VGG16Features
+from rasr.evaluation.metrics.networks.inception import Inception
+from rasr.evaluation.metrics.networks.musiq import MusiqNetwork
+from rasr.evaluation.metrics.weights import WEIGHT_FILES, MetricWeights
 from tests.evaluation.patterned import InMemory, patterned, sample_pair
 
 DEFAULT = MeasuringProtocol()
@@ -108,16 +100,6 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert MetricWeights(tmp_path).load("clip-rn50")["a"].tolist() == [1, 1]
 
 
-def test_missing_weights_say_what_to_do() -> None:
-    metrics, unavailable = load_metrics(["PSNR", "LPIPS", "FID", "MUSIQ"], DEFAULT, MetricWeights())
-    assert [metric.info.name for metric in metrics] == ["PSNR"]
-    assert [column.name for column in unavailable] == ["LPIPS", "FID", "MUSIQ"]
-    for column in unavailable:
-        assert "https://" in column.reason
-        assert "--download" in column.reason
-        assert "MB" in column.reason
-
-
 def test_nothing_is_fetched_offline() -> None:
     with pytest.raises(WeightsMissing, match="network is switched off"):
         load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
@@ -132,12 +114,3 @@ def test_a_fetched_file_must_have_the_published_hash(tmp_path: Path, monkeypatch
     with pytest.raises(WeightsCorrupt, match="expected 7be5be79"):
         load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
     assert not list((tmp_path / "models" / "metrics").iterdir())
-
-
-def test_metric_names_are_parsed() -> None:
-    assert parse_metrics("psnr, EPD,psnr") == ["PSNR", "EPD"]
-    assert parse_metrics("all") == list(METRICS)
-    with pytest.raises(UsageError, match="Unknown metric 'vmaf'"):
-        parse_metrics("psnr,vmaf")
-    with pytest.raises(UsageError, match="names no metric"):
-        parse_metrics(" , ")

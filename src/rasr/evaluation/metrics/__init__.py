@@ -1,39 +1,209 @@
-"""Metrics by the protocol of record; each one says what it measures, how, and what it needs."""
+"""Metrics by the protocol of record: what each one measures, how, what it needs, and the table of them.
+
+A metric is a file with a class and a line in :data:`METRICS`. The class derives from :class:`ImageMetric` or
+:class:`SetMetric`, states its ``facts`` and is named as they name it; what it needs to compute it makes in ``prepare``.
+"""
 
 from __future__ import annotations
 
-from rasr.evaluation.metrics.metric import (
-    Features,
-    ImageMetric,
-    MeasuringProtocol,
-    Metric,
-    MetricInfo,
-    SetMetric,
-)
-from rasr.evaluation.metrics.table import (
-    DEFAULT_METRICS,
-    METRICS,
-    Unavailable,
-    load_metric,
-    load_metrics,
-    parse_metrics,
-)
-from rasr.evaluation.metrics.weights import WEIGHT_FILES, MetricWeights, WeightFile
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.errors import ExtraMissing, UsageError, WeightsError
+from rasr.evaluation.metrics.weights import MetricWeights
+from rasr.images import FloatImage
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
-    "DEFAULT_METRICS",
     "METRICS",
-    "WEIGHT_FILES",
-    "Features",
     "ImageMetric",
     "MeasuringProtocol",
-    "Metric",
     "MetricInfo",
-    "MetricWeights",
     "SetMetric",
     "Unavailable",
-    "WeightFile",
     "load_metric",
     "load_metrics",
     "parse_metrics",
 ]
+
+METRICS: dict[str, str] = {
+    "PSNR": ".psnr_ssim",
+    "SSIM": ".psnr_ssim",
+    "LPIPS": ".perceptual",
+    "DISTS": ".perceptual",
+    "FID": ".fid",
+    "KID": ".fid",
+    "NIQE": ".niqe",
+    "MUSIQ": ".musiq_clipiqa",
+    "CLIPIQA": ".musiq_clipiqa",
+    "EPD": ".perceptual",
+}
+"""Name → module with a class of that name (a dot in front: of this package). The order is that of the columns: as in
+the paper's Table I, then what is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What a metric says about itself; printed with every table so that figures can be compared."""
+
+    name: str
+    """Name in tables, ``PSNR``; the command line takes it in any case."""
+    better: Literal["higher", "lower"]
+    kind: Literal["full-reference", "no-reference", "distribution"]
+    low: float
+    """Smallest possible value."""
+    high: float
+    """Largest possible value; ``inf`` when there is none."""
+    decimals: int
+    """Digits after the point in tables, as papers print them."""
+    protocol: str
+    """The exact options, in words."""
+    source: str
+    """Paper, and where the options were read."""
+    weights: tuple[str, ...] = ()
+    """Names of the weight files needed, keys of ``weights.WEIGHT_FILES``."""
+
+    @property
+    def arrow(self) -> str:
+        """``↑`` or ``↓``, as in table headings."""
+        return "↑" if self.better == "higher" else "↓"
+
+    def improves(self, difference: float) -> bool:
+        """True when a change by ``difference`` is for the better."""
+        return difference > 0 if self.better == "higher" else difference < 0
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuringProtocol:
+    """Options that apply to a whole table.
+
+    The defaults are the protocol of record (OSEDiff and TSD-SR ``test_metrics.py``): no border is cropped, PSNR and
+    SSIM on the luma of BT.601. ReFIR and AdaRefSR crop 4 pixels off every side before all metrics but FID.
+    """
+
+    crop_border: int = 0
+    """Pixels taken off every side before every metric of single pictures; never before FID and KID."""
+    space: Literal["y", "rgb"] = "y"
+    """Channel PSNR and SSIM look at: luma of BT.601, or the three colour channels."""
+
+
+class _Metric:
+    """A metric ready to measure, configured for one table."""
+
+    facts: ClassVar[MetricInfo]
+    """The description; ``{border}``, ``{crop}`` and ``{space}`` in its protocol stand for the table's options."""
+    spaces: ClassVar[Mapping[str, str]] = {}
+    """What ``{space}`` stands for, for each of :class:`MeasuringProtocol`'s."""
+
+    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights | None = None, device: str = "cpu") -> None:
+        self.border, self.space, self.device = protocol.crop_border, protocol.space, device
+        crop = f"{self.border} px border cropped" if self.border else "no border cropped"
+        words = {"border": str(self.border), "crop": crop, "space": self.spaces.get(self.space, "")}
+        self.info = replace(self.facts, protocol=self.facts.protocol.format(**words))
+        self.prepare(weights or MetricWeights())
+
+    def prepare(self, weights: MetricWeights) -> None:
+        """Build networks. Raises WeightsMissing, WeightsCorrupt or ExtraMissing when the metric cannot be had."""
+
+
+class ImageMetric(_Metric):
+    """A full-reference or no-reference metric: one number a picture."""
+
+    smallest: ClassVar[int] = 1
+    """Shortest side it can measure, in pixels, after cropping."""
+
+    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:
+        """Score one picture; ``truth`` has the same shape and is ignored by no-reference metrics.
+
+        Raises ValueError when the shapes differ or the picture is too small for the metric.
+        """
+        if self.info.kind == "no-reference":
+            truth = None
+        elif truth is None or restored.shape != truth.shape:
+            raise ValueError(f"{self.info.name} needs a ground truth of the same size")
+        restored = _crop(restored, self.border)
+        if min(restored.shape[:2]) < self.smallest:
+            raise ValueError(f"{self.info.name} needs at least {self.smallest}×{self.smallest} pixels")
+        return self.score(restored, restored if truth is None else _crop(truth, self.border))
+
+    def score(self, restored: FloatImage, truth: FloatImage) -> float:
+        """Score a picture whose border is cropped. ``truth`` is only to be looked at by a full-reference metric."""
+        raise NotImplementedError
+
+    def batch(self, *pictures: FloatImage) -> torch.Tensor:
+        """Stack pictures of one size to (N, 3, H, W) on the metric's device."""
+        import torch
+
+        return torch.stack([torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in pictures]).to(self.device)
+
+
+class SetMetric(_Metric):
+    """A distribution metric: one number for two sets of pictures."""
+
+    def features(self, picture: FloatImage) -> NDArray[np.float32]:
+        """Return the picture's feature vector, (D,)."""
+        raise NotImplementedError
+
+    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+        """Return the distance of two sets of features, (N, D) and (M, D)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A column that cannot be filled, and what to do about it."""
+
+    name: str
+    reason: str
+
+
+def parse_metrics(text: str) -> list[str]:
+    """``"psnr,ssim,all"`` → names as in the table, each once. Raises UsageError for an unknown one."""
+    chosen: list[str] = []
+    for word in (part.strip().upper() for part in text.split(",") if part.strip()):
+        names = list(METRICS) if word == "ALL" else [word]
+        if names[0] not in METRICS:
+            raise UsageError(f"Unknown metric '{word.lower()}'. Choose from: all, {', '.join(METRICS).lower()}.")
+        chosen += [name for name in names if name not in chosen]
+    if not chosen:
+        raise UsageError("--metrics names no metric.")
+    return chosen
+
+
+def load_metric(
+    name: str, protocol: MeasuringProtocol, weights: MetricWeights | None = None, *, device: str = "cpu"
+) -> ImageMetric | SetMetric:
+    """Build one metric. Raises WeightsMissing, WeightsCorrupt or ExtraMissing when it cannot be had."""
+    metric: ImageMetric | SetMetric = getattr(importlib.import_module(METRICS[name], __name__), name)(
+        protocol, weights, device
+    )
+    return metric
+
+
+def load_metrics(
+    names: Sequence[str], protocol: MeasuringProtocol, weights: MetricWeights | None = None, *, device: str = "cpu"
+) -> tuple[list[ImageMetric | SetMetric], list[Unavailable]]:
+    """Build every metric that can be had; the others come back with the reason."""
+    metrics: list[ImageMetric | SetMetric] = []
+    unavailable: list[Unavailable] = []
+    for name in names:
+        try:
+            metrics.append(load_metric(name, protocol, weights, device=device))
+        except (WeightsError, ExtraMissing) as error:
+            unavailable.append(Unavailable(name, str(error)))
+    return metrics, unavailable
+
+
+def _crop(pixels: FloatImage, border: int) -> FloatImage:
+    """Take ``border`` pixels off every side; ValueError when nothing would be left."""
+    height, width = pixels.shape[:2]
+    if min(height, width) <= 2 * border:
+        raise ValueError(f"cropping {border} pixels off every side leaves nothing of {width}×{height}")
+    return pixels[border : height - border, border : width - border]

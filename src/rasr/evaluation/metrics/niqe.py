@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
-from rasr.evaluation.metrics.fidelity import gaussian_window
-from rasr.evaluation.metrics.luma import yiq_8bit
-from rasr.evaluation.metrics.metric import MeasuringProtocol, MetricInfo, crop
+from rasr.evaluation.metrics import ImageMetric, MetricInfo
+from rasr.evaluation.metrics.psnr_ssim import gaussian_window, yiq_8bit
 from rasr.images import FloatImage
 
 __all__ = ["NIQE"]
@@ -22,31 +21,28 @@ _PRISTINE = Path(__file__).with_name("data") / "niqe_pristine.safetensors"
 Plane = NDArray[np.float64]
 
 
-class NIQE:
+class NIQE(ImageMetric):
     """Natural image quality evaluator, lower is better; 36 features of 96×96 blocks at two scales.
 
     The pristine model is the one of the authors' release (see data/README.md). Pictures are cut to whole blocks.
     """
 
-    def __init__(self, protocol: MeasuringProtocol) -> None:
-        self._border = protocol.crop_border
-        self.info = MetricInfo(
-            "NIQE",
-            "lower",
-            "no-reference",
-            0.0,
-            float("inf"),
-            4,
-            f"Y of YIQ rounded to 8 bit, 96×96 blocks, {self._border} px border cropped",
-            "Mittal, Soundararajan, Bovik, IEEE SPL 2013; version 'original' of the protocol of record",
-        )
+    facts = MetricInfo(
+        "NIQE",
+        "lower",
+        "no-reference",
+        0.0,
+        float("inf"),
+        4,
+        "Y of YIQ rounded to 8 bit, 96×96 blocks, {border} px border cropped",
+        "Mittal, Soundararajan, Bovik, IEEE SPL 2013; version 'original' of the protocol of record",
+    )
+    smallest = _BLOCK
 
-    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:
-        """NIQE of one picture of at least 96×96 pixels; ValueError when it is smaller or has no usable block."""
-        luma = yiq_8bit(crop(restored, self._border))
+    def score(self, restored: FloatImage, truth: FloatImage) -> float:
+        """NIQE of one picture; ValueError when it has no two usable blocks."""
+        luma = yiq_8bit(restored)
         rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
-        if not rows or not columns:
-            raise ValueError(f"NIQE needs at least {_BLOCK}×{_BLOCK} pixels")
         luma = luma[: rows * _BLOCK, : columns * _BLOCK]
         half = _half(luma / 255.0) * 255.0
         features = np.concatenate([_features(luma, _BLOCK), _features(half, _BLOCK // 2)], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from rasr.evaluation.metrics.distribution import frechet_distance, kernel_distance, small_set_warning
+from rasr.evaluation.metrics.fid import frechet_distance, kernel_distance, small_set_warning
 
 
 def plain_fid(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.evaluation.metrics.metric import Features, MeasuringProtocol, MetricInfo
+from rasr.evaluation.metrics import MetricInfo, SetMetric
 from rasr.evaluation.metrics.weights import MetricWeights
 from rasr.images import FloatImage, resize
 
-if TYPE_CHECKING:
-    from rasr.evaluation.metrics.inception import Inception
+__all__ = ["FID", "KID", "frechet_distance", "kernel_distance", "small_set_warning"]
 
-__all__ = ["FID", "KID", "RELIABLE_SET", "frechet_distance", "kernel_distance", "small_set_warning"]
-
-RELIABLE_SET = 2048
+_RELIABLE_SET = 2048
 """Below as many pictures as there are feature dimensions, the covariances FID compares are singular."""
 
 Matrix = NDArray[np.float64]
@@ -56,10 +51,10 @@ def kernel_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 def small_set_warning(count: int) -> str:
     """One sentence for tables with FID or KID over ``count`` pictures; empty when there are enough."""
-    if count >= RELIABLE_SET:
+    if count >= _RELIABLE_SET:
         return ""
     return (
-        f"FID over {count} pictures (fewer than its {RELIABLE_SET} feature dimensions) is strongly biased upwards: "
+        f"FID over {count} pictures (fewer than its {_RELIABLE_SET} feature dimensions) is strongly biased upwards: "
         "compare it only with tables of the same pictures and the same number of them. KID is unbiased."
     )
 
@@ -76,40 +71,40 @@ def _check(a: NDArray[np.floating], b: NDArray[np.floating]) -> None:
         raise ValueError("a distribution needs at least two pictures on each side")
 
 
-class _InceptionDistance:
-    def __init__(self, weights: MetricWeights, device: str) -> None:
-        self._device = device
-        self._network = _network(weights, device)
+class _InceptionDistance(SetMetric):
+    def prepare(self, weights: MetricWeights) -> None:
+        """Load InceptionV3."""
+        from rasr.evaluation.metrics.networks.inception import Inception
 
-    def features(self, picture: FloatImage) -> Features:
+        self._network = weights.build(Inception, "inception").to(self.device)
+
+    def features(self, picture: FloatImage) -> NDArray[np.float32]:
         """Pool-3 features of the whole picture, resized without keeping its aspect, as clean-fid does: (2048,)."""
         import torch
 
         small = np.clip(resize(picture, (299, 299), filter="bicubic") * 255.0, 0.0, 255.0)
-        x = torch.from_numpy(((small - 128.0) / 128.0).astype(np.float32)).permute(2, 0, 1)[None].to(self._device)
+        x = torch.from_numpy(((small - 128.0) / 128.0).astype(np.float32)).permute(2, 0, 1)[None].to(self.device)
         with torch.inference_mode():
             return np.asarray(self._network(x)[0].cpu().numpy(), dtype=np.float32)
 
 
-_PLACE = "pytorch-fid's port of the 2015 weights, resizing of clean-fid (Parmar et al., CVPR 2022)"
+_SOURCE = "pytorch-fid's port of the 2015 weights, resizing of clean-fid (Parmar et al., CVPR 2022)"
 
 
 class FID(_InceptionDistance):
     """Fréchet Inception distance of the restored set to the ground truth set."""
 
-    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
-        super().__init__(weights, device)
-        self.info = MetricInfo(
-            "FID",
-            "lower",
-            "distribution",
-            0.0,
-            float("inf"),
-            2,
-            "whole pictures to 299×299 by antialiased bicubic, float64, never cropped",
-            f"Heusel et al., NeurIPS 2017; {_PLACE}",
-            ("inception",),
-        )
+    facts = MetricInfo(
+        "FID",
+        "lower",
+        "distribution",
+        0.0,
+        float("inf"),
+        2,
+        "whole pictures to 299×299 by antialiased bicubic, float64, never cropped",
+        f"Heusel et al., NeurIPS 2017; {_SOURCE}",
+        ("inception",),
+    )
 
     def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
         """FID of two sets of features."""
@@ -119,26 +114,18 @@ class FID(_InceptionDistance):
 class KID(_InceptionDistance):
     """Kernel Inception distance: unbiased, so small sets can be compared."""
 
-    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
-        super().__init__(weights, device)
-        self.info = MetricInfo(
-            "KID",
-            "lower",
-            "distribution",
-            float("-inf"),
-            float("inf"),
-            5,
-            "as FID; cubic kernel over all pairs, unbiased",
-            f"Bińkowski et al., ICLR 2018; {_PLACE}",
-            ("inception",),
-        )
+    facts = MetricInfo(
+        "KID",
+        "lower",
+        "distribution",
+        float("-inf"),
+        float("inf"),
+        5,
+        "as FID; cubic kernel over all pairs, unbiased",
+        f"Bińkowski et al., ICLR 2018; {_SOURCE}",
+        ("inception",),
+    )
 
     def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
         """KID of two sets of features."""
         return kernel_distance(restored, truth)
-
-
-def _network(weights: MetricWeights, device: str) -> Inception:
-    from rasr.evaluation.metrics.inception import Inception
-
-    return weights.build(Inception, "inception").to(device)

@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rasr.evaluation.metrics.metric import MeasuringProtocol, MetricInfo, crop
-from rasr.evaluation.metrics.weights import MetricWeights
-from rasr.images import FloatImage
-
-__all__ = ["MUSIQ", "MusiqNetwork"]
+__all__ = ["MusiqNetwork"]
 
 _PATCH, _GRID, _LONG_SIDES = 32, 10, (224, 384)
 
@@ -156,29 +152,3 @@ def _patches(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     row = F.interpolate(grid, rows, mode="nearest")[0, 0].long()
     column = F.interpolate(grid, columns, mode="nearest")[0, 0].long()
     return patches, (row[:, None] * _GRID + column[None]).flatten()
-
-
-class MUSIQ:
-    """Multi-scale image quality transformer, KonIQ-10k weights."""
-
-    def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights, device: str = "cpu") -> None:
-        self._border = protocol.crop_border
-        self._device = device
-        self._network = weights.build(MusiqNetwork, "musiq-koniq").to(device)
-        self.info = MetricInfo(
-            "MUSIQ",
-            "higher",
-            "no-reference",
-            0.0,
-            100.0,
-            2,
-            f"KonIQ-10k weights, full size and long sides 224 and 384, {self._border} px border cropped",
-            "Ke et al., ICCV 2021; IQA-PyTorch 'musiq'",
-            ("musiq-koniq",),
-        )
-
-    def measure(self, restored: FloatImage, truth: FloatImage | None) -> float:
-        """MUSIQ of one picture."""
-        x = torch.from_numpy(crop(restored, self._border).copy()).permute(2, 0, 1)[None].to(self._device)
-        with torch.inference_mode():
-            return float(self._network(x * 2 - 1))
