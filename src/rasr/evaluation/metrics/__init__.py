@@ -26,6 +26,7 @@ __all__ = [
     "ImageMetric",
     "MeasuringProtocol",
     "MetricInfo",
+    "MetricWeights",
     "SetMetric",
     "Unavailable",
     "load_metric",
