@@ -25,8 +25,8 @@ from rasr.evaluation.inputs import file_hash
 from rasr.gallery.encoders import Encoder
 from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.generator.registry import load_generator
-from rasr.generator.tuned import TUNED
 from rasr.images import FloatImage, resize
+from rasr.weights import require
 
 KINDS = ("clean", "crop", "whole", "light")
 """clean: the photo itself. crop: its centre 512×512 px, degraded by ``realesrgan`` ×4 to 128×128. whole: all of it, at
@@ -122,7 +122,7 @@ def machine() -> str:
 @functools.cache
 def tuned_version() -> str:
     """Of the layers in ``realesrgan-tuned``: what is kept of their making carries it."""
-    return file_hash(TUNED)[:8]
+    return file_hash(require("realesrgan-tuned"))[:8]
 
 
 @functools.cache

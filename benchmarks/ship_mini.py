@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rasr.files import sha256_file
 from rasr.generator.adapter import load_adapter, load_backbone, save_adapter, save_backbone
 from rasr.generator.build import build_model
 from rasr.generator.config import read_model_config
-from rasr.generator.tuned import TUNED, read_tuned
+from rasr.generator.tuned import read_tuned
 
 PLACE = Path(__file__).parents[1] / "src" / "rasr" / "generator" / "trained"
 LIMIT = 40 * 10**6
@@ -39,11 +40,13 @@ def main() -> None:
     PLACE.mkdir(exist_ok=True)
     if len(sys.argv) == 2:
         read_tuned(Path(sys.argv[1]))
-        shutil.copyfile(sys.argv[1], TUNED)
+        shutil.copyfile(sys.argv[1], PLACE / "realesrgan-tuned.safetensors")
     else:
         _ship_model(*map(Path, sys.argv[1:]))
     sizes = {file.name: file.stat().st_size for file in PLACE.glob("*.safetensors")}
-    print({name: f"{size / 1e6:.1f} MB" for name, size in sizes.items()})
+    print("For src/rasr/weights/catalogue.toml, without which they will not load:")
+    for name, size in sizes.items():
+        print(f'sha256."{name}" = "{sha256_file(PLACE / name)}"  # {size / 1e6:.1f} MB')
     if sum(sizes.values()) > LIMIT:
         raise SystemExit(f"{sum(sizes.values()) / 1e6:.1f} MB are more than {LIMIT / 1e6:.0f}.")
 

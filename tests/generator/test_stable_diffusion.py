@@ -15,9 +15,8 @@ from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Guide, load_generator
 from rasr.generator.adapter import save_adapter
 from rasr.generator.build import Sources, load_model
-from rasr.generator.config import read_model_config
+from rasr.generator.config import preset_at_hand, read_model_config
 from rasr.generator.onestep import ALPHA_BAR_999, one_step
-from rasr.generator.places import preset_at_hand
 
 CPU = choose_device("cpu")
 
@@ -118,7 +117,7 @@ def test_taesd_in_place_of_the_full_autoencoder(base: Path, osediff: Path, tmp_p
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(base: Path, osediff: Path, tmp_path: Path) -> None:
     lq = photo(8, 8)
-    with pytest.raises(WeightsMissing, match=r"osediff\.pkl from https.*RASR_OSEDIFF"):
+    with pytest.raises(WeightsMissing, match=r"Get it from https.*osediff\.pkl.*RASR_OSEDIFF"):
         load_generator("sd21", base=base, device="cpu").prepare(lq, [], GenerationSettings())
     with pytest.raises(WeightsMissing, match=r"Manojb/stable-diffusion-2-1-base.*rasr models download sd21"):
         load_generator("sd21", checkpoint=osediff, device="cpu").prepare(lq, [], GenerationSettings())

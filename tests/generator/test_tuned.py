@@ -11,7 +11,8 @@ from skimage import data
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, load_generator
-from rasr.generator.tuned import LAYERS, TUNED, read_tuned, write_tuned
+from rasr.generator.tuned import LAYERS, read_tuned, write_tuned
+from rasr.weights import require
 
 
 def test_what_ships_are_the_last_fifty_layers() -> None:
@@ -34,10 +35,10 @@ def test_written_layers_come_back(tmp_path: Path) -> None:
 
 
 def test_files_that_hold_no_layers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsMissing, match="missing"):
+    with pytest.raises(WeightsMissing, match=r"no weights file .*none\.safetensors"):
         read_tuned(tmp_path / "none.safetensors")
     cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(TUNED.read_bytes()[:1000])
+    cut.write_bytes(require("realesrgan-tuned").read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt, match=r"cut\.safetensors"):
         read_tuned(cut)
     other = tmp_path / "other.safetensors"
@@ -64,6 +65,8 @@ def test_they_change_the_picture_and_say_so() -> None:
         generator = load_generator(preset, device="cpu")
         pictures[preset] = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
         assert generator.info.name == preset
-        assert (str(TUNED) in generator.info.weights.split(" + ")) == (preset == "realesrgan-tuned")
+        assert (str(require("realesrgan-tuned")) in generator.info.weights.split(" + ")) == (
+            preset == "realesrgan-tuned"
+        )
     difference = np.abs(pictures["realesrgan"] - pictures["realesrgan-tuned"])
     assert 0.001 < difference.mean() < 0.05

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.console import examples, print_json, say
-from rasr.errors import UsageError, WeightsMissing
+from rasr.cli.console import examples, print_json, progress_bar, say
+from rasr.errors import UsageError
+
+if TYPE_CHECKING:
+    from rasr.weights import ModelWeights
 
 __all__ = ["command"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the list."""
-
-    name: str
-    purpose: str
-    megabytes: int
-    licence: str
-    terms: str
-    path: Path | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
-        return {
-            "name": self.name,
-            "purpose": self.purpose,
-            "megabytes": self.megabytes,
-            "licence": self.licence,
-            "terms": self.terms,
-            "path": None if self.path is None else str(self.path),
-        }
 
 
 @click.group(
@@ -49,7 +27,7 @@ class Row:
     )
 )
 def command() -> None:
-    """The weights that presets and encoders use. Nothing is ever downloaded but by 'download' and by encoders."""
+    """The weights of presets, encoders, metrics and training losses. Nothing is ever downloaded unless asked for."""
 
 
 @command.command("list", epilog=examples("rasr models list", "rasr models list --json | jq -r .name"))
@@ -59,24 +37,24 @@ def list_models(as_json: bool) -> None:
 
     With --json one object a line.
     """
-    rows = _rows()
-    if as_json:
-        for row in rows:
-            print_json(row.to_json())
-        return
-    for row in rows:
-        here = "-" if row.path is None else str(row.path)
-        click.echo(f"{row.name}\t{row.megabytes} MB\t{row.licence}\t{row.purpose}\t{here}")
+    from rasr.weights import CATALOGUE
+
+    for weights in CATALOGUE.values():
+        facts = _facts(weights)
+        if as_json:
+            print_json(facts)
+        else:
+            columns = (facts["name"], f"{facts['megabytes']} MB", facts["licence"], facts["purpose"])
+            click.echo("\t".join([*columns, facts["path"] or f"missing: {facts['get']}"]))
 
 
 @command.command(epilog=examples("rasr models path sd21", "cp mine.pkl $(dirname $(rasr models path osediff))"))
 @click.argument("name")
 def path(name: str) -> None:
     """Print where the model NAME lies on this machine; exit 1 when it does not."""
-    row = _row(name)
-    if row.path is None:
-        raise WeightsMissing(f"{name} is not on this machine. {_advice(name)}")
-    click.echo(row.path)
+    from rasr.weights import require
+
+    click.echo(require(name))
 
 
 @command.command(epilog=examples("rasr models licence sd21"))
@@ -84,11 +62,13 @@ def path(name: str) -> None:
 @json_option
 def licence(name: str, as_json: bool) -> None:
     """Print the licence of the model NAME and where its terms are."""
-    row = _row(name)
+    from rasr.weights import entry
+
+    weights = entry(name)
     if as_json:
-        print_json({"name": row.name, "licence": row.licence, "terms": row.terms})
+        print_json({"name": name, "licence": weights.licence, "terms": weights.terms})
     else:
-        click.echo(f"{row.licence}\n{row.terms}")
+        click.echo(f"{weights.licence}\n{weights.terms}")
 
 
 @command.command(
@@ -102,63 +82,48 @@ def licence(name: str, as_json: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Accept size and licence without being asked.")
 @json_option
 def download(name: str, half: bool, yes: bool, as_json: bool) -> None:
-    """Download the model NAME from the Hugging Face hub, after showing what, how large and under which licence.
+    """Download the model NAME from its publisher, after showing what, how large and under which licence.
 
-    Files are checked against the hashes the hub announces. The commit is noted, and asked for again next time.
+    Files are checked against the published hashes. Commit and hashes are noted, and held to the next time.
     """
-    from rasr.generator.catalogue import find_model, plan_download
+    from rasr.weights import entry, find, plan_download
 
-    row = _row(name)
-    if row.path is None:
-        if name.startswith("dinov2-"):
-            raise UsageError(
-                f"{name} is downloaded when it is first used: rasr gallery add GALLERY DIR --encoder {name}"
-            )
-        plan = plan_download(find_model(name), half=half)
-        say(f"{plan.repository} at {plan.commit[:12]}: {len(plan.files)} files, {plan.size / 1e6:,.0f} MB")
+    weights, place = entry(name), find(name)
+    if place is None:
+        plan = plan_download(name, half=half)
+        source = f"{plan.source} at {plan.commit[:12]}" if plan.commit else plan.source
+        say(f"{source}: {len(plan.files)} file{'s' * (len(plan.files) > 1)}, {plan.size / 1e6:,.0f} MB")
         for file in plan.files:
             say(f"  {file.size / 1e6:10,.1f} MB  {file.name}")
-        say(f"Licence: {row.licence}. {row.terms}")
+        say(f"Licence: {weights.licence}. {weights.terms}")
         if not yes:
             if not sys.stdin.isatty():
                 raise UsageError("Say --yes to accept size and licence where nobody can be asked.")
             click.confirm("Download?", abort=True, err=True)
-        place = plan.run()
+        with progress_bar() as bar:
+            tasks = {file.name: bar.add_task(file.name, total=file.size) for file in plan.files}
+            place = plan.run(lambda file, done, total: bar.update(tasks[file], completed=done, total=total))
     else:
         say(f"{name} is already on this machine.")
-        place = row.path
     if as_json:
         print_json({"name": name, "path": str(place)})
     else:
         click.echo(place)
 
 
-def _rows() -> list[Row]:
-    from rasr.gallery.encoders.dinov2 import DINOV2_MODELS
-    from rasr.gallery.encoders.hub import find_local
-    from rasr.generator.catalogue import MODELS
+def _facts(weights: ModelWeights) -> dict[str, Any]:
+    from rasr.weights import find
 
-    rows = [Row(m.name, m.purpose, m.megabytes, m.licence, m.terms, m.path) for m in MODELS]
-    for name, model in DINOV2_MODELS.items():
-        found = find_local(model)
-        terms = f"https://huggingface.co/{model.repository}: keep the notice."
-        here = None if found is None else found.weights.parent
-        rows.append(Row(name, "retrieval encoder", model.megabytes, model.licence, terms, here))
-    return rows
-
-
-def _row(name: str) -> Row:
-    rows = _rows()
-    for row in rows:
-        if row.name == name:
-            return row
-    raise UsageError(f"Unknown model '{name}'. Choose one of: {', '.join(row.name for row in rows)}.")
-
-
-def _advice(name: str) -> str:
-    from rasr.generator.catalogue import MODELS
-
-    for model in MODELS:
-        if model.name == name and not model.repositories:
-            return model.advice
-    return f"Get it with: rasr models download {name}"
+    place = find(weights.name)
+    return {
+        "name": weights.name,
+        "purpose": weights.purpose,
+        "megabytes": weights.megabytes,
+        "licence": weights.licence,
+        "terms": weights.terms,
+        "path": None if place is None else str(place),
+        "state": "missing" if place is None else "here",
+        "serves": weights.serves,
+        "origin": weights.origin,
+        "get": "" if place else weights.how_to_get,
+    }

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rasr.errors import UsageError, WeightsCorrupt, WeightsError
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.refdsr import RefDSR
-from rasr.generator.weights import load_strictly, read_safetensors, write_safetensors
+from rasr.weights import load_strictly, read_safetensors, write_safetensors
 
 __all__ = ["backbone_signature", "load_adapter", "load_backbone", "save_adapter", "save_backbone"]
 

@@ -14,8 +14,8 @@ from rasr.generator.adapter import load_adapter, load_backbone
 from rasr.generator.codec import PatchCodec
 from rasr.generator.config import ModelConfig
 from rasr.generator.refdsr import RefDSR
-from rasr.generator.tuned import PACKAGED
 from rasr.home import home
+from rasr.weights import CATALOGUE, find
 
 if TYPE_CHECKING:
     from rasr.device import Device
@@ -57,14 +57,16 @@ class Sources:
             raise UsageError(f"{config.name} takes --base and --checkpoint, not one weights file.")
         if not pretrained and (base is not None or checkpoint is not None or vae != "full"):
             raise UsageError(f"{config.name} is built by RASR: it has no base model, checkpoint or other autoencoder.")
-        backbone = None if pretrained else _file(weights) or _shipped(f"{config.name}.safetensors")
+        backbone = None if pretrained else _file(weights) or _at_hand(config.name)
         guide = None
         if adapter != "none":
             # The package's adapter belongs to the package's backbone: beside one of the user's own it is not at hand.
-            packaged = backbone is None or backbone.parent == PACKAGED
-            guide = _file(adapter) or _shipped(f"{config.name}-reference.safetensors", packaged=packaged)
+            packaged = backbone is None or backbone == _packaged(config.name)
+            guide = _file(adapter) or _at_hand(f"{config.name}-reference", packaged=packaged)
         if pretrained:
-            described = f"{base or config.base[0]} + {checkpoint or config.checkpoint or 'no checkpoint'}"
+            known = CATALOGUE.get(config.base[0])
+            model = base or (known.repositories[0] if known else config.base[0])
+            described = f"{model} + {checkpoint or config.checkpoint or 'no checkpoint'}"
             found = _file(checkpoint)
             return cls(None, guide, None if base is None else str(base), found, vae, True, _and(described, guide))
         described = f"seed {config.seed}, untrained" if backbone is None else str(backbone)
@@ -123,12 +125,14 @@ def _file(path: str | Path | None) -> Path | None:
     return found
 
 
-def _shipped(name: str, *, packaged: bool = True) -> Path | None:
+def _at_hand(name: str, *, packaged: bool = True) -> Path | None:
     """A file the user put into ``$RASR_HOME/models``, or else, if ``packaged``, one of the package."""
-    for folder in (home() / "models", PACKAGED) if packaged else (home() / "models",):
-        if (folder / name).is_file():
-            return folder / name
-    return None
+    own = home() / "models" / f"{name}.safetensors"
+    return own if own.is_file() else _packaged(name) if packaged else None
+
+
+def _packaged(name: str) -> Path | None:
+    return find(name) if name in CATALOGUE else None
 
 
 def _and(described: str, adapter: Path | None) -> str:

@@ -9,8 +9,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rasr.config import check_table, read_toml
+from rasr.weights import find
 
-__all__ = ["CodecConfig", "ContextConfig", "ModelConfig", "ReferenceConfig", "TileConfig", "read_model_config"]
+__all__ = [
+    "CodecConfig",
+    "ContextConfig",
+    "ModelConfig",
+    "ReferenceConfig",
+    "TileConfig",
+    "preset_at_hand",
+    "read_model_config",
+]
 
 
 class _Table(BaseModel):
@@ -81,7 +90,8 @@ class ModelConfig(_Table):
     alpha_bar: float = 1.0
     """ā at that timestep (``eps`` only)."""
     base: tuple[str, ...] = ()
-    """Hub ids, tried in order, that hold unet/, vae/, text_encoder/, tokenizer/; empty when we build the model."""
+    """Entries of the weights' catalogue, hub ids or folders, tried in order, that hold unet/, vae/, text_encoder/ and
+    tokenizer/; empty when we build the model."""
     checkpoint: Literal["", "osediff", "pisasr"] = ""
     """Which published LoRA checkpoint is folded into the base."""
     residual_form: bool = False
@@ -119,3 +129,8 @@ def read_model_config(source: str | Path) -> ModelConfig:
     if path.suffix != ".toml":
         path = Path(str(files("rasr.generator"))) / "presets" / f"{source}.toml"
     return check_table(ModelConfig, read_toml(path, "preset"), path)
+
+
+def preset_at_hand() -> str:
+    """Preset that ``sd21`` means here: the one whose checkpoint is on this machine, OSEDiff's when both or none are."""
+    return "sd21-pisasr" if find("pisasr") and not find("osediff") else "sd21-osediff"

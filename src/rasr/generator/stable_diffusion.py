@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
-from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
+from rasr.errors import UsageError, WeightsCorrupt
 from rasr.generator.codec import AutoencoderCodec
 from rasr.generator.config import ModelConfig
-from rasr.generator.hub import BASE_FILES, TINY_FILES, TINY_VAE, require, weight_file
 from rasr.generator.onestep_checkpoints import fold_osediff, fold_pisasr
-from rasr.generator.places import CHECKPOINTS, base_sources, find_checkpoint
 from rasr.generator.refdsr import RefDSR
-from rasr.generator.weights import read_safetensors, require_match
-from rasr.home import home
+from rasr.weights import CATALOGUE, fill_model, find, load_pretrained, read_safetensors, require, variant
 
 if TYPE_CHECKING:
     from rasr.device import Device
@@ -33,10 +29,8 @@ def load_stable_diffusion(config: ModelConfig, sources: Sources, place: Device) 
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    checkpoint = _require_checkpoint(config, sources)
-    folder = require(
-        base_sources(config, sources.base), BASE_FILES, "Stable Diffusion 2.1-base", "rasr models download sd21"
-    )
+    checkpoint = (sources.checkpoint or require(config.checkpoint)) if config.checkpoint else None
+    folder = _base_folder(config, sources.base)
     unet = _from_folder(UNet2DConditionModel, folder / "unet")
     vae = _from_folder(AutoencoderKL, folder / "vae")
     if config.checkpoint == "osediff" and checkpoint is not None:
@@ -64,46 +58,31 @@ class Prompts:
 
     def _encode(self, prompt: str) -> torch.Tensor:
         from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging
 
         folder = self._folder / "text_encoder"
-        variant = {} if (folder / "model.safetensors").is_file() else {"variant": "fp16"}
-        logging.disable_progress_bar()  # transformers draws one on stderr even for a file on disk
+        fp16 = {} if (folder / "model.safetensors").is_file() else {"variant": "fp16"}
         try:
             tokenizer = CLIPTokenizer.from_pretrained(self._folder / "tokenizer", local_files_only=True)
-            encoder, report = CLIPTextModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **variant
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            raise WeightsCorrupt(f"The text encoder in {self._folder} cannot be loaded: {error}") from error
-        finally:
-            logging.enable_progress_bar()
-        if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
-            raise WeightsCorrupt(f"The text encoder in {self._folder} is for another architecture: {wrong[0]}.")
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise WeightsCorrupt(f"The tokenizer in {self._folder} cannot be loaded: {error}") from error
+        encoder = load_pretrained(CLIPTextModel, folder, ignore_extra=True, **fp16)
         ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         with torch.inference_mode():
             states: torch.Tensor = encoder.float().eval()(ids)[0]
         return states.to(self._place.device, self._place.dtype)
 
 
-def _require_checkpoint(config: ModelConfig, sources: Sources) -> Path | None:
-    if not config.checkpoint:
-        return None
-    found = find_checkpoint(config.checkpoint, sources.checkpoint)
-    if found is None:
-        name, where = CHECKPOINTS[config.checkpoint]
-        raise WeightsMissing(
-            f"The checkpoint of {config.name} is not on this machine. Get {name} from {where}, and put it into "
-            f"{home() / 'models'}, or set RASR_{config.checkpoint.upper()} to its path."
-        )
-    return found
+def _base_folder(config: ModelConfig, asked: str | None) -> Path:
+    """The base model: as asked, else the first of the preset's list that is on this machine."""
+    named = [name for name in config.base if name not in CATALOGUE] if asked is None else []
+    found = next(filter(None, (find("sd21", name) for name in named)), None)
+    return found or require("sd21", asked)
 
 
 def _tiny_vae(asked: str | Path, base: Path) -> Any:
     from diffusers import AutoencoderTiny
 
-    source = TINY_VAE if asked == "tiny" else asked
-    folder = require([source], TINY_FILES, "TAESD, the small autoencoder,", "rasr models download taesd")
+    folder = require("taesd", None if asked == "tiny" else asked)
     model = _from_folder(AutoencoderTiny, folder)
     latents = json.loads((base / "vae" / "config.json").read_text(encoding="utf-8"))["latent_channels"]
     if model.config.latent_channels != latents:
@@ -121,12 +100,10 @@ def _from_folder(family: Any, folder: Path) -> Any:
         raise WeightsCorrupt(
             f"{folder / 'config.json'} is not a configuration of {family.__name__}: {error}"
         ) from error
-    path = weight_file(folder, "diffusion_pytorch_model.safetensors")
+    path = variant(folder, "diffusion_pytorch_model.safetensors")
     tensors, _ = read_safetensors(path)
     tensors = {_current_name(name): tensor for name, tensor in tensors.items()}
-    require_match({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, tensors, path)
-    model.load_state_dict({name: tensors.pop(name).float() for name in list(tensors)}, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return fill_model(model, tensors, path)
 
 
 _OLD_VAE_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from rasr.errors import WeightsCorrupt
-from rasr.generator.weights import read_safetensors, write_safetensors
 from rasr.training.config import TrainingConfig
+from rasr.weights import read_safetensors, write_safetensors
 
 __all__ = ["Checkpoint", "latest_checkpoint", "load_tensors", "save_checkpoint", "tensors_of"]
 

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from rasr.degrade import degrade_array, draw
 from rasr.errors import PictureError
-from rasr.generator.tuned import TUNED
+from rasr.files import sha256_file
 from rasr.home import cache_dir
 from rasr.training.config import DataConfig
 from rasr.training.decoded import DecodedPhotos
 from rasr.training.keyed import generator_for
 from rasr.training.photos import Photo
 from rasr.training.views import Box, crop_box, cut
+from rasr.weights import require
 
 if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
@@ -107,7 +108,7 @@ def prepare_pool(
         "dtype": str(dtype) if cleaner != "none" else "",
     }
     if cleaner == "realesrgan-tuned":
-        settings["tuned"] = hashlib.sha256(TUNED.read_bytes()).hexdigest()
+        settings["tuned"] = sha256_file(require("realesrgan-tuned"))
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12).hexdigest()
     folder = cache_dir("training") / f"pool-{digest}"
     pool = Pool(folder, data.pool, data.pool_side, clean is not None, encoder.name if encoder else "")
@@ -208,7 +209,7 @@ def batch_cleaner(cleaner: str, device: torch.device, dtype: torch.dtype) -> Cle
     """Either Real-ESRGAN in batches on the training device. Raises WeightsMissing or WeightsCorrupt."""
     from rasr.generator.rrdbnet import load_rrdbnet
 
-    network = load_rrdbnet(tuned=TUNED if cleaner == "realesrgan-tuned" else None).to(device, dtype)
+    network = load_rrdbnet(tuned=require(cleaner) if cleaner == "realesrgan-tuned" else None).to(device, dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def clean(lq: Pixels) -> Pixels:

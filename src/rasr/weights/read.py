@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.files import os_errors_as_output, write_bytes
@@ -19,6 +19,8 @@ from rasr.weights.locate import verify
 
 if TYPE_CHECKING:
     import torch
+
+    Network = TypeVar("Network", bound=torch.nn.Module)
 
 _MAX_PROGRAM = 16 * 2**20
 """Bytes of pickle in a checkpoint, tensors not counted. OSEDiff's is well under 1 MB."""
@@ -88,10 +90,8 @@ def load_strictly(into: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.
             tensor.copy_(tensors[name])
 
 
-def fill_model(
-    model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path, *, ignore_extra: bool = False
-) -> None:
-    """Give a model laid out on the meta device its tensors, in its own number formats, and freeze it.
+def fill_model(model: Network, tensors: dict[str, torch.Tensor], path: Path, *, ignore_extra: bool = False) -> Network:
+    """Give a model laid out on the meta device its tensors, in its own number formats, and return it frozen.
 
     ``tensors`` is emptied on the way, so that none is held twice. Raises WeightsCorrupt as :func:`load_strictly` does;
     ``ignore_extra`` passes over tensors the model has no use for.
@@ -99,7 +99,7 @@ def fill_model(
     wanted = model.state_dict()
     _require_match(wanted, tensors, path, ignore_extra=ignore_extra)
     model.load_state_dict({name: tensors.pop(name).to(wanted[name].dtype) for name in wanted}, assign=True)
-    model.eval().requires_grad_(requires_grad=False)
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def load_pretrained(family: Any, folder: Path, *, ignore_extra: bool = False, **options: Any) -> Any:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rasr.errors import RasrError, UsageError, WeightsMissing
+from rasr.errors import RasrError, UsageError
 from rasr.evaluation.method import Method, MethodInfo
 from rasr.evaluation.methods.command import CommandMethod
 from rasr.evaluation.methods.outputs import OutputsMethod
 from rasr.evaluation.methods.profile import profile_names, read_profile
 from rasr.evaluation.methods.restorers import RestorerMethod
-from rasr.home import home
 
 if TYPE_CHECKING:
     from rasr.restoration import ColourMethod
@@ -121,18 +120,12 @@ def _stated(name: str, built_in: BuiltIn, options: MethodOptions) -> MethodInfo:
 
 
 def _require_files(preset: str) -> None:
-    """Raise WeightsMissing unless the files of a Stable Diffusion preset are on this machine; others come packaged."""
-    if not preset.startswith("sd21"):
-        return
-    from rasr.generator.config import read_model_config
-    from rasr.generator.hub import BASE_FILES, require
-    from rasr.generator.places import CHECKPOINTS, base_sources, find_checkpoint, preset_at_hand
+    """Raise WeightsMissing unless what the preset cannot do without is on this machine."""
+    from rasr.generator.config import preset_at_hand
+    from rasr.weights import require, serving
 
-    config = read_model_config(preset_at_hand() if preset == "sd21" else preset)
-    require(base_sources(config, None), BASE_FILES, "Stable Diffusion 2.1-base", "rasr models download sd21")
-    if config.checkpoint and find_checkpoint(config.checkpoint) is None:
-        name, where = CHECKPOINTS[config.checkpoint]
-        raise WeightsMissing(f"Get {name} from {where}, and put it into {home() / 'models'}.")
+    for weights in serving(preset_at_hand() if preset == "sd21" else preset):
+        require(weights.name)
 
 
 def _built_in(name: str, built_in: BuiltIn, options: MethodOptions) -> Method:
