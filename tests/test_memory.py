@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 import rasr.memory as module
-from rasr.memory import free_memory, is_out_of_memory, release_memory, usable_memory
+from rasr.memory import LruCache, free_memory, is_out_of_memory, release_memory, usable_memory
 
 
 def test_free_memory_is_what_the_system_says() -> None:
@@ -50,3 +50,24 @@ def test_every_kind_of_running_out_is_recognised_and_nothing_else() -> None:
     for other in (RuntimeError("expected 4 channels"), ValueError("out of memory"), OSError("x")):
         assert not is_out_of_memory(other)
     release_memory()
+
+
+def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+    cache: LruCache[bytes] = LruCache(100, len)
+    made: list[str] = []
+
+    def value(name: str, size: int) -> bytes:
+        return cache.get(name, lambda: made.append(name) or bytes(size))  # type: ignore[func-returns-value]
+
+    for name, size in (("a", 60), ("b", 40), ("a", 60), ("c", 30)):
+        assert len(value(name, size)) == size
+    assert made == ["a", "b", "c"]
+    assert (cache.held, len(cache)) == (90, 2), "b, the least recently used, has left"
+    assert len(value("large", 500)) == 500
+    assert (cache.held, len(cache)) == (90, 2), "what is larger than the bound is made, not kept"
+
+
+def test_a_cache_of_no_bytes_keeps_nothing() -> None:
+    cache: LruCache[bytes] = LruCache(0, len)
+    assert [cache.get("a", lambda: b"x") for _ in range(2)] == [b"x", b"x"]
+    assert len(cache) == 0

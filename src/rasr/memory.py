@@ -1,4 +1,4 @@
-"""Memory: how much there is, how much is free, what work takes, and what running out of it looks like."""
+"""Memory: how much there is, how much is free, what work takes, what running out looks like, and a bounded cache."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import resource
 import sys
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Meter", "free_memory", "is_out_of_memory", "release_memory", "usable_memory"]
+__all__ = ["LruCache", "Meter", "free_memory", "is_out_of_memory", "release_memory", "usable_memory"]
+
+Value = TypeVar("Value")
 
 _STATM = Path("/proc/self/statm")
 _CGROUPS = (
@@ -62,6 +66,42 @@ def release_memory() -> None:
     cuda = _cuda()
     if cuda is not None:
         cuda.empty_cache()
+
+
+class LruCache(Generic[Value]):
+    """Cache bounded by bytes: the least recently used values leave first; one larger than the bound is never kept.
+
+    Safe to share between threads; two that ask for the same missing value at once both make it.
+    """
+
+    def __init__(self, max_bytes: int, size_of: Callable[[Value], int]) -> None:
+        self._max_bytes = max_bytes
+        self._size_of = size_of
+        self._entries: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return the value of ``key``, made by ``make`` when it is not there."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][0]
+        value = make()
+        size = self._size_of(value)
+        if size <= self._max_bytes:
+            with self._lock:
+                self._entries[key] = value, size
+                while self.held > self._max_bytes:
+                    self._entries.popitem(last=False)
+        return value
+
+    @property
+    def held(self) -> int:
+        """Bytes held now."""
+        return sum(size for _, size in self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class Meter:

@@ -27,6 +27,15 @@ SD21_UNET: dict[str, Any] = {
     "sample_size": 64,
 }
 """Stable Diffusion 2.1-base, as its unet/config.json."""
+ALPHA_BAR_999 = 0.0046601
+"""ā at t = 999 of Stable Diffusion's schedule: betas scaled-linear from 0.00085 to 0.012 in 1000 steps."""
+UNET_TARGETS = (
+    *("to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_in", "conv_shortcut", "conv_out"),
+    *("proj_out", "proj_in", "ff.net.2", "ff.net.0.proj"),
+)
+"""OSEDiff and PiSA-SR adapt every layer whose name contains one of these; 258 layers of SD 2.1's UNet."""
+VAE_TARGETS = ("conv1", "conv2", "conv_in", "conv_shortcut", "conv", "conv_out", "to_k", "to_q", "to_v", "to_out.0")
+"""OSEDiff, in the VAE's encoder and quant_conv; 32 layers."""
 NARROW = {"block_out_channels": [16, 32, 48, 48], "attention_head_dim": [2, 4, 6, 6], "norm_num_groups": 8}
 
 
@@ -186,8 +195,6 @@ def add_trained_lora(model: Any, modules: list[str], adapter: str) -> None:
 
 def write_osediff(unet: Any, vae: Any, path: Path) -> dict[str, Any]:
     """Give the models OSEDiff's adapters and save them under its key names; returns what was saved."""
-    from rasr.generator.onestep_checkpoints import UNET_TARGETS, VAE_TARGETS
-
     torch.manual_seed(4)
     parts = adapted_layers(unet, UNET_TARGETS)
     encoder = [
@@ -219,8 +226,6 @@ def write_osediff(unet: Any, vae: Any, path: Path) -> dict[str, Any]:
 
 def write_pisasr(unet: Any, path: Path) -> dict[str, Any]:
     """As :func:`write_osediff` for PiSA-SR: two LoRA a layer, the VAE untouched."""
-    from rasr.generator.onestep_checkpoints import UNET_TARGETS
-
     torch.manual_seed(5)
     parts = adapted_layers(unet, UNET_TARGETS)
     content: dict[str, Any] = {"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4}

@@ -12,8 +12,8 @@ from skimage import data
 from rasr.errors import ConfigError
 from rasr.generator.build import build_model
 from rasr.generator.config import CodecConfig, ModelConfig, ReferenceConfig
-from rasr.generator.copying import SURE, CopyBranch
-from rasr.generator.detail import cells_of, detail_of, gaussian_blur
+from rasr.generator.copying import COHERENCE_RANGE, CopyBranch, _detail, _squares
+from rasr.generator.matching import gaussian_blur
 from rasr.generator.refdsr import RefDSR
 
 
@@ -36,17 +36,17 @@ def copying(small_config: Callable[..., ModelConfig]) -> RefDSR:
 
 def test_cells_are_the_patch_codecs_latents_where_they_do_not_overlap() -> None:
     picture = torch.randn(2, 3, 16, 24)
-    assert torch.equal(cells_of(picture, 4, 4), torch.nn.functional.pixel_unshuffle(picture, 4))
-    closer = cells_of(picture, 4, 2)
+    assert torch.equal(_squares(picture, 4, 4), torch.nn.functional.pixel_unshuffle(picture, 4))
+    closer = _squares(picture, 4, 2)
     assert closer.shape == (2, 48, 8, 12)
-    assert torch.equal(closer[:, :, ::2, ::2], cells_of(picture, 4, 4))
+    assert torch.equal(closer[:, :, ::2, ::2], _squares(picture, 4, 4))
     assert torch.equal(closer[0, :16, 1, 3].view(4, 4), picture[0, 0, 2:6, 6:10])
 
 
 def test_detail_is_what_the_gaussian_leaves() -> None:
     picture = photo()
-    torch.testing.assert_close(detail_of(picture) + gaussian_blur(picture, 2.0), picture)
-    assert detail_of(torch.full((1, 3, 20, 20), 0.3)).abs().max() < 1e-6
+    torch.testing.assert_close(_detail(picture) + gaussian_blur(picture, 2.0), picture)
+    assert _detail(torch.full((1, 3, 20, 20), 0.3)).abs().max() < 1e-6
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_not_taken_however_open_the_gate(copying: RefDSR) -
     own, its = torch.randn(2, 1, 51, 4, 4)
     features = torch.randn(1, copying.unet.config.block_out_channels[0], 4, 4)
     amounts = []
-    for coherence in (0.0, 0.1, SURE[0], sum(SURE) / 2, SURE[1], 1.0):
+    for coherence in (0.0, 0.1, COHERENCE_RANGE[0], sum(COHERENCE_RANGE) / 2, COHERENCE_RANGE[1], 1.0):
         scores = torch.full((1, 3, 4, 4), 1.0)
         scores[:, 2] = coherence
         branch.fit.weight.zero_()  # the network itself must not see the difference

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,8 @@ from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
 from rasr.generator import GenerationSettings, Generator, Guide, load_generator
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import ModelConfig, read_model_config
-from rasr.generator.diffusion import TEMPERATURE, DiffusionGenerator, Prepared
+from rasr.generator.diffusion import TEMPERATURE, DiffusionConditioning, DiffusionGenerator
 from rasr.generator.refdsr import RefDSR
-from rasr.generator.reference_cache import ReferenceCache
 
 SETTINGS = GenerationSettings()
 
@@ -122,7 +122,7 @@ def test_several_references_are_weighted_by_score(generator: DiffusionGenerator)
     first, second = Guide(photo(64, 64, seed=1), 0.9), Guide(photo(64, 96, seed=2), 0.1)
     prepared = generator.prepare(photo(16, 16), [first, second], SETTINGS)
     expected = np.exp([0.9 / TEMPERATURE, 0.1 / TEMPERATURE])
-    np.testing.assert_allclose(prepared.weights.numpy()[0], expected / expected.sum(), rtol=1e-5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(prepared.reference_weights.numpy()[0], expected / expected.sum(), rtol=1e-5)  # type: ignore[attr-defined]
     both = generator.generate(tiles, None, prepared)
     one = generator.generate(tiles, None, generator.prepare(photo(16, 16), [first], SETTINGS))
     if generator.model.branch.config.control != "copy":  # type: ignore[union-attr]  # there each place takes what fits it
@@ -133,8 +133,8 @@ def test_several_references_are_weighted_by_score(generator: DiffusionGenerator)
 def test_references_whose_reduced_sides_round_up_are_read(generator: DiffusionGenerator, size: tuple[int, int]) -> None:
     # For these the crop came out 1e-13 longer than the photo, which the resampler refused.
     prepared = generator.prepare(photo(16, 16), [Guide(photo(*size), 0.5)], GenerationSettings())
-    assert isinstance(prepared, Prepared)
-    assert prepared.weights is not None
+    assert isinstance(prepared, DiffusionConditioning)
+    assert prepared.reference_weights is not None
 
 
 def test_a_reference_is_encoded_once(generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,21 +153,6 @@ def test_a_reference_is_encoded_once(generator: DiffusionGenerator, monkeypatch:
         photo(64, 64)[None], None, generator.prepare(photo(16, 16), [Guide(photo(64, 64, seed=9), 0.8)], SETTINGS)
     )
     assert len(encoded) == 2
-
-
-def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
-    cache = ReferenceCache(max_bytes=100)
-    made: list[str] = []
-
-    def entry(name: str, size: int) -> torch.Tensor:
-        return cache.get(name, lambda: made.append(name) or torch.zeros(size, dtype=torch.uint8))
-
-    for name, size in (("a", 60), ("b", 40), ("a", 60), ("c", 30)):
-        entry(name, size)
-    assert made == ["a", "b", "c"]
-    assert (cache.held, len(cache)) == (90, 2), "b, the least recently used, has left"
-    entry("large", 500)
-    assert (cache.held, len(cache)) == (500, 1)
 
 
 def test_the_embedding_is_asked_of_the_whole_lq_picture_once(
@@ -241,7 +226,7 @@ def test_a_tile_multiple_that_does_not_fit_the_network_is_a_mistake_in_the_prese
     small_config: Callable[..., ModelConfig],
 ) -> None:
     config = small_config()
-    wrong = config.model_copy(update={"tile": config.tile.model_copy(update={"multiple": 48})})
+    wrong = config.model_copy(update={"tile": replace(config.tile, multiple=48)})
     with pytest.raises(ConfigError, match="must be 32"):
         DiffusionGenerator(wrong, device="cpu").prepare(photo(8, 8), [], SETTINGS)
 
@@ -274,7 +259,7 @@ def test_references_follow_the_results_size_unless_theirs_is_given(
     generator = DiffusionGenerator(small_config(), device="cpu", reference_side=fixed, **files)
     seen = []
     monkeypatch.setattr(
-        generator, "_encode", lambda _pixels, height, width: seen.append((height, width)) or torch.zeros(1)
+        generator, "_read_reference", lambda _pixels, height, width: seen.append((height, width)) or torch.zeros(1)
     )
     generator.prepare(photo(16, 16), [Guide(photo(1500, 1500), 0.5)], GenerationSettings(size=size))
     # The additive ControlNet's reference lies on the tile's own grid instead.

@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from rasr.errors import WeightsCorrupt
-from rasr.generator.lora import lora_delta
-from rasr.generator.onestep_checkpoints import UNET_TARGETS, VAE_TARGETS, fold_osediff, fold_pisasr, target_modules
+from rasr.generator.onestep_checkpoints import _lora_delta, fold_osediff, fold_pisasr
+from tests.generator.conftest import UNET_TARGETS, VAE_TARGETS
 
 VAE = {
     "block_out_channels": (8, 16, 24, 24),
@@ -95,6 +95,17 @@ def test_the_scaling_is_two(build: Callable[[], Any], osediff: Any, plain: Any) 
     assert torch.equal(folded_vae.decoder.conv_in.weight, plain[1].decoder.conv_in.weight)
 
 
+def target_modules(model: torch.nn.Module, substrings: tuple[str, ...]) -> set[str]:
+    """Layers with weights whose name contains one of ``substrings`` and neither "bias" nor "norm"."""
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+        and "norm" not in name
+        and any(substring in name for substring in substrings)
+    }
+
+
 def test_the_published_layers_are_the_ones_expected(plain: Any) -> None:
     unet, vae = plain
     assert len(target_modules(unet, UNET_TARGETS)) == 258
@@ -143,7 +154,7 @@ def test_one_methods_checkpoint_is_not_the_others(osediff: Any, plain: Any) -> N
 def test_delta_of_linear_and_convolution(shape: tuple[int, ...]) -> None:
     a, b = torch.randn(2, *shape[1:]), torch.randn(6, 2, *([1] * (len(shape) - 2)))
     expected = sum(b.flatten(1)[:, r].view(-1, *[1] * (len(shape) - 1)) * a[r] for r in range(2))
-    torch.testing.assert_close(lora_delta(a, b, alpha=8.0), 4.0 * expected)
+    torch.testing.assert_close(_lora_delta(a, b, alpha=8.0), 4.0 * expected)
 
 
 def _lora(content: dict[str, Any], side: str) -> str:

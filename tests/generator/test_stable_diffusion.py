@@ -16,7 +16,8 @@ from rasr.generator import GenerationSettings, Guide, load_generator
 from rasr.generator.adapter import save_adapter
 from rasr.generator.build import Sources, load_model
 from rasr.generator.config import preset_at_hand, read_model_config
-from rasr.generator.onestep import ALPHA_BAR_999, one_step
+from rasr.generator.refdsr import one_step
+from tests.generator.conftest import ALPHA_BAR_999
 
 CPU = choose_device("cpu")
 

@@ -19,7 +19,7 @@ from rasr.generator import GenerationSettings, Guide
 from rasr.generator.adapter import load_adapter, save_adapter
 from rasr.generator.build import Sources, load_model
 from rasr.generator.config import ReferenceConfig, read_model_config
-from rasr.generator.control import ControlBranch
+from rasr.generator.controlnet import ControlBranch
 from rasr.generator.diffusion import DiffusionGenerator
 from rasr.generator.refdsr import RefDSR
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rasr.config import check_table, read_toml
+from rasr.generator.protocol import TileHints
 from rasr.weights import find
 
-__all__ = [
-    "CodecConfig",
-    "ContextConfig",
-    "ModelConfig",
-    "ReferenceConfig",
-    "TileConfig",
-    "preset_at_hand",
-    "read_model_config",
-]
+__all__ = ["CodecConfig", "ContextConfig", "ModelConfig", "ReferenceConfig", "preset_at_hand", "read_model_config"]
 
 
 class _Table(BaseModel):
@@ -66,17 +60,6 @@ class ReferenceConfig(_Table):
     """``copy``: channels of the gate's network."""
 
 
-class TileConfig(_Table):
-    """See :class:`rasr.generator.protocol.TileHints`; the multiple follows from the network's strides."""
-
-    default: int = 512
-    minimum: int = 256
-    multiple: int = 64
-    """The codec's stride times the UNet's; checked against the model when it is loaded."""
-    overlap: int = 64
-    bytes_per_pixel: int = 0
-
-
 class ModelConfig(_Table):
     """A one-step diffusion backbone and how it is used; eq. 3 of the paper with its silences filled in."""
 
@@ -85,7 +68,7 @@ class ModelConfig(_Table):
     licence: str
     """Licence of the trained weights, with its source."""
     rule: Literal["eps", "residual"]
-    """How z' follows from the UNet's answer: see :mod:`rasr.generator.onestep`."""
+    """How z' follows from the UNet's answer: see :func:`rasr.generator.refdsr.one_step`."""
     timestep: int
     alpha_bar: float = 1.0
     """ā at that timestep (``eps`` only)."""
@@ -114,7 +97,13 @@ class ModelConfig(_Table):
     codec: CodecConfig
     context: ContextConfig
     reference: ReferenceConfig = ReferenceConfig()
-    tile: TileConfig = TileConfig()
+    tile: TileHints = TileHints(default=512, minimum=256, multiple=64, overlap=64)
+    """Its multiple, the codec's stride times the UNet's, is checked against the model when that is loaded."""
+
+    @field_validator("tile", mode="before")
+    @classmethod
+    def _rest_of_the_tile(cls, table: Any) -> Any:
+        return asdict(cls.model_fields["tile"].default) | table if isinstance(table, dict) else table
 
     @model_validator(mode="after")
     def _codec_comes_from_somewhere(self) -> ModelConfig:

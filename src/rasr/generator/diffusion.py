@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,13 +25,12 @@ from rasr.generator.protocol import (
     Generator,
     GeneratorInfo,
     Guide,
-    TileHints,
 )
-from rasr.generator.reference_cache import ReferenceCache
 from rasr.images import FloatImage, resize
+from rasr.memory import LruCache
 
 if TYPE_CHECKING:
-    from rasr.generator.refdsr import Bank, RefDSR
+    from rasr.generator.refdsr import RefDSR, ReferenceFeatures
 
 __all__ = ["DiffusionGenerator", "Embed"]
 
@@ -46,13 +45,15 @@ LARGEST_REFERENCE = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class DiffusionConditioning:
     """What all tiles of one picture share."""
 
     context: torch.Tensor | None
     guides: tuple[Guide, ...]
-    weights: torch.Tensor | None
+    reference_weights: torch.Tensor | None
     """(1, K), summing to 1."""
+    references: ReferenceFeatures | None
+    """None without references, and where they are encoded for each tile's shape."""
     settings: GenerationSettings
 
 
@@ -97,7 +98,7 @@ class DiffusionGenerator:
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
         self._reference_side = reference_side
-        self._cache = ReferenceCache(cache_bytes)
+        self._encoded: LruCache[Any] = LruCache(cache_bytes, _tensor_bytes)
         self._model: RefDSR | None = None
         self._prompts: Any = None
         self._lock = threading.RLock()
@@ -128,27 +129,27 @@ class DiffusionGenerator:
         model = self.model
         context = self._context(lq, settings)
         if not guides or settings.strength == 0 or model.branch is None:
-            return Prepared(context, (), None, settings)
+            return DiffusionConditioning(context, (), None, None, settings)
         scores = torch.tensor([[guide.score for guide in guides]], dtype=torch.float32)
         weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
-        prepared = Prepared(context, tuple(guides), weights, settings)
-        if not self._shares_grid:
-            self._bank(prepared, 0, 0)
-        return prepared
+        side = self._reference_side or self._side_for(settings.size)
+        references = None if self._shares_grid else [self._encode(guide, self._scaled(guide, side)) for guide in guides]
+        return DiffusionConditioning(context, tuple(guides), weights, references, settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
-        if not isinstance(conditioning, Prepared):
+        if not isinstance(conditioning, DiffusionConditioning):
             raise TypeError(f"conditioning comes from prepare(), not {type(conditioning).__name__}")
         model = self.model
         height, width = tiles.shape[1:3]
         with self._lock, torch.inference_mode():
             lq = self._fit(self._tensor(tiles))
             start = None if base is None else self._fit(self._tensor(base))
-            bank = self._bank(conditioning, lq.shape[2], lq.shape[3]) if conditioning.guides else None
-            restored = model.restore(
-                lq, start, bank, conditioning.weights, conditioning.context, conditioning.settings.strength
-            ).float()
+            references = conditioning.references
+            if references is None:
+                references = [self._encode(guide, (lq.shape[2], lq.shape[3])) for guide in conditioning.guides]
+            given = (references, conditioning.reference_weights, conditioning.context, conditioning.settings.strength)
+            restored = model(lq, start, *given).float()
             restored = self._unfit(restored, height, width).clamp(-1, 1).add(1).div(2)
         if not torch.isfinite(restored).all():
             raise RasrError(f"{self._info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
@@ -172,27 +173,25 @@ class DiffusionGenerator:
         embedding = torch.from_numpy(np.asarray(self._embed(lq), np.float32)).reshape(1, -1)
         return embedding.to(self._place.device, self._place.dtype)
 
-    def _bank(self, prepared: Prepared, height: int, width: int) -> Bank:
-        side = self._reference_side or self._side_for(prepared.settings.size)
-        return [self._remembered(guide, height, width, side) for guide in prepared.guides]
-
     def _side_for(self, size: tuple[int, int] | None) -> float:
         """Side squared that references are brought to, for a result of (width, height)."""
         wanted = (size[0] * size[1]) ** 0.5 if size else 0
         return max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
 
-    def _remembered(self, guide: Guide, height: int, width: int, side: float) -> Any:
-        multiple = self.model.multiple
-        if not self._shares_grid:
-            ratio = min(1.0, side / (guide.pixels.shape[0] * guide.pixels.shape[1]) ** 0.5)
-            height, width = (
-                max(multiple, round(length * ratio / multiple) * multiple) for length in guide.pixels.shape[:2]
-            )
-        digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(guide.pixels).data)
-        key = (digest, guide.pixels.shape, height, width)
-        return self._cache.get(key, lambda: self._encode(guide.pixels, height, width))
+    def _scaled(self, guide: Guide, side: float) -> tuple[int, int]:
+        """(height, width) of a reference that keeps its shape and has ``side`` squared pixels, or its own if fewer."""
+        multiple, shape = self.model.multiple, guide.pixels.shape[:2]
+        ratio = min(1.0, side / (shape[0] * shape[1]) ** 0.5)
+        height, width = (max(multiple, round(length * ratio / multiple) * multiple) for length in shape)
+        return height, width
 
-    def _encode(self, pixels: FloatImage, height: int, width: int) -> Any:
+    def _encode(self, guide: Guide, size: tuple[int, int]) -> Any:
+        """Let the branch read a reference at (height, width), unless it has done so lately."""
+        digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(guide.pixels).data)
+        key = (digest, guide.pixels.shape, size)
+        return self._encoded.get(key, lambda: self._read_reference(guide.pixels, *size))
+
+    def _read_reference(self, pixels: FloatImage, height: int, width: int) -> Any:
         """Crop the reference's centre to the shape wanted, bring it to that size, and let the branch read it."""
         ratio = min(pixels.shape[0] / height, pixels.shape[1] / width)
         # The side that is not cut may come out a rounding error longer than the photo, which no resampler accepts.
@@ -229,7 +228,7 @@ class DiffusionGenerator:
         return round(height * ratio), round(width * ratio)
 
     def _describe(self) -> GeneratorInfo:
-        config, sources, tile = self.config, self._sources, self.config.tile
+        config, sources = self.config, self._sources
         guided = sources.adapter is not None
         remark = "" if sources.trained else " (untrained)"
         if sources.trained and not guided:
@@ -239,16 +238,17 @@ class DiffusionGenerator:
             uses_reference=guided,
             grid="output",
             scale=1,
-            tile=TileHints(
-                default=tile.default,
-                minimum=tile.minimum,
-                multiple=tile.multiple,
-                overlap=tile.overlap,
-                bytes_per_pixel=tile.bytes_per_pixel,
-            ),
+            tile=config.tile,
             trained=sources.trained,
             weights=sources.described,
             colour=config.colour,
             licence=config.licence,
             device=str(self._place),
         )
+
+
+def _tensor_bytes(entry: Any) -> int:
+    """Bytes held by the tensors of what a branch keeps of a reference."""
+    if isinstance(entry, torch.Tensor):
+        return entry.untyped_storage().nbytes()  # what is held, however large a view of it is
+    return sum(_tensor_bytes(getattr(entry, field.name)) for field in fields(entry)) if is_dataclass(entry) else 0

@@ -9,17 +9,18 @@ settle where exactly, near the places found before.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-from rasr.generator.detail import gaussian_blur
-
-__all__ = ["CELL", "Layout", "Match", "find_matches", "read_layout"]
+__all__ = ["CELL", "GRID", "Layout", "find_matches", "gaussian_blur", "read_layout"]
 
 CELL = 4
 """Pixels a side of the cells that are matched in the end."""
+GRID = 2
+"""Pixels between the places of a reference where the fine windows are tried."""
 CHUNK = 2**24
 """Numbers gathered at once; bounds the memory of a search."""
 
@@ -38,12 +39,10 @@ class _Window:
 
 
 COARSE, MIDDLE, FINE = _Window(16, 8, 16), _Window(8, 8, 12), _Window(8, 4, 12)
-GRID = 2
-"""Pixels between the places of a reference where the fine windows are tried."""
-APART, ALIKE, AROUND = 8, 16, 12
-"""Coherence: cells between neighbours, pixels by which their movements may differ, cells around that are averaged."""
-REACH = ((-2, 3), (-2, 2))
-"""Candidates an axis around the place found one step coarser, in steps of the finer grid: middle, fine."""
+NEIGHBOUR_STEP, MAX_SHIFT, SMOOTHING = 8, 16, 12
+"""Coherence: cells between neighbours, pixels by which their shifts may differ, cells around that are averaged."""
+MIDDLE_RANGE, FINE_RANGE = (-2, 3), (-2, 2)
+"""First and last candidate along an axis, from the place found one step coarser, in steps of the finer grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,11 @@ class Match:
     fine: torch.Tensor
     """Cosine of the small ones."""
     coherence: torch.Tensor
-    """Whether neighbours were found as neighbours, 0 to 1: what tells the same scene from what only looks alike."""
+    """Share of neighbours found as neighbours, 0 to 1: tells the same scene from what only looks alike."""
 
 
 def read_layout(pictures: torch.Tensor) -> Layout:
-    """Of references (M, 3, H, W), sides multiples of 16."""
+    """Cut references (M, 3, H, W), sides multiples of 16, into windows."""
     wide = gaussian_blur(pictures.float(), COARSE.blur)
     return Layout(
         _windows(wide, COARSE, COARSE.stride),
@@ -82,7 +81,7 @@ def read_layout(pictures: torch.Tensor) -> Layout:
 
 @torch.no_grad()
 def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
-    """The likeliest place of every 4-pixel cell of ``pictures`` (N, 3, H, W), sides multiples of 16.
+    """Find the likeliest place of every 4-pixel cell of ``pictures`` (N, 3, H, W), sides multiples of 16.
 
     ``reference`` holds M = N references, one each, or M = 1 for all.
     """
@@ -96,10 +95,10 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
         reference.middle,
         2 * row + _odd(row, 0),
         2 * column + _odd(column, 1),
-        REACH[0],
+        MIDDLE_RANGE,
     )
     own = _windows(gaussian_blur(pictures.float(), FINE.blur), FINE, FINE.stride)
-    row, column, fine = _search_near(own, reference.fine, 4 * row, 4 * column, REACH[1])
+    row, column, fine = _search_near(own, reference.fine, 4 * row, 4 * column, FINE_RANGE)
     rows, columns = reference.fine.shape[1:3]
     row, column, score, fine = map(_finer, (row, column, score, fine))
     row = (row + CELL // GRID * _odd(row, 0)).clamp(max=rows - 1)
@@ -108,8 +107,20 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
     return Match(places, score.flatten(1), fine.flatten(1), _coherence(row, column).flatten(1))
 
 
+def gaussian_blur(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Blur pictures (N, C, H, W) by a Gaussian of ``deviation`` > 0 pixels, edges repeated."""
+    reach = math.ceil(3 * deviation)
+    places = torch.arange(-reach, reach + 1, dtype=torch.float32, device=pictures.device)
+    row = torch.exp(-0.5 * (places / deviation).square())
+    row = (row / row.sum()).to(pictures.dtype)
+    channels = pictures.shape[1]
+    padded = F.pad(pictures, (reach, reach, reach, reach), mode="replicate")
+    wide = F.conv2d(padded, row.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(wide, row.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
 def _coherence(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-    """Share of a cell's eight neighbours that moved as it did, averaged around it; (N, h, w) of the cells' grid.
+    """Share of a cell's eight neighbours that shifted as it did, averaged around it; (N, h, w) of the cells' grid.
 
     ``row`` and ``column`` are places in the reference, in steps of 2 pixels.
     """
@@ -117,15 +128,15 @@ def _coherence(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
     down = GRID * row - CELL * torch.arange(height, device=row.device).view(1, -1, 1)
     right = GRID * column - CELL * torch.arange(width, device=row.device)
     moved = torch.stack((down, right), 1).float()
-    around = F.pad(moved, (APART,) * 4, mode="replicate")
+    around = F.pad(moved, (NEIGHBOUR_STEP,) * 4, mode="replicate")
     agreeing = torch.zeros_like(moved[:, 0])
-    for top in (0, APART, 2 * APART):
-        for left in (0, APART, 2 * APART):
-            if (top, left) != (APART, APART):
+    for top in (0, NEIGHBOUR_STEP, 2 * NEIGHBOUR_STEP):
+        for left in (0, NEIGHBOUR_STEP, 2 * NEIGHBOUR_STEP):
+            if (top, left) != (NEIGHBOUR_STEP, NEIGHBOUR_STEP):
                 other = around[:, :, top : top + height, left : left + width]
-                agreeing += (other - moved).abs().amax(1) <= ALIKE
-    padded = F.pad(agreeing[:, None] / 8, (AROUND,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, 2 * AROUND + 1, stride=1)[:, 0]
+                agreeing += (other - moved).abs().amax(1) <= MAX_SHIFT
+    padded = F.pad(agreeing[:, None] / 8, (SMOOTHING,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * SMOOTHING + 1, stride=1)[:, 0]
 
 
 def _windows(blurred: torch.Tensor, window: _Window, stride: int) -> torch.Tensor:
@@ -169,11 +180,11 @@ def _search_all(query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _search_near(
-    query: torch.Tensor, keys: torch.Tensor, row: torch.Tensor, column: torch.Tensor, reach: tuple[int, int]
+    query: torch.Tensor, keys: torch.Tensor, row: torch.Tensor, column: torch.Tensor, span: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Row, column and cosine of the best key near (row, column), all (N, h, w)."""
     count, height, width = keys.shape[:3]
-    steps = torch.arange(reach[0], reach[1] + 1, device=query.device)
+    steps = torch.arange(span[0], span[1] + 1, device=query.device)
     tries = len(steps) ** 2
     rows = (row.flatten(1)[..., None, None] + steps[:, None]).clamp(0, height - 1).expand(-1, -1, -1, len(steps))
     columns = (column.flatten(1)[..., None, None] + steps).clamp(0, width - 1).expand(-1, -1, len(steps), -1)

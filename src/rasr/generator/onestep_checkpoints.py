@@ -1,13 +1,18 @@
 """The published one-step checkpoints on Stable Diffusion 2.1-base: OSEDiff and PiSA-SR, read without running anything.
 
-Both were trained with peft's default alpha of 8, so that the LoRA scaling is 8 / rank: 2.0 for the published rank 4.
-Loading them with alpha = rank gives a silently weaker model. Key names: cswry/OSEDiff (osediff.py, save_model) and
-csslc/PiSA-SR.
+They carry peft layers by name: ``<module>.lora_A.<adapter>.weight`` and ``...lora_B...``, and
+``<module>.base_layer.weight`` where the layer itself was trained too. They are folded into the weights they extend,
+W' = W + (alpha / rank)·B·A in fp32: inference pays nothing for them. Both were trained with peft's default alpha
+of 8, so that the scaling is 8 / rank: 2.0 for the published rank 4. Loading them with alpha = rank gives a silently
+weaker model. Key names: cswry/OSEDiff (osediff.py, save_model) and csslc/PiSA-SR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +20,24 @@ import torch
 from torch import nn
 
 from rasr.errors import WeightsCorrupt
-from rasr.generator.lora import LoraLayer, fold, parse_lora
 from rasr.weights import read_checkpoint
 
-__all__ = ["ALPHA", "UNET_TARGETS", "VAE_TARGETS", "fold_osediff", "fold_pisasr", "target_modules"]
+__all__ = ["fold_osediff", "fold_pisasr"]
 
 ALPHA = 8.0
-UNET_TARGETS = (
-    *("to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_in", "conv_shortcut", "conv_out"),
-    *("proj_out", "proj_in", "ff.net.2", "ff.net.0.proj"),
-)
-"""Both repositories adapt every layer whose name contains one of these; 258 layers of SD 2.1's UNet."""
-VAE_TARGETS = ("conv1", "conv2", "conv_in", "conv_shortcut", "conv", "conv_out", "to_k", "to_q", "to_v", "to_out.0")
-"""OSEDiff, in the VAE's encoder and quant_conv; 32 layers."""
 PARTS = ("encoder", "decoder", "others")
+_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<adapter>[^.]+)\.weight")
+_BASE = re.compile(r"(?P<module>.+)\.base_layer\.(?P<leaf>weight|bias)")
 
 
-def target_modules(model: nn.Module, substrings: Sequence[str]) -> set[str]:
-    """Layers with weights whose name contains one of ``substrings`` and neither "bias" nor "norm"."""
-    return {
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-        and "norm" not in name
-        and any(substring in name for substring in substrings)
-    }
+@dataclass(slots=True)
+class _LoraLayer:
+    """What a checkpoint says about one layer."""
+
+    pairs: dict[str, dict[str, torch.Tensor]] = field(default_factory=lambda: defaultdict(dict))
+    """Adapter name → {"A": ..., "B": ...}."""
+    base: dict[str, torch.Tensor] = field(default_factory=dict)
+    """"weight" and "bias" of the layer itself, where they were trained."""
 
 
 def fold_osediff(unet: nn.Module, vae: nn.Module, path: Path) -> tuple[int, int]:
@@ -49,15 +47,15 @@ def fold_osediff(unet: nn.Module, vae: nn.Module, path: Path) -> tuple[int, int]
     Raises WeightsMissing or WeightsCorrupt.
     """
     content = read_checkpoint(path)
-    unet_layers = parse_lora(_table(content, "state_dict_unet", path), [f"default_{part}" for part in PARTS], path)
-    vae_layers = parse_lora(_table(content, "state_dict_vae", path), ["default_encoder"], path)
+    unet_layers = _parse_lora(_table(content, "state_dict_unet", path), [f"default_{part}" for part in PARTS], path)
+    vae_layers = _parse_lora(_table(content, "state_dict_vae", path), ["default_encoder"], path)
     _require_modules(unet_layers, _listed(content, [f"unet_lora_{part}_modules" for part in PARTS], path), unet, path)
     _require_modules(vae_layers, _listed(content, ["vae_lora_encoder_modules"], path), vae, path)
     if unet_layers["conv_in"].base.keys() != {"weight", "bias"}:
         raise WeightsCorrupt(f"{path} is incomplete: OSEDiff also trains conv_in itself, which is not in it.")
     _require_rank(content, "rank_unet", unet_layers, path)
     _require_rank(content, "rank_vae", vae_layers, path)
-    return fold(unet, unet_layers, ALPHA, path), fold(vae, vae_layers, ALPHA, path)
+    return _fold(unet, unet_layers, path), _fold(vae, vae_layers, path)
 
 
 def fold_pisasr(unet: nn.Module, path: Path) -> int:
@@ -65,17 +63,17 @@ def fold_pisasr(unet: nn.Module, path: Path) -> int:
     content = read_checkpoint(path)
     kinds = ("pix", "sem")
     adapters = [f"default_{part}_{kind}" for part in PARTS for kind in kinds]
-    layers = parse_lora(_table(content, "state_dict_unet", path), adapters, path)
+    layers = _parse_lora(_table(content, "state_dict_unet", path), adapters, path)
     for kind in kinds:
         of_kind = {
-            name: LoraLayer({key: pair for key, pair in layer.pairs.items() if key.endswith(kind)})
+            name: _LoraLayer({key: pair for key, pair in layer.pairs.items() if key.endswith(kind)})
             for name, layer in layers.items()
         }
         _require_modules(
             of_kind, _listed(content, [f"unet_lora_{part}_modules_{kind}" for part in PARTS], path), unet, path
         )
         _require_rank(content, f"lora_rank_unet_{kind}", of_kind, path)
-    return fold(unet, layers, ALPHA, path)
+    return _fold(unet, layers, path)
 
 
 def _table(content: Mapping[str, Any], key: str, path: Path) -> dict[str, torch.Tensor]:
@@ -96,7 +94,7 @@ def _listed(content: Mapping[str, Any], keys: Sequence[str], path: Path) -> set[
     return modules
 
 
-def _require_modules(layers: Mapping[str, LoraLayer], listed: set[str], model: nn.Module, path: Path) -> None:
+def _require_modules(layers: Mapping[str, _LoraLayer], listed: set[str], model: nn.Module, path: Path) -> None:
     known = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
     if strange := sorted(listed - known):
         raise WeightsCorrupt(f"{path} is for another architecture: this one has no layer {strange[0]}.")
@@ -105,8 +103,66 @@ def _require_modules(layers: Mapping[str, LoraLayer], listed: set[str], model: n
         raise WeightsCorrupt(f"{path} is incomplete: its list of layers and its tensors differ in {differing[0]}.")
 
 
-def _require_rank(content: Mapping[str, Any], key: str, layers: Mapping[str, LoraLayer], path: Path) -> None:
+def _require_rank(content: Mapping[str, Any], key: str, layers: Mapping[str, _LoraLayer], path: Path) -> None:
     """The rank decides the scaling, so what the file says and what its tensors have must agree."""
     ranks = {pair["A"].shape[0] for layer in layers.values() for pair in layer.pairs.values()}
     if ranks != {content.get(key)}:
         raise WeightsCorrupt(f"{path}: {key} is {content.get(key)}, but its LoRA tensors have rank {sorted(ranks)}.")
+
+
+def _parse_lora(tensors: Mapping[str, torch.Tensor], adapters: Iterable[str], path: Path) -> dict[str, _LoraLayer]:
+    """Sort a checkpoint's tensors by module. Raises WeightsCorrupt for a name or adapter it should not hold."""
+    allowed = set(adapters)
+    layers: dict[str, _LoraLayer] = defaultdict(_LoraLayer)
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise WeightsCorrupt(f"{path}: {name} is not a tensor.")
+        if (found := _LORA.fullmatch(name)) and found["adapter"] in allowed:
+            layers[found["module"]].pairs[found["adapter"]][found["side"]] = tensor
+        elif found := _BASE.fullmatch(name):
+            layers[found["module"]].base[found["leaf"]] = tensor
+        else:
+            raise WeightsCorrupt(f"{path} is for another architecture: it has an unknown {name}.")
+    for module, layer in layers.items():
+        for adapter, pair in layer.pairs.items():
+            if pair.keys() != {"A", "B"}:
+                raise WeightsCorrupt(f"{path} is incomplete: {module} has only half of the LoRA '{adapter}'.")
+    return dict(layers)
+
+
+def _lora_delta(a: torch.Tensor, b: torch.Tensor, alpha: float) -> torch.Tensor:
+    """(alpha / r)·B·A in fp32, shaped like the layer's weight.
+
+    Linear: A (r, in), B (out, r). Convolution: A (r, in, k, k), B (out, r, 1, 1).
+    """
+    product = b.float().flatten(1) @ a.float().flatten(1)
+    return (alpha / a.shape[0] * product).reshape(b.shape[0], *a.shape[1:])
+
+
+def _fold(model: nn.Module, layers: Mapping[str, _LoraLayer], path: Path) -> int:
+    """Fold every layer into ``model``; returns how many. On a misfit raises WeightsCorrupt and changes nothing."""
+    modules = dict(model.named_modules())
+    merged: dict[str, torch.Tensor] = {}
+    for name, layer in layers.items():
+        module = modules.get(name)
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            raise WeightsCorrupt(f"{path} is for another architecture: this one has no layer {name}.")
+        for leaf, value in layer.base.items():
+            if value.shape != getattr(module, leaf).shape:
+                raise WeightsCorrupt(f"{path} is for another architecture: {name}.{leaf} is {tuple(value.shape)}.")
+            merged[f"{name}.{leaf}"] = value.float()
+        weight = merged.get(f"{name}.weight", module.weight.detach().float())
+        for adapter, pair in layer.pairs.items():
+            a, b = pair["A"], pair["B"]
+            fits = (b.shape[0], *a.shape[1:]) == tuple(weight.shape) and a.shape[0] == b.shape[1]
+            if not fits or b.shape[2:] not in {(), (1, 1)}:
+                raise WeightsCorrupt(
+                    f"{path} is for another architecture: LoRA '{adapter}' of {name} has A {tuple(a.shape)} and "
+                    f"B {tuple(b.shape)} for a weight {tuple(weight.shape)}."
+                )
+            weight = weight + _lora_delta(a, b, ALPHA)
+        merged[f"{name}.weight"] = weight
+    with torch.no_grad():
+        for name, value in merged.items():
+            model.get_parameter(name).copy_(value)
+    return len(layers)

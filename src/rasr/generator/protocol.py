@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,9 @@ Batch = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class TileHints:
-    """How a generator likes its tiles, in pixels of its own input."""
+    """How a generator likes its tiles, in pixels of its own input; also the table [tile] of a preset's TOML."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     default: int
     """Side of a square tile that fits an ordinary machine."""

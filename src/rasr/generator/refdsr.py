@@ -10,6 +10,7 @@ Pictures are (N, 3, H, W), RGB, in [-1, 1], with H and W multiples of :attr:`Ref
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -20,16 +21,14 @@ from torch import nn
 from rasr.errors import ConfigError, UsageError
 from rasr.generator.codec import Codec, PatchCodec
 from rasr.generator.config import ModelConfig, ReferenceConfig
-from rasr.generator.control import ControlBranch
+from rasr.generator.controlnet import ControlBranch
 from rasr.generator.copying import CopyBranch
-from rasr.generator.encoder_half import own_parameters
-from rasr.generator.onestep import one_step
 
-__all__ = ["Bank", "RefDSR", "Stage"]
+__all__ = ["RefDSR", "ReferenceFeatures", "Stage", "one_step"]
 
 Stage = Literal["backbone", "reference"]
-Bank = Sequence[Any]
-"""One entry a reference: what the branch keeps of it."""
+ReferenceFeatures = Sequence[Any]
+"""What the branch keeps of references, one entry each."""
 
 
 class RefDSR(nn.Module):
@@ -72,48 +71,18 @@ class RefDSR(nn.Module):
         self,
         lq: torch.Tensor,
         base: torch.Tensor | None = None,
-        references: torch.Tensor | None = None,
+        references: torch.Tensor | ReferenceFeatures | None = None,
         reference_weights: torch.Tensor | None = None,
         context: torch.Tensor | None = None,
         strength: float = 1.0,
     ) -> torch.Tensor:
-        """Restore a batch; the interface of training.
+        """Restore a batch; pictures may be fp32 whatever the model's dtype.
 
         ``lq`` (N, 3, H, W) is the low-quality picture resampled to the output size, ``base`` a cleaner's output of the
-        same shape. ``references`` (N, 3, h, w) or (N, K, 3, h, w); for ``control = "controlnet"`` h, w must be H, W.
-        ``reference_weights`` (N, K) or (N,), by default 1/K; a row of zeros is a null reference. ``context`` is
-        (N, D) embeddings or (N, T, D) text states, None for none. Returns (N, 3, H, W), not clamped.
-        """
-        bank: Bank | None = None
-        if references is not None and strength != 0:
-            if references.ndim == 4:
-                references = references.unsqueeze(1)
-            if reference_weights is None:
-                reference_weights = references.new_full(references.shape[:2], 1 / references.shape[1])
-            bank = [self.encode_reference(references[:, k]) for k in range(references.shape[1])]
-            reference_weights = reference_weights.reshape(references.shape[:2])
-        return self.restore(lq, base, bank, reference_weights, context, strength)
-
-    def encode_reference(self, pictures: torch.Tensor) -> Any:
-        """What the branch keeps of references (M, 3, h, w): one entry of a bank, for M = N pictures or 1 for all."""
-        if self.branch is None:
-            raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
-        with torch.no_grad():  # the codec is frozen whenever a branch is trained
-            latent = self.codec.encode(pictures)
-        return self.branch.encode(latent)
-
-    def restore(
-        self,
-        lq: torch.Tensor,
-        base: torch.Tensor | None = None,
-        bank: Bank | None = None,
-        weights: torch.Tensor | None = None,
-        context: torch.Tensor | None = None,
-        strength: float = 1.0,
-    ) -> torch.Tensor:
-        """As :meth:`forward`, with references already encoded; pictures may be fp32 whatever the model's dtype.
-
-        ``weights`` (N, K) or (1, K).
+        same shape. ``references`` are K pictures, (N, 3, h, w) or (N, K, 3, h, w), or what :meth:`encode_reference`
+        made of them; for ``control = "controlnet"`` h, w must be H, W. ``reference_weights`` (N, K), (1, K) or
+        (N,), by default 1/K; a row of zeros is a null reference. ``context`` is (N, D) embeddings or (N, T, D) text
+        states, None for none. ``strength`` scales what references add. Returns (N, 3, H, W), not clamped.
         """
         start = lq if base is None else base
         # The residual form adds to `start` in the caller's own precision: bf16 has 8 bits for a picture of 8 bits.
@@ -122,31 +91,45 @@ class RefDSR(nn.Module):
         if self.config.sees_lq:
             other = latent if base is None else self.codec.encode(lq.to(self.unet.dtype))
             sample = torch.cat((latent, other), 1)
-        if weights is not None:
-            weights = weights.expand(len(lq), -1) * strength
-        prediction = self.predict(sample, context, bank if strength != 0 else None, weights)
+        prediction = self._predict(sample, context, references if strength else None, reference_weights, strength)
         restored = one_step(self.config.rule, latent, prediction, self.config.alpha_bar)
         if self.config.residual_form:
             return start + self.codec.decode_change(restored, latent)
         return self.codec.decode(restored)
 
-    def predict(
+    def encode_reference(self, pictures: torch.Tensor) -> Any:
+        """Encode references (M, 3, h, w): one entry of :data:`ReferenceFeatures`, for M = N pictures or 1 for all."""
+        if self.branch is None:
+            raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
+        with torch.no_grad():  # the codec is frozen whenever a branch is trained
+            latent = self.codec.encode(pictures)
+        return self.branch.encode(latent)
+
+    def _predict(
         self,
         sample: torch.Tensor,
-        context: torch.Tensor | None = None,
-        bank: Bank | None = None,
-        weights: torch.Tensor | None = None,
+        context: torch.Tensor | None,
+        references: torch.Tensor | ReferenceFeatures | None,
+        weights: torch.Tensor | None,
+        strength: float,
     ) -> torch.Tensor:
-        """The UNet's answer. Without a bank the branch is not even entered: this is the backbone, bit for bit."""
-        timestep, states = self.config.timestep, self.read_context(context).expand(len(sample), -1, -1)
-        guiding: AbstractContextManager[dict[str, Any]] = nullcontext({})
-        if bank and self.branch is not None and weights is not None:
-            guiding = self.branch.guiding(self.unet, sample, timestep, self.read_context(None), bank, weights)
-        with guiding as extra:
+        """The UNet's answer. Without references the branch is not even entered: this is the backbone, bit for bit."""
+        timestep, states = self.config.timestep, self._read_context(context).expand(len(sample), -1, -1)
+        injection: AbstractContextManager[dict[str, Any]] = nullcontext({})
+        if isinstance(references, torch.Tensor):
+            stacked = references if references.ndim == 5 else references.unsqueeze(1)
+            references = [self.encode_reference(stacked[:, k]) for k in range(stacked.shape[1])]
+        if references and self.branch is not None:
+            if weights is None:
+                weights = sample.new_full((1, len(references)), 1 / len(references))
+            weights = weights.reshape(-1, len(references)).expand(len(sample), -1) * strength
+            null = self._read_context(None)
+            injection = self.branch.inject(self.unet, sample, timestep, null, references, weights)
+        with injection as extra:
             prediction: torch.Tensor = self.unet(sample, timestep, states, return_dict=False, **extra)[0]
         return prediction
 
-    def read_context(self, context: torch.Tensor | None) -> torch.Tensor:
+    def _read_context(self, context: torch.Tensor | None) -> torch.Tensor:
         """What cross-attention reads, (N or 1, T, D): text states as they are, an embedding (N, D) projected."""
         states = self.null_context if context is None else context
         if states.ndim == 2:
@@ -172,10 +155,27 @@ class RefDSR(nn.Module):
 
     def reference_parameters(self) -> dict[str, nn.Parameter]:
         """Name → the branch's own parameters, which are what an adapter file holds. Empty without a branch."""
-        return {} if self.branch is None else own_parameters(self.branch, self.unet)
+        if self.branch is None:
+            return {}
+        shared = {id(parameter) for parameter in self.unet.parameters()}
+        return {name: p for name, p in self.branch.named_parameters() if id(p) not in shared}
 
     def gradient_checkpointing(self, enabled: bool = True) -> None:
         """Recompute activations in the backward pass: less memory for a third more time."""
         for model in (self.unet, getattr(self.branch, "control", None)):
             if model is not None:
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
+
+
+def one_step(
+    rule: Literal["eps", "residual"], latent: torch.Tensor, prediction: torch.Tensor, alpha_bar: float
+) -> torch.Tensor:
+    """Step from z to z' in closed form, given the UNet's answer; all are (N, C, h, w).
+
+    ``eps``: z' = (z − √(1−ā)·ε) / √ā (Ho et al. 2020, eq. 15; used by OSEDiff at t = 999).
+    ``residual``: z' = z − UNet(z) (PiSA-SR at t = 1).
+    ``DDPMScheduler.step`` is not used: since diffusers 0.32 it raises IndexError for a one-step schedule at t = 999.
+    """
+    if rule == "residual":
+        return latent - prediction
+    return (latent - math.sqrt(1.0 - alpha_bar) * prediction) / math.sqrt(alpha_bar)

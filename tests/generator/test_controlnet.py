@@ -7,8 +7,7 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from rasr.generator.config import ReferenceConfig
-from rasr.generator.control import ControlBranch, first_guided_residual
-from rasr.generator.encoder_half import own_parameters
+from rasr.generator.controlnet import ControlBranch, _first_guided_residual
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +15,12 @@ def unet(narrow_sd21_unet: dict[str, Any]) -> Any:
     """SD 2.1's UNet with narrow layers: the same blocks, residuals and names."""
     torch.manual_seed(0)
     return UNet2DConditionModel(**narrow_sd21_unet).eval()
+
+
+def own_parameters(branch: ControlBranch, unet: Any) -> dict[str, torch.nn.Parameter]:
+    """What the branch adds to the backbone."""
+    shared = {id(parameter) for parameter in unet.parameters()}
+    return {name: p for name, p in branch.named_parameters() if id(p) not in shared}
 
 
 def test_the_branchs_frozen_weights_are_the_unets_own_tensors(unet: Any) -> None:
@@ -74,13 +79,13 @@ def test_each_residual_reaches_the_decoder_block_it_should(unet: Any) -> None:
 @pytest.mark.parametrize(("blocks", "first"), [(1, 9), (2, 6), (3, 3), (4, 0)])
 @torch.no_grad()
 def test_residuals_of_unguided_blocks_are_zero(unet: Any, blocks: int, first: int) -> None:
-    assert first_guided_residual(unet, blocks) == first
+    assert _first_guided_residual(unet, blocks) == first
     branch = ControlBranch(unet, 4, ReferenceConfig(blocks=blocks))
     for parameter in own_parameters(branch, unet).values():
         parameter.add_(0.1)
     sample, null = torch.randn(2, 4, 16, 16), torch.zeros(1, 5, 24)
     bank = [branch.encode(torch.randn(1, 4, 16, 16))]
-    with branch.guiding(unet, sample, 1, null, bank, torch.ones(2, 1)) as extra:
+    with branch.inject(unet, sample, 1, null, bank, torch.ones(2, 1)) as extra:
         sizes = [part.abs().max() for part in extra["down_block_additional_residuals"]]
     assert [bool(size > 0) for size in sizes] == [index >= first for index in range(12)]
 
@@ -93,7 +98,7 @@ def test_the_middle_block_is_an_option(unet: Any, mid: bool) -> None:
         parameter.add_(0.1)
     sample = torch.randn(1, 4, 16, 16)
     bank = [branch.encode(sample)]
-    with branch.guiding(unet, sample, 1, torch.zeros(1, 5, 24), bank, torch.ones(1, 1)) as extra:
+    with branch.inject(unet, sample, 1, torch.zeros(1, 5, 24), bank, torch.ones(1, 1)) as extra:
         assert bool(extra["mid_block_additional_residual"].abs().max() > 0) == mid
 
 
