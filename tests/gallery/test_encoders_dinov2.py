@@ -23,9 +23,9 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 
 from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
 from rasr.gallery.encoders import Encoder, load_encoder
-from rasr.gallery.encoders.dinov2 import DINOV2_MODELS
+from rasr.weights import entry
 
-COMMIT = DINOV2_MODELS["dinov2-small"].revision
+COMMIT = entry("dinov2-small").revision
 
 
 @pytest.fixture(autouse=True)
@@ -147,33 +147,21 @@ def test_offline_and_absent_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(variable, "1")
     encoder = load_encoder("dinov2-base")
     assert encoder.dimension == 768
-    with pytest.raises(WeightsMissing, match=r"network is off.*facebook/dinov2-base.*346 MB, Apache-2\.0.*dinov2:DIR"):
+    with pytest.raises(
+        WeightsMissing, match=r"346 MB, Apache-2\.0.*facebook/dinov2-base.*dinov2:FOLDER.*network is off"
+    ):
         encoder.embed(np.zeros((1, 3, 224, 224), np.float32))
 
 
-def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: Any, **__: Any) -> NoReturn:
-        raise OSError("no route to host")
-
+def test_nothing_is_downloaded_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    monkeypatch.delenv("RASR_OFFLINE", raising=False)
-    with pytest.raises(WeightsMissing, match=r"no route to host.*hf download facebook/dinov2-large"):
-        _ = load_encoder("dinov2-large", offline=False).fingerprint
-
-
-def test_downloads_the_pinned_commit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def download(repository: str, file: str, *, revision: str) -> str:
-        asked.append((repository, file, revision))
-        return str(folder / file)
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    encoder = load_encoder("dinov2-small", offline=False)
-    assert encoder.embed(np.zeros((1, 3, 224, 224), np.float32)).shape == (1, 48)
-    assert asked == [("facebook/dinov2-small", file, COMMIT) for file in ("config.json", "model.safetensors")]
+    for variable in ("RASR_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(variable, "0")
+    encoder = load_encoder("dinov2-large")
+    assert encoder.dimension == 1024
+    with pytest.raises(WeightsMissing, match=r"with: rasr models download dinov2-large"):
+        _ = encoder.fingerprint
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -183,7 +171,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_pickled_weights_are_not_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(WeightsMissing, match=r"model\.safetensors not found.*can run code"):
+    with pytest.raises(WeightsMissing, match=r"lacks model\.safetensors.*can run code"):
         load_encoder(f"dinov2:{copy}").embed(np.zeros((1, 3, 224, 224), np.float32))
 
 

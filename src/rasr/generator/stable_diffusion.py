@@ -59,16 +59,14 @@ class Prompts:
     def _encode(self, prompt: str) -> torch.Tensor:
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        folder = self._folder / "text_encoder"
-        fp16 = {} if (folder / "model.safetensors").is_file() else {"variant": "fp16"}
         try:
             tokenizer = CLIPTokenizer.from_pretrained(self._folder / "tokenizer", local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise WeightsCorrupt(f"The tokenizer in {self._folder} cannot be loaded: {error}") from error
-        encoder = load_pretrained(CLIPTextModel, folder, ignore_extra=True, **fp16)
+        encoder = load_pretrained(CLIPTextModel, self._folder / "text_encoder", ignore_extra=True)
         ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         with torch.inference_mode():
-            states: torch.Tensor = encoder.float().eval()(ids)[0]
+            states: torch.Tensor = encoder.eval()(ids)[0]
         return states.to(self._place.device, self._place.dtype)
 
 

@@ -71,6 +71,11 @@ class ModelWeights:
     """Another way to get it ("... or <advice>."), or the only one ("Get it <advice>.")."""
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of its last file, which is the one with the tensors; empty where it is not known."""
+        return self.sha256.get(self.files[-1], "")
+
+    @property
     def origin(self) -> str:
         """Where it comes from, in words or as an address."""
         if self.repositories:

@@ -45,10 +45,7 @@ def require(name: str, asked: str | Path | None = None, *, folder: Path | None =
     weights = entry(name)
     asked = _asked(weights, asked)
     if asked and (given := Path(asked).expanduser()).is_dir():
-        harmful = any(path.suffix in {".bin", ".pt", ".pth"} for path in given.iterdir())
-        hint = " Weights in .bin, .pt and .pth files are not read there, since they can run code." if harmful else ""
-        lacks = " and ".join(lacking(given, weights.files)[:2])
-        raise WeightsMissing(f"{given} is not a folder with {name} ({weights.purpose}): it lacks {lacks}.{hint}")
+        return require_files(given, weights.files, f"{name} ({weights.purpose})")
     if weights.extra:
         raise ExtraMissing(f"{name} ({weights.purpose})", weights.extra)
     sought = f" (looked for {asked})" if asked else ""
@@ -57,6 +54,17 @@ def require(name: str, asked: str | Path | None = None, *, folder: Path | None =
         f"{name} ({weights.purpose}; {weights.megabytes} MB, {weights.licence}) is not on this machine{sought}. "
         f"{weights.how_to_get}{unplugged if weights.url or weights.repositories else ''}"
     )
+
+
+def require_files(folder: Path, files: Sequence[str], what: str) -> Path:
+    """Return a user's folder when it has all files. Raises WeightsMissing."""
+    if not folder.is_dir():
+        raise WeightsMissing(f"{what}: there is no folder {folder}.")
+    if missing := lacking(folder, files):
+        harmful = any(path.suffix in {".bin", ".pt", ".pth"} for path in folder.iterdir())
+        hint = " Weights in .bin, .pt and .pth files are not read there, since they can run code." if harmful else ""
+        raise WeightsMissing(f"{folder} is not a folder with {what}: it lacks {' and '.join(missing[:2])}.{hint}")
+    return folder
 
 
 def verify(path: Path, name: str = "") -> None:

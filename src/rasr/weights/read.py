@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.files import os_errors_as_output, write_bytes
-from rasr.weights.locate import verify
+from rasr.weights.locate import variant, verify
 
 if TYPE_CHECKING:
     import torch
@@ -103,13 +103,16 @@ def fill_model(model: Network, tensors: dict[str, torch.Tensor], path: Path, *, 
 
 
 def load_pretrained(family: Any, folder: Path, *, ignore_extra: bool = False, **options: Any) -> Any:
-    """Model of a transformers class from config.json and safetensors in ``folder``, silently and strictly.
+    """Model of a transformers class from config.json and safetensors in a folder, silently, strictly, in fp32.
 
     Raises WeightsCorrupt when the file does not fill the model, or has more than it (unless ``ignore_extra``).
     """
     from transformers.utils import logging
 
-    complaint = f"model.safetensors in {folder} does not hold the {family.__name__} that its config.json describes"
+    path = variant(folder, "model.safetensors")
+    if "fp16" in path.name:
+        options["variant"] = "fp16"
+    complaint = f"{path} does not hold the {family.__name__} that config.json beside it describes"
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()  # transformers draws one on stderr even for a file on disk
@@ -129,7 +132,7 @@ def load_pretrained(family: Any, folder: Path, *, ignore_extra: bool = False, **
     passed = {"unexpected_keys"} if ignore_extra else set()
     if strange := sorted(str(key) for kind, keys in report.items() if kind not in passed for key in keys):
         raise WeightsCorrupt(f"{complaint}: {len(strange)} tensors are missing or unexpected, first {strange[0]}.")
-    return network
+    return network.float()
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Path:

@@ -12,12 +12,12 @@ ENCODERS = ("effnet-lite0-robust", "effnet-lite0", "dinov2-small", "dinov2-base"
 """Names to choose from; besides them ``dinov2:FOLDER`` for DINOv2 weights in a local folder."""
 
 
-def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu", offline: bool | None = None) -> Encoder:
+def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu") -> Encoder:
     """The encoder called ``name``.
 
-    Nothing is read or downloaded until its fingerprint or its first embedding is asked for. ``device`` is a name for
-    :func:`rasr.device.choose_device`. ``offline`` None follows ``RASR_OFFLINE`` and ``HF_HUB_OFFLINE``. Raises
-    UsageError for an unknown name.
+    Nothing is read until its fingerprint or its first embedding is asked for, and nothing is ever downloaded: that is
+    for ``rasr models download``. ``device`` is a name for :func:`rasr.device.choose_device`. Raises UsageError for an
+    unknown name.
     """
     if name == "effnet-lite0":
         from rasr.gallery.encoders.effnet import EffNetLite0
@@ -30,5 +30,5 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, device: str = "cpu", offline: b
     if name in ENCODERS or name.removeprefix("dinov2:") not in {name, ""}:
         from rasr.gallery.encoders.dinov2 import DinoV2
 
-        return DinoV2(name, device=device, offline=offline)
+        return DinoV2(name, device=device)
     raise UsageError(f"Unknown encoder '{name}'. Choose one of: {', '.join(ENCODERS)}, or dinov2:FOLDER.")

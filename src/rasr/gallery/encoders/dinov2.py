@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +17,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import WeightsCorrupt
-from rasr.gallery.encoders.hub import HubModel, ModelFiles, find_files, find_local
 from rasr.gallery.encoders.network import LazyNetwork
 from rasr.gallery.encoders.protocol import Embeddings
-from rasr.home import offline as offline_by_environment
 from rasr.images import FloatImage
+from rasr.weights import find, load_pretrained, require, variant, weights_sha256
+from rasr.weights.locate import require_files
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DINOV2_MODELS", "DinoV2"]
+__all__ = ["DinoV2"]
 
-DINOV2_MODELS = {
-    "dinov2-small": HubModel(
-        "facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", 384, 88, "Apache-2.0"
-    ),
-    "dinov2-base": HubModel("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", 768, 346, "Apache-2.0"),
-    "dinov2-large": HubModel(
-        "facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", 1024, 1218, "Apache-2.0"
-    ),
-}
-"""Encoder name → where its weights are published, with size and licence."""
-
+DIMENSIONS = {"dinov2-small": 384, "dinov2-base": 768, "dinov2-large": 1024}
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESS = "short256-crop224-bicubic8-imagenet"
 SHORT_SIDE = 256
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -55,23 +44,20 @@ SHAPING_KEYS = (
 class DinoV2:
     """A DINOv2 encoder, 224×224 in, class token out.
 
-    ``name`` is one of :data:`DINOV2_MODELS`, or ``dinov2:FOLDER`` for a folder with ``config.json`` and
+    ``name`` is one of :data:`DIMENSIONS`, or ``dinov2:FOLDER`` for a folder with ``config.json`` and
     ``model.safetensors`` as transformers' ``save_pretrained`` writes them. The fingerprint depends on the files'
     content, not on the name or place: the same weights from the hub and from a folder can search one gallery.
     """
 
     input_size = 224
 
-    def __init__(self, name: str, *, device: str = "cpu", offline: bool | None = None) -> None:
+    def __init__(self, name: str, *, device: str = "cpu") -> None:
         self.name = name
-        self._source: HubModel | Path
-        if name in DINOV2_MODELS:
-            self._source = DINOV2_MODELS[name]
-        else:
-            self._source = Path(name.removeprefix("dinov2:")).expanduser().absolute()
-            self.name = f"dinov2:{self._source}"
-        self._offline = offline
-        self._files: ModelFiles | None = None
+        self._asked: Path | None = None
+        if name not in DIMENSIONS:
+            self._asked = Path(name.removeprefix("dinov2:")).expanduser().absolute()
+            self.name = f"dinov2:{self._asked}"
+        self._folder: Path | None = None
         self._sha256 = ""
         self._lock = threading.RLock()
         self._network = LazyNetwork(self._build, _class_token, size=self.input_size, device=device)
@@ -79,22 +65,21 @@ class DinoV2:
     @property
     def dimension(self) -> int:
         """384, 768 or 1024, as config.json says when it is at hand. WeightsMissing when nothing says it."""
-        files = self._files or find_local(self._source)
-        if files is None and isinstance(self._source, HubModel):
-            return self._source.dimension
-        return int(_read_config((files or self._located()).config)["hidden_size"])
+        if self._asked is None and find(self.name) is None:
+            return DIMENSIONS[self.name]
+        return int(_read_config(self._located())["hidden_size"])
 
     @property
     def version(self) -> str:
-        """The first 16 digits of the weights' SHA-256. Raises WeightsMissing, or downloads the weights."""
+        """The first 16 digits of the weights' SHA-256. Raises WeightsMissing."""
         with self._lock:
-            self._sha256 = self._sha256 or self._located().sha256()
+            self._sha256 = self._sha256 or weights_sha256(variant(self._located(), WEIGHTS))
             return self._sha256[:16]
 
     @property
     def fingerprint(self) -> str:
         """Preprocessing, weights and what of the configuration shapes the embedding. Raises WeightsMissing."""
-        config = _read_config(self._located().config)
+        config = _read_config(self._located())
         shape = json.dumps({key: config.get(key) for key in SHAPING_KEYS}, sort_keys=True)
         return f"dinov2/{PREPROCESS}/{self.version}/{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
 
@@ -118,53 +103,20 @@ class DinoV2:
         """(N, 3, 224, 224) → (N, dimension), L2-normalised. Raises WeightsMissing or WeightsCorrupt."""
         return self._network.embed(batch, dimension=self.dimension)
 
-    def _located(self) -> ModelFiles:
+    def _located(self) -> Path:
         with self._lock:
-            if self._files is None:
-                offline = offline_by_environment() if self._offline is None else self._offline
-                self._files = find_files(self.name, self._source, offline=offline)
-            return self._files
+            if self._folder is None:
+                asked = self._asked
+                self._folder = (
+                    require_files(asked, (CONFIG, WEIGHTS), "a DINOv2 model") if asked else require(self.name)
+                )
+            return self._folder
 
     def _build(self) -> torch.nn.Module:
         from transformers import Dinov2Model
 
-        files = self._located()
-        complaint = f"{files.weights} does not hold the DINOv2 model that {files.config.name} beside it describes"
-        try:
-            with _quiet():
-                loaded: tuple[torch.nn.Module, dict[str, Any]] = Dinov2Model.from_pretrained(
-                    files.weights.parent,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
-        except MemoryError:
-            raise
-        except Exception as error:  # a bad file surfaces as any of a dozen kinds, some private to the libraries
-            reason = str(error).strip().partition("\n")[0]
-            raise WeightsCorrupt(f"{complaint}: {reason}") from error
-        network, report = loaded
-        # Tensors that are missing from the file were filled with random numbers, and transformers only logs it.
-        strange = sorted(str(key) for kind in report.values() for key in kind)
-        if strange:
-            raise WeightsCorrupt(f"{complaint}: {len(strange)} tensors are missing or unexpected, first {strange[0]}")
+        network: torch.nn.Module = load_pretrained(Dinov2Model, self._located())
         return network
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bar and load report off the terminal."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _class_token(network: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
@@ -180,7 +132,8 @@ def _at_most_4_to_1(pixels: FloatImage) -> FloatImage:
     return pixels[top : height - top, left : width - left]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

