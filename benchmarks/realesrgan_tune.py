@@ -28,13 +28,12 @@ from rasr.evaluation.metrics import MeasuringProtocol, load_metric
 from rasr.generator.rrdbnet import BLOCKS, RRDBNet, load_rrdbnet
 from rasr.generator.tuned import BLOCKS as TRAINED
 from rasr.generator.tuned import LAYERS, write_tuned
-from rasr.training.decoded import DecodedPhotos
 from rasr.training.features import load_feature_network
-from rasr.training.keyed import generator_for
 from rasr.training.losses import PerceptualDistance, mse
-from rasr.training.photos import Photo, find_photos
+from rasr.training.photos import DecodedPhotos, TrainingPhoto, find_photos
+from rasr.training.rng import generator_for
 from rasr.training.validate import validation_photos
-from rasr.training.views import Box, crop_box, cut
+from rasr.training.views import Box
 from retrieval_set import machine
 
 SEED, SIDE, WIDE, BATCH, EMA = 7, 256, 512, 4, 0.99
@@ -42,7 +41,9 @@ FROZEN = BLOCKS - TRAINED
 Arrays = dict[str, NDArray[Any]]
 
 
-def views(photos: list[Photo], count: int, side: int, folder: Path, *, centre: bool, network: RRDBNet) -> Arrays:
+def views(
+    photos: list[TrainingPhoto], count: int, side: int, folder: Path, *, centre: bool, network: RRDBNet
+) -> Arrays:
     """``count`` views, HR and the frozen layers' features of their LQ, made once and kept in ``folder``.
 
     Views of other photos, or made in another way, are made again.
@@ -68,12 +69,11 @@ def views(photos: list[Photo], count: int, side: int, folder: Path, *, centre: b
     for number in range(made, count):
         photo = photos[number % len(photos)]
         pixels = decoded.read(photo)
-        height, width = pixels.shape[:2]
-        middle = Box((width - side) // 2, (height - side) // 2, side)
-        box = middle if centre else crop_box(generator_for(SEED, "view", number), pixels, side)
+        random = generator_for(SEED, "view", number)
+        box = Box.centre(pixels, side) if centre else Box.anywhere(random, pixels, side)
         name = photo.path.name if centre else f"{photo.path.name}@{number}"
         recipe = draw("realesrgan", scale=4, seed=0 if centre else SEED, name=name, usm=False)
-        arrays["hr"][number] = cut(pixels, box)
+        arrays["hr"][number] = box.cut(pixels)
         lq = degrade_array(np.divide(arrays["hr"][number], 255, dtype=np.float32), recipe)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             planes = torch.from_numpy(np.rint(lq * 255) / np.float32(255)).permute(2, 0, 1)[None]

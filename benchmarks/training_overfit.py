@@ -24,9 +24,9 @@ from rasr.evaluation.metrics import MeasuringProtocol
 from rasr.evaluation.metrics.perceptual import EPD
 from rasr.training import Trainer, TrainingConfig
 from rasr.training.batch import collate
+from rasr.training.data import TrainingData
 from rasr.training.loop import Outcome
 from rasr.training.model import build_trainable
-from rasr.training.prepare import gather
 
 
 def config_for(options: argparse.Namespace, stage: str, steps: int, **model: object) -> TrainingConfig:
@@ -86,7 +86,7 @@ def main() -> None:
         weights = {"backbone": backbone, "adapter": str(outcome.exported)}
         config = config_for(options, "reference", options.steps, weights=weights)
         model, encoder = build_trainable(config, torch.device("cpu"), print)
-        maker = gather(config, encoder, print).maker
+        maker = TrainingData.prepare(config, encoder, print).maker
         batch = collate([maker.make(n) for n in range(8)])
         with torch.inference_mode():
             outputs = {"reference": model(batch), "null": model(batch.without_reference())}

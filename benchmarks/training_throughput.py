@@ -22,11 +22,11 @@ import torch
 
 from rasr.training import Trainer, TrainingConfig
 from rasr.training.batch import TrainingBatch, collate
-from rasr.training.keyed import seed_torch
+from rasr.training.data import TrainingData
 from rasr.training.model import build_trainable
 from rasr.training.objective import Objective
-from rasr.training.optimization import adamw
-from rasr.training.prepare import gather
+from rasr.training.optimization import Optimized
+from rasr.training.rng import seed_torch
 
 
 def config_for(options: argparse.Namespace, stage: str, steps: int, **model: object) -> TrainingConfig:
@@ -56,17 +56,16 @@ def bare_seconds(config: TrainingConfig, batches: list[TrainingBatch]) -> list[f
     device = torch.device("cpu")
     seed_torch(config.seed, "model")
     model, _ = build_trainable(config, device, lambda _line: None)
-    parameters = list(model.trainable().values())
     objective = Objective(config, lambda _line: None)
-    optimizer = adamw(parameters, 1e-5, config.optimizer)
+    optimizer = Optimized("model", model.trainable(), 1e-5, config.optimizer)
     model.train()
     seconds = []
     for batch in batches:
         start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         objective.total(objective.terms(model(batch).float(), batch, 0)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(optimizer.parameters.values(), 1.0)
+        optimizer.step(1.0)
         seconds.append(time.perf_counter() - start)
     return seconds
 
@@ -84,7 +83,7 @@ def main() -> None:
         backbone = Trainer(config_for(options, "backbone", 1), Path(folder) / "backbone").run().exported
         config = config_for(options, "reference", options.steps, weights={"backbone": str(backbone)})
         _, encoder = build_trainable(config, torch.device("cpu"), lambda _line: None)
-        maker = gather(config, encoder, lambda _line: None).maker
+        maker = TrainingData.prepare(config, encoder, lambda _line: None).maker
         size = options.batch
         batches = [collate([maker.make(n * size + i) for i in range(size)]) for n in range(options.steps)]
         bare = bare_seconds(config, batches[: options.steps // 2])

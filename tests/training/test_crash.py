@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rasr.training.checkpoint import latest_checkpoint
+from rasr.training.checkpoint import Checkpoint
 
 SCRIPT = """
 import sys, time
@@ -66,8 +66,8 @@ def test_killed_three_times_the_run_ends_with_the_same_weights(tmp_path: Path, p
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
     finish(start(tmp_path, tmp_path / "killed", photos, 50, 7, 0, 0))
-    whole, _ = latest_checkpoint(tmp_path / "whole" / "checkpoints")
-    killed, _ = latest_checkpoint(tmp_path / "killed" / "checkpoints")
+    whole, _ = Checkpoint.latest(tmp_path / "whole" / "checkpoints")
+    killed, _ = Checkpoint.latest(tmp_path / "killed" / "checkpoints")
     assert whole
     assert killed
     assert whole.step == killed.step == 50
@@ -86,7 +86,7 @@ def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, photos: Path) -> No
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     last = int(out.split()[-1])
-    found, _ = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    found, _ = Checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found
     assert found.step == last
 
@@ -111,8 +111,8 @@ def test_two_processes_train_as_one_with_the_summed_batch(tmp_path: Path, photos
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 20
     assert two == pytest.approx(one, rel=1e-4)
-    first, _ = latest_checkpoint(tmp_path / "one" / "checkpoints")
-    second, _ = latest_checkpoint(tmp_path / "two" / "checkpoints")
+    first, _ = Checkpoint.latest(tmp_path / "one" / "checkpoints")
+    second, _ = Checkpoint.latest(tmp_path / "two" / "checkpoints")
     assert first
     assert second
     for name, value in first.tensors.items():

@@ -17,27 +17,19 @@ from skimage import data
 from rasr.errors import ConfigError, PictureError
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig
-from rasr.training.decoded import DecodedPhotos
-from rasr.training.keyed import generator_for
 from rasr.training.loader import BatchStream
 from rasr.training.neighbours import find_neighbours
-from rasr.training.photos import find_photos
+from rasr.training.photos import DecodedPhotos, find_photos
+from rasr.training.rng import generator_for
 from rasr.training.samples import SampleMaker
-from rasr.training.views import Box, crop_box, cut, distant_box, warped_view, whole_view
+from rasr.training.views import Box, warped_view, whole_view
 from tests.training.standin import make_photos, tiny_config
 
 
 def maker_for(config: TrainingConfig, *, neighbours: Any = None) -> SampleMaker:
     found = find_photos(config.data.photos, config.data.layout, smallest=config.data.crop)
-    return SampleMaker(
-        photos=found.targets,
-        neighbours=neighbours or [[] for _ in found.targets],
-        data=config.data,
-        references=config.references,
-        seed=config.seed,
-        batch=config.loop.batch,
-        decoded=DecodedPhotos(gigabytes=config.data.cache_gb),
-    )
+    decoded = DecodedPhotos(gigabytes=config.data.cache_gb)
+    return SampleMaker(config, found.targets, neighbours or [[] for _ in found.targets], decoded)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -118,13 +110,13 @@ def test_the_cache_stays_within_its_budget(tmp_path: Path, photos: Path) -> None
 def test_views_are_cut_from_inside_the_photo() -> None:
     photo = data.astronaut()[:100, :150]
     random = np.random.default_rng(0)
-    boxes = [crop_box(random, photo, 64) for _ in range(300)]
+    boxes = [Box.anywhere(random, photo, 64) for _ in range(300)]
     assert {min(box.left for box in boxes), min(box.top for box in boxes)} == {0}
     assert max(box.left for box in boxes) == 86
     assert max(box.top for box in boxes) == 36
     box = Box(0, 0, 32)
-    assert distant_box(random, photo, box).overlap(box) == 0
-    assert np.array_equal(cut(photo, Box(3, 5, 10)), photo[5:15, 3:13])
+    assert box.elsewhere(random, photo).overlap(box) == 0
+    assert np.array_equal(Box(3, 5, 10).cut(photo), photo[5:15, 3:13])
     assert whole_view(photo, 50).shape == (50, 50, 3)
     assert np.array_equal(whole_view(photo[:, :100], 100), photo[:, :100])
 
@@ -133,7 +125,7 @@ def test_a_warped_view_shows_the_same_place() -> None:
     """It correlates with the crop far more than another place does, yet is not the crop."""
     photo = data.astronaut()
     box = Box(180, 60, 96)
-    crop = cut(photo, box).mean(2)
+    crop = box.cut(photo).mean(2)
     random = np.random.default_rng(1)
 
     def likeness(view: Any) -> float:
@@ -146,9 +138,9 @@ def test_a_warped_view_shows_the_same_place() -> None:
         )
 
     views = [warped_view(random, photo, box) for _ in range(12)]
-    others = [cut(photo, distant_box(random, photo, box)) for _ in range(12)]
+    others = [box.elsewhere(random, photo).cut(photo) for _ in range(12)]
     assert all(view.shape == (96, 96, 3) for view in views)
-    assert not any(np.array_equal(view, cut(photo, box)) for view in views)
+    assert not any(np.array_equal(view, box.cut(photo)) for view in views)
     assert np.median([likeness(v) for v in views]) > np.median([likeness(o) for o in others]) + 0.2
 
 
@@ -229,15 +221,7 @@ def test_an_unreadable_photo_is_named_and_replaced(tmp_path: Path, photos: Path)
 
 def maker_for_cached(config: TrainingConfig, maker: SampleMaker) -> SampleMaker:
     """The same photos without the decoded cache."""
-    return SampleMaker(
-        photos=maker.photos,
-        neighbours=maker.neighbours,
-        data=config.data,
-        references=config.references,
-        seed=config.seed,
-        batch=4,
-        decoded=DecodedPhotos(gigabytes=0, folder=Path("nowhere")),
-    )
+    return SampleMaker(config, maker.photos, maker.neighbours, DecodedPhotos(gigabytes=0, folder=Path("nowhere")))
 
 
 def test_retrieved_references_exclude_the_target_and_its_duplicates(tmp_path: Path, photos: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rasr.errors import ConfigError, OutputError, PictureError, TrainingDiverged, UsageError
 from rasr.training.batch import TrainingBatch
-from rasr.training.checkpoint import latest_checkpoint
+from rasr.training.checkpoint import Checkpoint
 from rasr.training.config import OptimizerConfig, TrainingConfig
 from rasr.training.loop import Outcome, Trainer
 from rasr.training.optimization import AveragedWeights, learning_rate
@@ -32,7 +32,7 @@ def train(config: TrainingConfig, folder: Path, *, model: Any = None, resume: bo
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
-    found, damaged = latest_checkpoint(folder / "checkpoints")
+    found, damaged = Checkpoint.latest(folder / "checkpoints")
     assert found
     assert not damaged
     return {name: value.clone() for name, value in found.tensors.items()}  # they are mapped from the file
@@ -52,7 +52,7 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path, photos: Path) -> None:
     config = tiny_config(
         photos, validation__photos=[str(photos)], validation__crop=64, validation__every=6, validation__count=2
     )
-    outcome = train(config, tmp_path, say=said.append)
+    outcome = train(config, tmp_path, log=said.append)
     assert (outcome.step, outcome.stopped) == (12, "")
     assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
         "step-00000008.safetensors",
@@ -170,7 +170,7 @@ class Poisoned(TinyModel):
 def test_a_nan_stops_the_run_and_names_it(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(TrainingDiverged, match=r"Step 7: the gradient is not finite \(loss nan.*photos \d\.png"):
         train(tiny_config(photos), tmp_path, model=Poisoned())
-    found, _ = latest_checkpoint(tmp_path / "checkpoints")
+    found, _ = Checkpoint.latest(tmp_path / "checkpoints")
     assert found
     assert found.step == 4
     assert all(torch.isfinite(value).all() for value in found.tensors.values())
@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path: Path, photos: Pat
     newest = tmp_path / "checkpoints" / "step-00000012.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     said: list[str] = []
-    train(tiny_config(photos), tmp_path, resume=True, say=said.append)
+    train(tiny_config(photos), tmp_path, resume=True, log=said.append)
     assert any("step-00000012" in line and line.startswith("passed over") for line in said)
     assert equal(tensors(tmp_path), whole)
 
@@ -217,7 +217,7 @@ def test_unreadable_photos_are_skipped_by_name(tmp_path: Path, photos: Path) -> 
                 (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n torn")
 
     config = tiny_config(folder, data__cache_gb=0)
-    assert train(config, tmp_path / "run", say=said.append, on_step=tear).step == 12
+    assert train(config, tmp_path / "run", log=said.append, on_step=tear).step == 12
     named = [line for line in said if line.startswith("skipped: ")]
     assert len(named) == 2
     assert {name for name in ("1.png", "3.png") if any(name in line for line in named)} == {"1.png", "3.png"}

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rasr.errors import ConfigError
-from rasr.training.augment import diff_augment
-from rasr.training.discriminator import Discriminator
+from rasr.training.discriminator import Discriminator, diff_augment
 from rasr.training.features import FeatureNetwork, load_feature_network
 from rasr.training.losses import PerceptualDistance, gram_distance, gram_matrix, mse
 

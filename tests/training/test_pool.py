@@ -12,11 +12,11 @@ import torch
 from rasr.errors import ConfigError
 from rasr.generator import GenerationSettings, load_generator
 from rasr.home import cache_dir
-from rasr.training import pool as pools
+from rasr.training import sample_cache
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig
-from rasr.training.prepare import Material, gather
-from rasr.training.views import Turn, cut
+from rasr.training.data import TrainingData
+from rasr.training.views import turned
 from tests.training.standin import make_photos, tiny_config
 
 
@@ -29,18 +29,18 @@ def pooled(photos: Path, **changes: Any) -> TrainingConfig:
     return tiny_config(photos, **{"data__pool": 10, "data__pool_side": 48} | changes)
 
 
-def material(config: TrainingConfig) -> Material:
-    return gather(config, None, lambda _line: None)
+def material(config: TrainingConfig) -> TrainingData:
+    return TrainingData.prepare(config, None, lambda _line: None)
 
 
 def test_a_view_is_the_photo_degraded_at_its_place(photos: Path) -> None:
     maker = material(pooled(photos)).maker
-    assert maker.pool is not None
-    views = [maker.pool.view(n) for n in range(10)]
+    assert maker.cache is not None
+    views = [maker.cache.view(n) for n in range(10)]
     assert {view.position for view in views} == set(range(5)), "photos take turns"
     likeness = []
     for view in views:
-        hr = cut(np.asarray(maker.decoded.read(maker.photos[view.position])), view.box)
+        hr = view.box.cut(np.asarray(maker.decoded.read(maker.photos[view.position])))
         small = hr.reshape(12, 4, 12, 4, 3).mean((1, 3))
         likeness.append(np.corrcoef(small.ravel(), view.lq.astype(float).ravel())[0, 1])
         assert view.base is None
@@ -64,13 +64,13 @@ def test_samples_from_a_pool_correspond_and_repeat(photos: Path) -> None:
 
 
 def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = material(pooled(photos)).maker.pool
+    whole = material(pooled(photos)).maker.cache
     assert whole is not None
     wanted = [whole.view(n).lq for n in range(10)]
     for file in whole.folder.iterdir():
         file.unlink()
     calls: list[int] = []
-    degraded = pools._degraded
+    degraded = sample_cache._degraded
 
     def stops(number: int, *rest: Any) -> Any:
         calls.append(number)
@@ -78,10 +78,10 @@ def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPat
             raise KeyboardInterrupt
         return degraded(number, *rest)
 
-    monkeypatch.setattr(pools, "_degraded", stops)
+    monkeypatch.setattr(sample_cache, "_degraded", stops)
     with pytest.raises(KeyboardInterrupt):
         material(pooled(photos))
-    pool = material(pooled(photos)).maker.pool
+    pool = material(pooled(photos)).maker.cache
     assert pool is not None
     assert calls == [*range(10), 8, 9], "the first eight were kept"
     assert all(np.array_equal(pool.view(n).lq, wanted[n]) for n in range(10))
@@ -90,10 +90,10 @@ def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("cleaner", ["realesrgan", "realesrgan-tuned"])
 def test_the_cleaner_of_a_pool_is_the_one_of_restoring(photos: Path, cleaner: str) -> None:
     maker = material(pooled(photos, model__cleaner=cleaner, data__pool=3)).maker
-    assert maker.pool is not None
+    assert maker.cache is not None
     generator = load_generator(cleaner, device="cpu")
     for n in range(3):
-        view = maker.pool.view(n)
+        view = maker.cache.view(n)
         lq = view.lq.astype(np.float32) / 255
         restored = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
         assert view.base is not None
@@ -116,9 +116,9 @@ def test_a_pool_embeds_its_views_once(photos: Path) -> None:
             return batch.mean((1, 2))
 
     for _ in range(2):
-        maker = gather(pooled(photos), Encoder(), lambda _line: None).maker  # type: ignore[arg-type]
-        assert maker.pool is not None
-        view = maker.pool.view(4)
+        maker = TrainingData.prepare(pooled(photos), Encoder(), lambda _line: None).maker  # type: ignore[arg-type]
+        assert maker.cache is not None
+        view = maker.cache.view(4)
         assert view.embedding is not None
         assert np.allclose(view.embedding, view.lq.mean((0, 1)) / 255, atol=1e-6)
         batch = collate([maker.make(0), maker.make(1)])
@@ -154,10 +154,10 @@ def test_what_validates_does_not_train(tmp_path: Path) -> None:
 
 def test_the_eight_turns_are_different_and_keep_every_pixel() -> None:
     square = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    turned = [Turn(number)(square) for number in range(8)]
-    assert len({t.tobytes() for t in turned}) == 8
-    assert all(np.array_equal(np.sort(t.ravel()), np.sort(square.ravel())) for t in turned)
-    assert np.array_equal(turned[0], square)
+    ways = [turned(square, number) for number in range(8)]
+    assert len({t.tobytes() for t in ways}) == 8
+    assert all(np.array_equal(np.sort(t.ravel()), np.sort(square.ravel())) for t in ways)
+    assert np.array_equal(ways[0], square)
 
 
 def test_a_pool_must_hold_the_crop(photos: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_pool_must_hold_the_crop(photos: Path) -> None:
 
 
 def test_the_folder_is_in_the_cache(photos: Path) -> None:
-    pool = material(pooled(photos)).maker.pool
+    pool = material(pooled(photos)).maker.cache
     assert pool is not None
     assert pool.folder.parent == cache_dir("training")
     assert torch.from_numpy(pool.view(0).lq.copy()).dtype == torch.uint8

@@ -112,7 +112,7 @@ def test_the_reference_stage_changes_the_branch_and_nothing_else(
 
 def test_a_null_sample_is_untouched_by_the_branch_in_a_mixed_batch(photos: Path, preset: Path, backbone: Path) -> None:
     from rasr.training.batch import collate
-    from rasr.training.prepare import gather
+    from rasr.training.data import TrainingData
 
     mix = [{"mix": {"warped": 0.5, "null": 0.5}}]
     config = settings(photos, preset, model__weights={"backbone": str(backbone)}, references__phases=mix)
@@ -120,7 +120,7 @@ def test_a_null_sample_is_untouched_by_the_branch_in_a_mixed_batch(photos: Path,
     with torch.no_grad():
         for parameter in model.trainable().values():
             parameter.normal_(std=0.05)
-    maker = gather(config, encoder, lambda _line: None).maker
+    maker = TrainingData.prepare(config, encoder, lambda _line: None).maker
     samples = [maker.make(n) for n in range(12)]
     null = next(s for s in samples if s.reference is None)
     guided = next(s for s in samples if s.reference is not None)
@@ -197,7 +197,7 @@ def test_with_a_cleaner_the_model_starts_from_its_picture(tmp_path: Path, photos
     """What training shows the model is Real-ESRGAN's picture of the very LQ, and the model reads and returns it."""
     from rasr.generator import load_generator
     from rasr.training.batch import collate
-    from rasr.training.prepare import gather
+    from rasr.training.data import TrainingData
 
     config = settings(
         photos,
@@ -209,7 +209,7 @@ def test_with_a_cleaner_the_model_starts_from_its_picture(tmp_path: Path, photos
         name="cleaned",
     )
     model, encoder = build_trainable(config, torch.device("cpu"), lambda _line: None)
-    sample = gather(config, encoder, lambda _line: None).maker.make(0)
+    sample = TrainingData.prepare(config, encoder, lambda _line: None).maker.make(0)
     lq = np.divide(sample.lq, 255, dtype=np.float32)
     cleaner = load_generator("realesrgan")
     expected = cleaner.generate(lq[None], None, cleaner.prepare(lq, (), GenerationSettings()))[0]

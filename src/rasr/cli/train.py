@@ -66,8 +66,8 @@ def command(
                 elif not sys.stderr.isatty():
                     say(f"step {step}/{settings.loop.steps}: {_line('', values)}")
 
-        talk: Callable[[str], None] = progress.console.print if sys.stderr.isatty() else say
-        trainer = Trainer(settings, folder, say=talk, on_step=on_step)
+        log: Callable[[str], None] = progress.console.print if sys.stderr.isatty() else say
+        trainer = Trainer(settings, folder, log=log, on_step=on_step)
         outcome = trainer.run(resume=resume, max_minutes=max_minutes)
     if leads:
         state = "done" if not outcome.stopped else f"stopped ({outcome.stopped}), --resume goes on"

@@ -1,4 +1,4 @@
-"""What the loop hands to a model."""
+"""Samples and batches: the pictures of a training step, on their way from the data loaders to the model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Sample", "TrainingBatch", "collate"]
+from rasr.training.views import Pixels
 
-Pixels = NDArray[np.uint8]
+__all__ = ["TrainingBatch", "TrainingSample", "collate"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One sample as a data-loading process makes it, 8-bit to keep the way to the main process short."""
+class TrainingSample:
+    """One sample of a data-loading process, 8-bit to keep the way to the main process short."""
 
     index: int
     """Position in the endless sequence of the run."""
@@ -33,7 +33,7 @@ class Sample:
     score: float = 0.0
     """Cosine similarity of the reference photo to the target photo; 1 for the same photo."""
     base: Pixels | None = None
-    """The cleaner's output, (H, W, 3)."""
+    """The cleaner's picture, (H, W, 3)."""
     embedder_input: NDArray[np.float32] | None = None
     """(3, S, S), the LQ as the retrieval encoder reads it."""
     embedding: NDArray[np.float32] | None = None
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """N samples on the training device; pictures are float32 RGB in [0, 1]."""
+    """Batch of N samples; pictures are float32 RGB in [0, 1]."""
 
     indices: tuple[int, ...]
     names: tuple[str, ...]
@@ -68,11 +68,11 @@ class TrainingBatch:
     skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """The batch on another device."""
+        """Return the batch on another device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def without_reference(self) -> TrainingBatch:
-        """The same pictures with every reference taken away."""
+        """Return the same pictures with every reference taken away."""
         return replace(
             self,
             reference=torch.zeros_like(self.reference),
@@ -81,7 +81,7 @@ class TrainingBatch:
         )
 
     def pin_memory(self) -> TrainingBatch:
-        """The batch in page-locked memory, for copies to a GPU that overlap with its work; torch's loader calls it."""
+        """Copy to page-locked memory, for copies to a GPU that overlap with its work; torch's loader calls it."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
@@ -93,8 +93,8 @@ class TrainingBatch:
         return replace(self, **changed)
 
 
-def collate(samples: Sequence[Sample]) -> TrainingBatch:
-    """Stack samples of one size."""
+def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
+    """Stack samples of one size into a batch."""
     shapes = {sample.reference.shape for sample in samples if sample.reference is not None}
     blank = np.zeros(shapes.pop() if shapes else samples[0].hr.shape, np.uint8)
     has_base = samples[0].base is not None

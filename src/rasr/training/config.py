@@ -231,16 +231,20 @@ class TrainingConfig(_Table):
     loop: LoopConfig
     validation: ValidationConfig = ValidationConfig()
 
+    @property
+    def guided(self) -> bool:
+        """True for the stage that trains with references."""
+        return self.stage == "reference"
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingConfig:
-        guided = self.stage == "reference"
-        if guided and all(phase.mix.null == 1 for phase in self.references.phases):
+        if self.guided and all(phase.mix.null == 1 for phase in self.references.phases):
             raise ValueError(
                 f"stage '{self.stage}' needs references: give [[references.phases]] with a mix other than null"
             )
-        if not guided and any(phase.mix.null != 1 for phase in self.references.phases):
+        if not self.guided and any(phase.mix.null != 1 for phase in self.references.phases):
             raise ValueError(f"stage '{self.stage}' takes no references: leave [references] out")
-        if self.model.zero_output and guided:
+        if self.model.zero_output and self.guided:
             raise ValueError(f"model.zero_output: stage '{self.stage}' does not train the layer that would be zero")
         if self.model.cleaner != "none" and self.data.scale != 4:
             raise ValueError(f"model.cleaner '{self.model.cleaner}' enlarges by 4; data.scale is {self.data.scale}")

@@ -1,4 +1,7 @@
-"""The vision-aided discriminator (Kumari et al., CVPR 2022): small trained heads on a frozen network's features."""
+"""Vision-aided discriminator (Kumari et al., CVPR 2022): small trained heads on a frozen network's features.
+
+Real and restored pictures are changed alike by DiffAug (Zhao et al., NeurIPS 2020) before they are judged.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,17 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from rasr.errors import ConfigError
-from rasr.training.augment import diff_augment
 from rasr.training.features import FeatureNetwork
 
 __all__ = ["Discriminator"]
 
 WIDTH = 128
+TRANSLATION = 0.125
+CUTOUT = 0.5
 
 
 class Discriminator(nn.Module):
-    """Judges pictures on several feature levels; only the heads are trained.
+    """Judge of pictures on several feature levels; only the heads are trained.
 
     On DINO ViT-B/16 the levels are blocks 5, 9 and 12 (1.869 M trained parameters); on a convolutional network its
     three deepest maps. Every convolution and linear layer of the heads is spectrally normalised.
@@ -41,16 +45,16 @@ class Discriminator(nn.Module):
         )
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Name → parameter of the heads."""
+        """Return name → parameter of the heads."""
         return dict(self.heads.named_parameters(prefix="heads"))
 
     def forward(self, pictures: Tensor, generators: Sequence[np.random.Generator]) -> list[Tensor]:
-        """Logits of every level, (N, positions), for pictures (N, 3, H, W) in [0, 1] after DiffAug."""
+        """Return the logits of every level, (N, positions), for pictures (N, 3, H, W) in [0, 1] after DiffAug."""
         levels = self._levels(diff_augment(pictures, generators))
         return [head(level).flatten(1) for head, level in zip(self.heads, levels, strict=True)]
 
     def generator_loss(self, restored: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
-        """λ3's term, (N,): how far the restored pictures are from passing as real."""
+        """Return λ3's term, (N,): how far the restored pictures are from passing as real."""
         return self._loss(self(restored, generators), self.real_target)
 
     def discriminator_loss(
@@ -60,7 +64,7 @@ class Discriminator(nn.Module):
         generators: Sequence[np.random.Generator],
         real_generators: Sequence[np.random.Generator],
     ) -> Tensor:
-        """(N,): binary cross-entropy summed over levels, real target 0.8 (one-sided smoothing), fake target 0."""
+        """Return (N,) binary cross-entropies summed over levels: real target 0.8 (one-sided smoothing), fake 0."""
         fake = self._loss(self(restored.detach(), generators), 0.0)
         return fake + self._loss(self(truth, real_generators), self.real_target)
 
@@ -105,3 +109,33 @@ def _vector_head(channels: int) -> nn.Module:
     return nn.Sequential(
         spectral_norm(nn.Linear(channels, WIDTH)), nn.LeakyReLU(0.2), spectral_norm(nn.Linear(WIDTH, 1))
     )
+
+
+def diff_augment(pictures: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
+    """Apply DiffAug: colour, translation and cutout, differentiable; (N, 3, H, W) in [0, 1] → the same shape.
+
+    Brightness ±0.5 and grey borders are on the [-1, 1] scale; saturation 0..2, contrast 0.5..1.5, translation by up to
+    an eighth, a cut-out square of half the side. One numpy generator a sample decides, so that a sample is changed
+    alike however the batch is cut.
+    """
+    return torch.cat([_augment(picture[None], random) for picture, random in zip(pictures, generators, strict=True)])
+
+
+def _augment(picture: Tensor, random: np.random.Generator) -> Tensor:
+    brightness, saturation, contrast = random.uniform(-0.5, 0.5), random.uniform(0, 2), random.uniform(0.5, 1.5)
+    x = picture * 2 - 1 + brightness
+    gray = x.mean(1, keepdim=True)
+    x = gray + saturation * (x - gray)
+    level = x.mean((1, 2, 3), keepdim=True)
+    x = level + contrast * (x - level)
+    height, width = x.shape[-2:]
+    reach = [round(side * TRANSLATION) for side in (height, width)]
+    down, right = (int(random.integers(-r, r + 1)) for r in reach)
+    x = F.pad(x, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
+    x = x[:, :, max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
+    cut = [round(side * CUTOUT) for side in (height, width)]
+    top = int(random.integers(-(cut[0] // 2), height - cut[0] // 2))
+    left = int(random.integers(-(cut[1] // 2), width - cut[1] // 2))
+    mask = torch.ones_like(x[:, :1])
+    mask[:, :, max(top, 0) : max(top + cut[0], 0), max(left, 0) : max(left + cut[1], 0)] = 0
+    return (x * mask + 1) / 2

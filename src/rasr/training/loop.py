@@ -1,6 +1,6 @@
-"""The training loop, the same for every stage, model and number of processes.
+"""Training loop, the same for every stage, model and number of processes.
 
-Nothing random has state (see :mod:`rasr.training.keyed`), a step is a function of the weights before it and its number,
+Nothing random has state (see :mod:`rasr.training.rng`), a step is a function of the weights before it and its number,
 and a checkpoint holds the weights and the optimizers: a run that is killed and resumed ends with the same weights, bit
 for bit on the same machine, as one that was not.
 """
@@ -8,11 +8,14 @@ for bit on the same machine, as one that was not.
 from __future__ import annotations
 
 import io
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,29 +24,27 @@ from torch import Tensor
 
 from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged, UsageError
 from rasr.files import write_bytes
-from rasr.training.checkpoint import Checkpoint, latest_checkpoint, load_tensors, save_checkpoint, tensors_of
+from rasr.training.checkpoint import Checkpoint
 from rasr.training.config import TrainingConfig, changed_keys
-from rasr.training.interrupt import Interruption
-from rasr.training.keyed import seed_torch
+from rasr.training.data import TrainingData
 from rasr.training.loader import BatchStream
+from rasr.training.log import MetricsLog, RunningMeans
 from rasr.training.model import TrainableModel, build_trainable
 from rasr.training.objective import Objective
-from rasr.training.optimization import AveragedWeights, adamw, average_gradients, learning_rate
-from rasr.training.prepare import Material, gather
-from rasr.training.record import Record
-from rasr.training.tally import Tally
+from rasr.training.optimization import AveragedWeights, Optimized, learning_rate
+from rasr.training.rng import seed_torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from rasr.training.batch import TrainingBatch
 
-__all__ = ["Outcome", "Trainer"]
+__all__ = ["Trainer"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a sitting ended."""
+    """End of a sitting."""
 
     step: int
     """Optimizer steps done."""
@@ -56,7 +57,7 @@ class Outcome:
 
 
 class Trainer:
-    """One run in one folder: checkpoints/, samples/, tensorboard/, metrics.csv, config.json, exported weights."""
+    """Run in a folder: checkpoints/, samples/, tensorboard/, metrics.csv, config.json, exported weights."""
 
     def __init__(
         self,
@@ -64,12 +65,12 @@ class Trainer:
         folder: Path,
         *,
         model: TrainableModel | None = None,
-        say: Callable[[str], None] = lambda _line: None,
+        log: Callable[[str], None] = lambda _line: None,
         on_step: Callable[[int, Mapping[str, float]], None] = lambda _step, _values: None,
     ) -> None:
         """``model`` replaces the config's preset by a model of one's own.
 
-        ``say`` gets lines of talk; ``on_step`` the number of steps done and, when a row is logged, its values. Raises
+        ``log`` gets lines of text; ``on_step`` the number of steps done and, when a row is logged, its values. Raises
         ExtraMissing without accelerate, ConfigError when the batch cannot be cut as asked.
         """
         try:
@@ -86,7 +87,7 @@ class Trainer:
             cpu=config.loop.device == "cpu", mixed_precision={"fp32": "no", "bf16": "bf16"}[config.loop.precision]
         )
         self._main = bool(self._accelerator.is_main_process)
-        self._say = say if self._main else lambda _line: None
+        self._log = log if self._main else lambda _line: None
         portions = self._accelerator.num_processes * config.loop.accumulation
         if config.loop.batch % portions:
             raise ConfigError(
@@ -106,14 +107,14 @@ class Trainer:
         step, seconds = 0, 0.0
         if found:
             step, seconds = self._restore(found), found.seconds
-            self._say(f"resumed after step {step}")
-        with Interruption() as interruption:
-            return self._train(step, seconds, interruption, max_minutes)
+            self._log(f"resumed after step {step}")
+        with _noted_signals() as signals:
+            return self._train(step, seconds, signals, max_minutes)
 
     def _find_checkpoint(self, *, resume: bool) -> Checkpoint | None:
-        found, damaged = latest_checkpoint(self.folder / "checkpoints")
+        found, damaged = Checkpoint.latest(self.folder / "checkpoints")
         for sentence in damaged:
-            self._say(f"passed over: {sentence}")
+            self._log(f"passed over: {sentence}")
         if found and not resume:
             raise UsageError(f"{self.folder} holds a run of {found.step} steps. Add --resume, or choose another --out.")
         if found and (changes := changed_keys(found.config, self.config)):
@@ -126,59 +127,54 @@ class Trainer:
     def _set_up(self) -> None:
         config, accelerator = self.config, self._accelerator
         device = accelerator.device
-        self._say(f"device: {device}, {config.loop.precision}, {accelerator.num_processes} process(es)")
+        self._log(f"device: {device}, {config.loop.precision}, {accelerator.num_processes} process(es)")
         seed_torch(config.seed, "model")
         self._model: TrainableModel
         encoder = None
         if self._given is None:
-            self._model, encoder = build_trainable(config, device, self._say)
+            self._model, encoder = build_trainable(config, device, self._log)
         else:
             self._model = self._given
         self._model.to(device)
         self._model.train()
         if config.loop.gradient_checkpointing:
             self._model.checkpoint_gradients()
-        self._parameters = self._model.trainable()
-        count = sum(parameter.numel() for parameter in self._parameters.values())
-        self._say(f"trainable: {count / 1e6:.2f} M parameters in {len(self._parameters)} tensors")
-        self._objective = Objective(config, self._say).to(device)
+        self._trained = Optimized("model", self._model.trainable(), config.optimizer.lr, config.optimizer)
+        count = sum(parameter.numel() for parameter in self._trained.parameters.values())
+        self._log(f"trainable: {count / 1e6:.2f} M parameters in {len(self._trained.parameters)} tensors")
+        self._objective = Objective(config, self._log).to(device)
         if config.loop.precision == "bf16":  # half as fast again for the convolutions, on a CPU with AMX and on a GPU
             for module in (self._objective, *([] if self._given else [self._model])):
                 if isinstance(module, torch.nn.Module):
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        self._optimizer = adamw(self._parameters.values(), config.optimizer.lr, config.optimizer)
-        self._averaged = AveragedWeights(self._parameters, config.optimizer.ema)
-        judge = self._objective.discriminator
-        self._judged = judge.trainable() if judge else {}
-        self._judge_optimizer = (
-            adamw(self._judged.values(), config.optimizer.discriminator_lr, config.optimizer) if judge else None
-        )
+        self._averaged = AveragedWeights(self._trained.parameters, config.optimizer.ema)
+        self._judge: Optimized | None = None
+        if judge := self._objective.discriminator:
+            lr = config.optimizer.discriminator_lr
+            self._judge = Optimized("judge", judge.trainable(), lr, config.optimizer, buffers_of=judge.heads)
         with accelerator.main_process_first():  # the others find what the first has put into the cache
-            self._material: Material = gather(config, encoder, self._say, device)
+            self._data = TrainingData.prepare(config, encoder, self._log, device)
 
     @property
     def _facts(self) -> dict[str, str]:
-        return {**self._objective.facts, "photos": self._material.digest}
+        return {**self._objective.facts, "photos": self._data.digest}
 
     def _restore(self, found: Checkpoint) -> int:
         for name, value in self._facts.items():
             if found.facts.get(name) != value:
                 raise ConfigError(f"{self.folder}: {name} is not what the run began with (its hash has changed).")
-        load_tensors(self._parameters, self._optimizer, "model", found.tensors)
-        if self._judge_optimizer is not None and self._objective.discriminator is not None:
-            load_tensors(self._judged, self._judge_optimizer, "judge", found.tensors)
-            for name, buffer in self._objective.discriminator.heads.named_buffers():
-                if f"judge.buffer.{name}" in found.tensors:
-                    buffer.copy_(found.tensors[f"judge.buffer.{name}"])
+        self._trained.load(found.tensors)
+        if self._judge:
+            self._judge.load(found.tensors)
         for name in self._averaged.values:
             self._averaged.values[name] = found.tensors[f"average.{name}"].clone().to(self._accelerator.device)
         return found.step
 
-    def _train(self, first: int, seconds: float, interruption: Interruption, max_minutes: float | None) -> Outcome:
+    def _train(self, first: int, seconds: float, signals: list[str], max_minutes: float | None) -> Outcome:
         config, accelerator = self.config, self._accelerator
         loop = config.loop
         stream = BatchStream(
-            self._material.maker,
+            self._data.maker,
             first_step=first,
             last_step=loop.steps,
             batch=loop.batch,
@@ -189,24 +185,24 @@ class Trainer:
             pin=accelerator.device.type == "cuda",
         )
         batches = iter(stream)
-        tally, started = Tally(), time.monotonic()
+        means, started = RunningMeans(), time.monotonic()
         step, stopped = first, ""
-        with self._recording(first) as record:
+        with self._metrics_log(first) as metrics:
             while step < loop.steps and not stopped:
-                rate = self._one_step(step, batches, tally)
+                rate = self._one_step(step, batches, means)
                 step += 1
                 spent = time.monotonic() - started
-                stopped = self._stop(interruption, max_minutes is not None and spent > 60 * max_minutes)
+                stopped = self._stop(signals, max_minutes is not None and spent > 60 * max_minutes)
                 last = step == loop.steps or bool(stopped)
                 values: dict[str, float] = {}
                 if step % loop.log_every == 0 or last:
-                    values = tally.take(accelerator, waited=stream.take_waited(), samples=loop.batch)
+                    values = means.take(accelerator, waited=stream.take_waited(), samples=loop.batch)
                     values |= {"lr": rate, "seconds": seconds + spent}
-                    if record:
-                        record.log(step, values)
+                    if metrics:
+                        metrics.add(step, values)
                 self._on_step(step, values)
                 if step % config.validation.every == 0 or step == loop.steps:
-                    self._validate(step, record)
+                    self._validate(step, metrics)
                 if step % loop.checkpoint_every == 0 or last:
                     self._save(step, seconds + time.monotonic() - started)
             if step == first:  # nothing was left to do: make sure that the exported weights are there
@@ -215,25 +211,25 @@ class Trainer:
         return Outcome(step, loop.steps, stopped, self._exported)
 
     @contextmanager
-    def _recording(self, first: int) -> Iterator[Record | None]:
-        """The run's folder and its record, in the process that writes."""
+    def _metrics_log(self, first: int) -> Iterator[MetricsLog | None]:
+        """Make the run's folder and open its log, in the process that writes."""
         if not self._main:
             yield None
             return
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         content = self.config.model_dump_json(indent=1) + "\n"
         write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
-        with closing(Record(self.folder, first_step=first)) as record:
-            yield record
+        with closing(MetricsLog(self.folder, first_step=first)) as metrics:
+            yield metrics
 
-    def _one_step(self, step: int, batches: Any, tally: Tally) -> float:
+    def _one_step(self, step: int, batches: Any, means: RunningMeans) -> float:
         config, accelerator, objective = self.config, self._accelerator, self._objective
         seed_torch(config.seed, "step", step, accelerator.process_index)
         rate = learning_rate(config.optimizer, step, config.loop.steps)
         judge = objective.adversarial(step)
         if judge:
             judge.heads.requires_grad_(False)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._trained.zero_grad()
         shown: list[tuple[Tensor, TrainingBatch]] = []
         for _ in range(config.loop.accumulation):
             batch = next(batches).to(accelerator.device)
@@ -245,51 +241,40 @@ class Trainer:
             loss = objective.total(terms)
             if loss.requires_grad:  # not when all references are null: nothing that is trained took part
                 (loss / config.loop.accumulation).backward()  # type: ignore[no-untyped-call]  # torch's annotation
-            tally.add({"loss": loss, **{name: values.mean() for name, values in terms.items()}}, batch.kinds)
+            means.add({"loss": loss, **{name: values.mean() for name, values in terms.items()}}, batch.kinds)
             shown.append((prediction.detach().float(), batch))
-        parameters = list(self._parameters.values())
-        tally.gradient(self._update(self._optimizer, parameters, config.optimizer.lr * rate, step, shown, tally))
-        self._averaged.update(self._parameters, step)
-        if judge and self._judge_optimizer is not None:
+        means.add({"grad_norm": self._update(self._trained, rate, step, shown, means)})
+        self._averaged.update(self._trained.parameters, step)
+        if judge and self._judge:
             judge.heads.requires_grad_(True)
-            self._judge_optimizer.zero_grad(set_to_none=True)
+            self._judge.zero_grad()
             for prediction, batch in shown:
                 with accelerator.autocast():
                     loss = objective.discriminator_loss(judge, prediction, batch, step)
                 (loss / config.loop.accumulation).backward()  # type: ignore[no-untyped-call]  # torch's annotation
-                tally.add({"discriminator": loss}, ())
-            lr = config.optimizer.discriminator_lr * rate
-            self._update(self._judge_optimizer, list(self._judged.values()), lr, step, shown, tally)
-        tally.step()
+                means.add({"discriminator": loss})
+            self._update(self._judge, rate, step, shown, means)
+        means.end_step()
         return config.optimizer.lr * rate
 
     def _update(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[torch.nn.Parameter],
-        lr: float,
-        step: int,
-        shown: list[tuple[Tensor, TrainingBatch]],
-        tally: Tally,
+        self, part: Optimized, rate: float, step: int, shown: list[tuple[Tensor, TrainingBatch]], means: RunningMeans
     ) -> Tensor:
-        """Average over processes, refuse what is not finite, clip, step; the gradient's norm before clipping."""
-        average_gradients(parameters, self._accelerator)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip)
+        """Average over processes, refuse what is not finite, clip, step; return the norm before clipping."""
+        norm = part.clip_gradients(self._accelerator)
         if not torch.isfinite(norm):
             names = ", ".join(name for _, batch in shown for name in batch.names)
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in tally.latest().items())
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in means.latest().items())
             raise TrainingDiverged(
                 f"Step {step + 1}: the gradient is not finite ({terms}; photos {names}). The last checkpoint is from "
                 "before. Lower optimizer.lr or loss.gan, or use precision fp32, and go on from there."
             )
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
+        part.step(rate)
         return norm
 
-    def _stop(self, interruption: Interruption, out_of_time: bool) -> str:
-        """Why to stop now, agreed by all processes."""
-        reason = interruption.signal or ("time" if out_of_time else "")
+    def _stop(self, signals: list[str], out_of_time: bool) -> str:
+        """Return why to stop now, agreed by all processes; empty to go on."""
+        reason = signals[-1] if signals else "time" if out_of_time else ""
         if self._accelerator.num_processes > 1:
             wish = torch.tensor(float(bool(reason)), device=self._accelerator.device)
             if float(self._accelerator.reduce(wish, reduction="sum")):
@@ -299,46 +284,57 @@ class Trainer:
     def _name_once(self, sentence: str) -> None:
         if sentence not in self._named:
             self._named.add(sentence)
-            self._say(f"skipped: {sentence}")
+            self._log(f"skipped: {sentence}")
 
-    def _validate(self, step: int, record: Record | None) -> None:
-        validation = self._material.validation
-        if validation and record:
-            self._averaged.swap(self._parameters)
+    def _validate(self, step: int, metrics: MetricsLog | None) -> None:
+        validation = self._data.validation
+        if validation and metrics:
+            self._averaged.swap(self._trained.parameters)
             self._model.train(False)
             perceptual = self._objective.perceptual
             with self._accelerator.autocast():
                 scores, grid = validation.run(self._model, self._accelerator.device, perceptual)
             self._model.train()
-            self._averaged.swap(self._parameters)
-            record.log(step, scores)
-            record.picture(step, grid)
+            self._averaged.swap(self._trained.parameters)
+            metrics.add(step, scores)
+            metrics.add_picture(step, grid)
             file = io.BytesIO()
             Image.fromarray(grid).save(file, "PNG")
             write_bytes(file.getvalue(), self.folder / "samples" / f"step-{step:08d}.png", overwrite=True)
-            self._say(
+            self._log(
                 f"step {step}: " + ", ".join(f"{name.removeprefix('val/')} {v:.4g}" for name, v in scores.items())
             )
         self._accelerator.wait_for_everyone()
 
     def _save(self, step: int, seconds: float) -> None:
         if self._main:
-            tensors = tensors_of(self._parameters, self._optimizer, "model")
+            tensors = self._trained.tensors()
             tensors |= {f"average.{name}": value for name, value in self._averaged.values.items()}
-            if self._judge_optimizer is not None and self._objective.discriminator is not None:
-                tensors |= tensors_of(self._judged, self._judge_optimizer, "judge")
-                buffers = self._objective.discriminator.heads.named_buffers()
-                tensors |= {f"judge.buffer.{name}": value for name, value in buffers}
-            save_checkpoint(
-                self.folder / "checkpoints",
-                step=step,
-                config=self.config,
-                facts=self._facts,
-                seconds=seconds,
-                tensors=tensors,
-            )
-            self._averaged.swap(self._parameters)
+            if self._judge:
+                tensors |= self._judge.tensors()
+            Checkpoint(step, self.config, self._facts, seconds, tensors).save(self.folder / "checkpoints")
+            self._averaged.swap(self._trained.parameters)
             notes = {"step": step, "config": self.config.model_dump(mode="json"), "facts": self._facts}
             self._model.export(self._exported, notes)
-            self._averaged.swap(self._parameters)
+            self._averaged.swap(self._trained.parameters)
         self._accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[str]]:
+    """Note SIGINT and SIGTERM by name, so that the step under way is finished; a second Ctrl-C interrupts at once."""
+    noted: list[str] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if noted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        noted.append(signal.Signals(number).name)
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -112,7 +112,7 @@ def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def build_trainable(
-    config: TrainingConfig, device: torch.device, say: Callable[[str], None]
+    config: TrainingConfig, device: torch.device, log: Callable[[str], None]
 ) -> tuple[RefDSRModel, Encoder | None]:
     """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
 
@@ -163,10 +163,10 @@ def build_trainable(
             f"stage 'reference' stands on a trained backbone, and '{preset.name}' has none here. Train 'backbone' "
             'first and name its file: [model.weights] backbone = "...safetensors"'
         )
-    say(f"backbone: {preset.name}, {'fresh weights' if fresh else sources.described}")
+    log(f"backbone: {preset.name}, {'fresh weights' if fresh else sources.described}")
     if adapter:
         load_adapter(model, Path(adapter))
-        say(f"adapter to start from: {adapter}")
+        log(f"adapter to start from: {adapter}")
     encoder = None
     if preset.context.kind == "embedding":
         encoder = load_encoder(preset.context.encoder, device=str(device))

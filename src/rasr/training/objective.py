@@ -13,8 +13,8 @@ from rasr.training.batch import TrainingBatch
 from rasr.training.config import TrainingConfig
 from rasr.training.discriminator import Discriminator
 from rasr.training.features import FeatureNetwork, load_feature_network
-from rasr.training.keyed import generator_for, seed_torch
 from rasr.training.losses import PerceptualDistance, gram_distance, mse
+from rasr.training.rng import generator_for, seed_torch
 
 __all__ = ["Objective"]
 
@@ -22,7 +22,7 @@ __all__ = ["Objective"]
 class Objective(nn.Module):
     """L = λ1·MSE + λ2·LPIPS + λ3·GAN + λ4·Gram, per sample."""
 
-    def __init__(self, config: TrainingConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, config: TrainingConfig, log: Callable[[str], None]) -> None:
         """Load the networks of the terms whose weight is not 0 and say which they are.
 
         Raises ExtraMissing, WeightsMissing, WeightsCorrupt or ConfigError (crop too small).
@@ -38,15 +38,15 @@ class Objective(nn.Module):
             heads = self.config.files.get("lpips-heads") if self.config.perceptual_network == "vgg16" else None
             network = self._network(self.config.perceptual_network)
             self.perceptual = PerceptualDistance(network, Path(heads) if heads else None)
-            say(f"perceptual loss: {self.perceptual.described}")
+            log(f"perceptual loss: {self.perceptual.described}")
         if self.config.gram:
             self.gram = self._network(self.config.gram_network)
-            say(f"Gram loss: on {self.gram.described}")
+            log(f"Gram loss: on {self.gram.described}")
         if self.config.gan:
             network = self._network(self.config.discriminator_network)
             seed_torch(config.seed, "discriminator")
             self.discriminator = Discriminator(network, crop=config.data.crop, real_target=self.config.real_target)
-            say(f"discriminator: on {network.described}, from step {self.config.gan_after}")
+            log(f"discriminator: on {network.described}, from step {self.config.gan_after}")
 
     @property
     def facts(self) -> dict[str, str]:

@@ -1,54 +1,98 @@
-"""Learning rate, averaged weights, and one optimizer step over all processes."""
+"""Optimization: one AdamW and its parameters, the learning rate of a step, and averaged weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from rasr.errors import WeightsCorrupt
 from rasr.training.config import OptimizerConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["AveragedWeights", "adamw", "average_gradients", "learning_rate"]
+__all__ = ["AveragedWeights", "Optimized", "learning_rate"]
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Factor on lr at a step (counted from 0): linear warm-up, then a cosine from 1 to ``final_lr``."""
+    """Return the factor on lr at a step (from 0): linear warm-up, then a cosine from 1 to ``final_lr``."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     progress = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
     return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def adamw(parameters: Iterable[nn.Parameter], lr: float, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW as configured; the loop sets the learning rate of every step itself."""
-    return torch.optim.AdamW(list(parameters), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+class Optimized:
+    """Parameters under one AdamW: updated, saved and restored together."""
 
+    def __init__(
+        self,
+        name: str,
+        parameters: Mapping[str, nn.Parameter],
+        lr: float,
+        config: OptimizerConfig,
+        *,
+        buffers_of: nn.Module | None = None,
+    ) -> None:
+        """``name`` is their prefix in checkpoints, where the buffers of a module may stand beside them."""
+        self.parameters = dict(parameters)
+        self._module = buffers_of or nn.Module()
+        self._name = name
+        self._lr = lr
+        self._clip = config.clip
+        self._adamw = torch.optim.AdamW(
+            list(self.parameters.values()), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
 
-def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Replace each gradient by its mean over the processes, a missing one by zeros: one flat exchange.
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._adamw.zero_grad(set_to_none=True)
 
-    Instead of a DistributedDataParallel wrapper: the trained part is small, a null-reference batch leaves part of it
-    without gradient (which the wrapper does not forgive), and accumulation needs no special case.
-    """
-    chosen = list(parameters)
-    for parameter in chosen:
-        if parameter.grad is None:  # all references of this portion were null
-            parameter.grad = torch.zeros_like(parameter)
-    if accelerator.num_processes == 1:
-        return
-    flat = torch.cat([p.grad.flatten().float() for p in chosen if p.grad is not None])
-    flat = accelerator.reduce(flat, reduction="mean")
-    start = 0
-    for parameter in chosen:
-        end = start + parameter.numel()
-        parameter.grad = flat[start:end].view_as(parameter).to(parameter.dtype)
-        start = end
+    def clip_gradients(self, accelerator: Accelerator) -> Tensor:
+        """Average the gradients over the processes, limit their norm, and return what it was."""
+        _average_gradients(list(self.parameters.values()), accelerator)
+        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._clip)
+
+    def step(self, factor: float) -> None:
+        """Update the parameters with ``factor`` times the configured learning rate."""
+        for group in self._adamw.param_groups:
+            group["lr"] = self._lr * factor
+        self._adamw.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters, AdamW's state and buffers by name, for a checkpoint."""
+        found = {f"{self._name}.buffer.{name}": value for name, value in self._module.named_buffers()}
+        for name, parameter in self.parameters.items():
+            found[f"{self._name}.weight.{name}"] = parameter.detach()
+            for key, value in self._adamw.state.get(parameter, {}).items():
+                found[f"{self._name}.{key}.{name}"] = torch.as_tensor(value)
+        return found
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take :meth:`tensors` over. Raises WeightsCorrupt when names or shapes do not fit this model."""
+        for name, parameter in self.parameters.items():
+            stored = tensors.get(f"{self._name}.weight.{name}")
+            if stored is None or stored.shape != parameter.shape:
+                raise WeightsCorrupt(
+                    f"The checkpoint does not fit the model: {self._name} '{name}' is missing or of another shape."
+                )
+            parameter.copy_(stored)
+            state = {
+                key: tensors[place].clone()
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if (place := f"{self._name}.{key}.{name}") in tensors
+            }
+            if state:
+                self._adamw.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+                }
+        for name, buffer in self._module.named_buffers():
+            buffer.copy_(tensors.get(f"{self._name}.buffer.{name}", buffer))
 
 
 class AveragedWeights:
@@ -72,3 +116,23 @@ class AveragedWeights:
             live = parameter.detach().float().clone()
             parameter.copy_(self.values[name])
             self.values[name] = live
+
+
+def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
+    """Replace each gradient by its mean over the processes, a missing one by zeros: one flat exchange.
+
+    Instead of a DistributedDataParallel wrapper: the trained part is small, a null-reference batch leaves part of it
+    without gradient (which the wrapper does not forgive), and accumulation needs no special case.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:  # all references of this portion were null
+            parameter.grad = torch.zeros_like(parameter)
+    if accelerator.num_processes == 1:
+        return
+    flat = torch.cat([p.grad.flatten().float() for p in parameters if p.grad is not None])
+    flat = accelerator.reduce(flat, reduction="mean")
+    start = 0
+    for parameter in parameters:
+        end = start + parameter.numel()
+        parameter.grad = flat[start:end].view_as(parameter).to(parameter.dtype)
+        start = end

@@ -1,21 +1,30 @@
-"""Finding the training photos: plain folders, LSDIR's layout, RASR-Flickr30's; leaving out what cannot serve."""
+"""Training photos: found in plain folders, LSDIR or RASR-Flickr30, measured, and kept decoded on disk.
+
+A crop of a memory-mapped array costs a hundredth of decoding the JPEG again. The decoded photos live in the cache
+folder, are shared by all runs and processes and survive them; a damaged one is decoded again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rasr.errors import ConfigError, PictureError
+import numpy as np
+
+from rasr.errors import ConfigError, OutputError, PictureError
+from rasr.files import atomic_write, write_bytes
 from rasr.home import cache_dir
-from rasr.images import read_header, walk_pictures
+from rasr.images import read_header, read_picture, resize, walk_pictures
+from rasr.training.views import Pixels, to_8_bit
 
-__all__ = ["Photo", "PhotoSet", "find_photos"]
+__all__ = ["DecodedPhotos", "TrainingPhoto", "find_photos", "remembered"]
 
 Layout = Literal["folder", "lsdir", "flickr30"]
 LSDIR_SKIPPED = {"x2", "x3", "x4", "val", "val1"}
@@ -23,7 +32,7 @@ LSDIR_SKIPPED = {"x2", "x3", "x4", "val", "val1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class TrainingPhoto:
     """One usable photo."""
 
     path: Path
@@ -34,24 +43,37 @@ class Photo:
     identity: str
     """Changes when the file does; keys the caches."""
 
+    @staticmethod
+    @lru_cache(maxsize=100_000)
+    def at(path: str) -> TrainingPhoto:
+        """Return a gallery photo; its size is not needed before it is read."""
+        try:
+            identity = _identity(Path(path))
+        except OSError:
+            identity = path
+        return TrainingPhoto(Path(path), 0, 0, "", _digest(identity))
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoSet:
     """The photos of a run, and what was left out."""
 
-    targets: tuple[Photo, ...]
+    targets: tuple[TrainingPhoto, ...]
     gallery: tuple[Path, ...]
     """Photos that may be retrieved as references when no gallery is named."""
     left_out: tuple[str, ...]
     """One sentence each: file and reason."""
 
 
-def find_photos(roots: Sequence[Path], layout: Layout, *, smallest: int) -> PhotoSet:
+def find_photos(
+    roots: Sequence[Path], layout: Layout, *, smallest: int, held_out: Sequence[TrainingPhoto] = ()
+) -> PhotoSet:
     """List the photos whose shorter side is at least ``smallest`` pixels, sorted by path.
 
     ``folder``: everything below each root, the sub-folder being the category. ``lsdir``: the same without LSDIR's
     low-resolution copies and validation set. ``flickr30``: ``species/train`` are targets and ``species/reference`` the
-    gallery; ``species/test`` is never touched. Raises ConfigError when a root does not exist or nothing is usable.
+    gallery; ``species/test`` is never touched. Photos ``held_out`` for validation are in neither list. Raises
+    ConfigError when a root does not exist or nothing is usable.
     """
     found: list[tuple[Path, str]] = []
     gallery: list[Path] = []
@@ -71,12 +93,81 @@ def find_photos(roots: Sequence[Path], layout: Layout, *, smallest: int) -> Phot
                     found.append((path, ""))
             else:
                 found.append((path, "/".join(parts)))
-    photos, left_out = _measure(found, smallest)
-    if not photos:
+    usable, left_out = _measure(found, smallest)
+    if not usable:
         reason = f" The first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
         raise ConfigError(f"data.photos: no usable photo (layout {layout}) in {', '.join(map(str, roots))}.{reason}")
-    own = tuple(photo.path for photo in photos)
-    return PhotoSet(tuple(photos), tuple(sorted(gallery)) if layout == "flickr30" else own, tuple(left_out))
+    apart = {photo.path.resolve() for photo in held_out}
+    targets = tuple(photo for photo in usable if photo.path.resolve() not in apart)
+    if not targets:
+        raise ConfigError("validation.photos: every training photo is used for validation. Lower validation.count.")
+    retrievable = sorted(gallery) if layout == "flickr30" else [photo.path for photo in targets]
+    return PhotoSet(targets, tuple(path for path in retrievable if path.resolve() not in apart), tuple(left_out))
+
+
+class DecodedPhotos:
+    """Reader of photos as 8-bit arrays, through a cache on disk while that has room."""
+
+    def __init__(self, *, gigabytes: float, long_side: int = 0, folder: Path | None = None) -> None:
+        """``long_side`` reduces larger photos to it; 0 keeps their size."""
+        self._folder = folder or cache_dir("training") / "decoded"
+        self._long_side = long_side
+        self._budget = int(gigabytes * 1e9)
+        self._used: int | None = None
+
+    def read(self, photo: TrainingPhoto) -> Pixels:
+        """Return the photo, (H, W, 3), read-only when it comes from the cache. Raises PictureError naming it."""
+        entry = self._folder / f"{photo.identity}-{self._long_side}.npy"
+        try:
+            cached: Pixels = np.load(entry, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, EOFError):
+            entry.unlink(missing_ok=True)
+        else:
+            return cached
+        decoded = self._decode(photo)
+        self._keep(entry, decoded)
+        return decoded
+
+    def _decode(self, photo: TrainingPhoto) -> Pixels:
+        pixels = read_picture(photo.path).pixels
+        height, width = pixels.shape[:2]
+        if 0 < self._long_side < max(height, width):
+            factor = self._long_side / max(height, width)
+            pixels = resize(pixels, (max(1, round(width * factor)), max(1, round(height * factor))))
+        return to_8_bit(pixels)
+
+    def _keep(self, entry: Path, pixels: Pixels) -> None:
+        """Store unless the budget is used up; a full or read-only disk only means that nothing is stored."""
+        if not self._budget:
+            return
+        if self._used is None:
+            self._used = sum(file.stat().st_size for file in self._folder.glob("*.npy")) if self._folder.is_dir() else 0
+        if self._used + pixels.nbytes > self._budget:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(entry, overwrite=True) as file:
+                np.save(file, pixels)
+        except (OSError, OutputError):
+            self._budget = 0
+        else:
+            self._used += pixels.nbytes
+
+
+def remembered(key: str, count: int, make: Callable[[], list[Any]]) -> list[Any]:
+    """Return the ``count`` rows in the cache folder's ``{key}.json``, or make and keep them."""
+    path = cache_dir("training") / f"{key}.json"
+    try:
+        stored: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = None
+    if isinstance(stored, list) and len(stored) == count:
+        return stored
+    rows = make()
+    write_bytes(json.dumps(rows).encode(), path, overwrite=True)
+    return rows
 
 
 def _pictures_below(root: Path) -> list[Path]:
@@ -86,39 +177,24 @@ def _pictures_below(root: Path) -> list[Path]:
         raise ConfigError(f"data.photos: {error}") from error
 
 
-def _measure(found: Sequence[tuple[Path, str]], smallest: int) -> tuple[list[Photo], list[str]]:
-    """Sizes from the headers, in threads, remembered in the cache folder: LSDIR alone has 85 000."""
-    identities = []
-    for path, _ in found:
-        status = path.stat()
-        identities.append(f"{path}|{status.st_size}|{status.st_mtime_ns}")
-    listing = hashlib.blake2b("\n".join(identities).encode(), digest_size=16).hexdigest()
-    remembered = cache_dir("training") / f"sizes-{listing}.json"
-    sizes = _remembered(remembered, len(found))
-    if sizes is None:
+def _measure(found: Sequence[tuple[Path, str]], smallest: int) -> tuple[list[TrainingPhoto], list[str]]:
+    """Read the sizes from the headers, in threads, once for a list of files: LSDIR alone has 85 000."""
+    identities = [_identity(path) for path, _ in found]
+
+    def measure() -> list[Any]:
         with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
-            sizes = list(pool.map(_size, [path for path, _ in found]))
-        part = remembered.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(sizes), encoding="utf-8")
-        part.replace(remembered)
+            return list(pool.map(_size, [path for path, _ in found]))
+
+    sizes = remembered(f"sizes-{_digest(chr(10).join(identities))}", len(found), measure)
     photos, left_out = [], []
     for (path, category), identity, size in zip(found, identities, sizes, strict=True):
         if isinstance(size, str):
-            left_out.append(f"{path}: {size}" if str(path) not in size else size)
+            left_out.append(size)
         elif min(size) < smallest:
             left_out.append(f"{path}: {size[0]}x{size[1]} pixels, smaller than the {smallest}-pixel crop.")
         else:
-            key = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-            photos.append(Photo(path, size[0], size[1], category, key))
+            photos.append(TrainingPhoto(path, size[0], size[1], category, _digest(identity)))
     return photos, left_out
-
-
-def _remembered(path: Path, count: int) -> list[list[int] | str] | None:
-    try:
-        sizes: list[list[int] | str] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return sizes if len(sizes) == count else None
 
 
 def _size(path: Path) -> list[int] | str:
@@ -127,3 +203,12 @@ def _size(path: Path) -> list[int] | str:
     except PictureError as error:
         return str(error)
     return [header.width, header.height]
+
+
+def _identity(path: Path) -> str:
+    status = path.stat()
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,8 +1,8 @@
-"""Fixed pictures, restored with and without reference: the numbers a run is judged by, and a grid to look at."""
+"""Validation: fixed pictures restored with and without reference, their scores, and a grid to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,31 +11,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from rasr.degrade import degrade_array, draw
-from rasr.errors import ConfigError
-from rasr.training.batch import Sample, TrainingBatch, collate
-from rasr.training.config import TrainingConfig
-from rasr.training.decoded import DecodedPhotos
+from rasr.training.batch import TrainingBatch, TrainingSample, collate
 from rasr.training.losses import PerceptualDistance
 from rasr.training.model import TrainableModel
-from rasr.training.neighbours import Neighbour
-from rasr.training.photos import Photo
-from rasr.training.pool import Clean
+from rasr.training.photos import TrainingPhoto
 from rasr.training.samples import SampleMaker
-from rasr.training.views import Box, cut
+from rasr.training.views import Box, Pixels, degraded, to_8_bit, whole_view
 
 __all__ = ["Validation", "validation_photos"]
 
 
-def validation_photos(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """``count`` photos spread evenly over the sorted list."""
+def validation_photos(photos: Sequence[TrainingPhoto], count: int) -> list[TrainingPhoto]:
+    """Pick ``count`` photos spread evenly over the sorted list."""
     places = np.linspace(0, len(photos) - 1, min(count, len(photos)))
     return [photos[round(float(place))] for place in places]
 
 
 @dataclass(slots=True)
 class Validation:
-    """The fixed pictures, one batch each, with the references of every policy."""
+    """Fixed pictures, one batch each, with the references of every policy."""
 
     batches: list[TrainingBatch]
     """With the retrieved reference, or none."""
@@ -46,59 +40,49 @@ class Validation:
     @classmethod
     def build(
         cls,
-        config: TrainingConfig,
-        photos: Sequence[Photo],
-        neighbours: Sequence[Sequence[Neighbour]],
-        decoded: DecodedPhotos,
         maker: SampleMaker,
-        clean: Clean | None = None,
+        photos: Sequence[TrainingPhoto],
+        neighbours: Sequence[Sequence[tuple[str, float]]],
+        clean: Callable[[Pixels], Pixels] | None,
     ) -> Validation:
-        """Degrade the centre crops with the validation seed. Raises PictureError, or ConfigError without photos."""
-        if not photos:
-            raise ConfigError("validation.photos: no usable photo.")
-        settings = config.validation
+        """Degrade the photos' centre crops with the validation seed. Raises PictureError.
+
+        ``clean`` cleans LQ (N, h, w, 3) in batches; without it ``maker`` runs the config's cleaner.
+        """
+        config, settings = maker.config, maker.config.validation
         samples = []
         for photo, near in zip(photos, neighbours, strict=True):
-            pixels = decoded.read(photo)
-            height, width = pixels.shape[:2]
-            hr = cut(pixels, Box((width - settings.crop) // 2, (height - settings.crop) // 2, settings.crop))
-            recipe = draw(
-                config.data.degradation,
-                scale=config.data.scale,
-                seed=settings.seed,
-                name=photo.path.name,
-                usm=config.data.usm,
-            )
-            lq = degrade_array(np.divide(hr, 255, dtype=np.float32), recipe)
-            small = np.rint(lq * 255).astype(np.uint8)
+            pixels = maker.decoded.read(photo)
+            hr = Box.centre(pixels, settings.crop).cut(pixels)
+            lq = degraded(hr, config.data, seed=settings.seed, name=photo.path.name)
+            small = to_8_bit(lq)
             base = None if clean is None else clean(small[None])[0]
-            sample = Sample(-1, photo.path.name, small, hr, None, "null", base=base)
-            sample = maker.complete(sample, lq)
+            sample = maker.complete(TrainingSample(-1, photo.path.name, small, hr, None, "null", base=base), lq)
             if near:
-                view = maker.whole_reference(near[0][0], settings.crop)
-                sample = replace(sample, reference=view, kind="retrieved", score=near[0][1])
+                path, score = near[0]
+                view = whole_view(maker.decoded.read(TrainingPhoto.at(path)), settings.crop)
+                sample = replace(sample, reference=view, kind="retrieved", score=score)
             samples.append(sample)
-        guided = config.stage == "reference"
         others = [
             replace(sample, reference=samples[(index + 1) % len(samples)].hr, kind="random")
             for index, sample in enumerate(samples)
         ]
         batches, randoms = [collate([s]) for s in samples], [collate([s]) for s in others]
-        return cls(batches, randoms if guided and len(samples) > 1 else [], guided)
+        return cls(batches, randoms if config.guided and len(samples) > 1 else [], config.guided)
 
     @torch.inference_mode()
     def run(
         self, model: TrainableModel, device: torch.device, perceptual: PerceptualDistance | None
     ) -> tuple[dict[str, float], NDArray[np.uint8]]:
-        """Scores (mean over pictures of PSNR in RGB and of the perceptual distance) by policy, and the grid.
+        """Score the model by policy (mean PSNR in RGB and perceptual distance), and show the pictures in a grid.
 
         Policies: none; and in the stages with references retrieved, random, and truth (the HR itself as reference,
         which tells whether the model can use a perfect one).
         """
         scores: dict[str, list[float]] = {}
         rows = []
-        for index, batch in enumerate(self.batches):
-            batch = batch.to(device)  # noqa: PLW2901
+        for index, picture in enumerate(self.batches):
+            batch = picture.to(device)
             policies = {"none": batch.without_reference()}
             if self.guided:
                 present = torch.ones_like(batch.has_reference)
@@ -123,7 +107,7 @@ class Validation:
 
 
 def _row(batch: TrainingBatch, restored: dict[str, Tensor]) -> NDArray[np.uint8]:
-    """LQ, result without reference, then (in the reference stage) the reference and the result with it, and the HR."""
+    """Lay out LQ, result without reference, where there is one the reference and the result with it, and HR."""
     enlarged = F.interpolate(batch.lq, size=batch.hr.shape[-2:], mode="nearest")
     tiles = [enlarged, restored["none"]]
     if "retrieved" in restored:

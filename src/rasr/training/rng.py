@@ -1,4 +1,4 @@
-"""Randomness without state: every random choice of a run is a function of the seed and of what it is for.
+"""Random numbers without state: every random choice of a run is a function of its seed and its purpose.
 
 Nothing then needs to be saved to resume a run bit for bit, and neither the number of workers nor of processes matters.
 """
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["generator_for", "seed_torch"]
 
 
-def _key(seed: int, purpose: tuple[object, ...]) -> int:
-    text = "\0".join([str(seed), *map(str, purpose)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
-
-
 def generator_for(seed: int, *purpose: object) -> np.random.Generator:
-    """A numpy generator for one purpose, for example ``generator_for(0, "sample", 1234)``."""
+    """Return the numpy generator of one purpose, for example ``generator_for(0, "sample", 1234)``."""
     return np.random.Generator(np.random.Philox(key=_key(seed, purpose)))
 
 
@@ -31,3 +26,8 @@ def seed_torch(seed: int, *purpose: object) -> torch.Generator:
     import torch
 
     return torch.manual_seed(_key(seed, purpose) % 2**63)
+
+
+def _key(seed: int, purpose: tuple[object, ...]) -> int:
+    text = "\0".join([str(seed), *map(str, purpose)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
