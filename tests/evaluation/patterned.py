@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rasr.evaluation.metrics.weights import MetricWeights
+from rasr.evaluation.metrics import MetricWeights
 from rasr.images import FloatImage
 
 

@@ -17,10 +17,10 @@ from rasr.evaluation.metrics import (
     METRICS,
     MeasuringProtocol,
     MetricInfo,
+    MetricWeights,
     Unavailable,
     load_metrics,
 )
-from rasr.evaluation.metrics.weights import MetricWeights
 from rasr.evaluation.references import ReferenceChooser
 from rasr.evaluation.rows import Row
 from rasr.evaluation.scoring import Scorer

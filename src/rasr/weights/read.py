@@ -53,15 +53,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     _require(path)
     try:
-        _require_ordinary(path)
+        unusual = not _is_ordinary(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise WeightsCorrupt(f"{path} is truncated or not a torch checkpoint. Get it again.") from error
+    if unusual:
+        raise WeightsCorrupt(f"{path} is not an ordinary checkpoint (compressed, or with an oversized pickle).")
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: what is not understood raises below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except zipfile.BadZipFile as error:
-        raise WeightsCorrupt(f"{path} is truncated or not a torch checkpoint. Get it again.") from error
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsCorrupt(f"{path} cannot be read: {first} Nothing in it was executed.") from error
+        raise WeightsCorrupt(f"{path} was not loaded: {first} Nothing in it was executed.") from error
     if not isinstance(content, dict):
         raise WeightsCorrupt(f"{path} holds a {type(content).__name__}, not a dictionary of weights.")
     return content
@@ -156,21 +159,18 @@ def _require(path: Path) -> None:
     verify(path)
 
 
-def _require_ordinary(path: Path) -> None:
-    """Refuse, before anything is unpickled, what no training writes."""
-    unusual = f"{path} is not an ordinary checkpoint (compressed, or with an oversized pickle)."
+def _is_ordinary(path: Path) -> bool:
+    """Tell, before anything is unpickled, whether a training can have written the file."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         program = sum(member.file_size for member in members if member.filename.endswith(".pkl"))
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members) or program > _MAX_PROGRAM:
-            raise WeightsCorrupt(unusual)
-        return
+        return program <= _MAX_PROGRAM and all(member.compress_type == zipfile.ZIP_STORED for member in members)
     with path.open("rb") as file:
         for _ in range(_LEGACY_PICKLES):
-            for _ in pickletools.genops(file):
-                if file.tell() > _MAX_PROGRAM:
-                    raise WeightsCorrupt(unusual)
+            if any(file.tell() > _MAX_PROGRAM for _ in pickletools.genops(file)):
+                return False
+    return True
 
 
 def _require_match(

@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
-from rasr.evaluation.metrics import MeasuringProtocol, load_metric
+from rasr.evaluation.metrics import MeasuringProtocol, MetricWeights, load_metric
 from rasr.evaluation.metrics.networks.clip_rn50 import ClipRN50
 from rasr.evaluation.metrics.networks.convnets import AlexNetFeatures, VGG16Features
 from rasr.evaluation.metrics.networks.inception import Inception
 from rasr.evaluation.metrics.networks.musiq import MusiqNetwork
-from rasr.evaluation.metrics.weights import WEIGHT_FILES, MetricWeights
+from rasr.weights import entry
+from rasr.weights.download import Download
 from tests.evaluation.patterned import InMemory, patterned, sample_pair
 
 DEFAULT = MeasuringProtocol()
@@ -62,24 +63,24 @@ def test_lpips_and_dists_of_identical_pictures_are_zero() -> None:
 def test_weights_are_read_from_the_published_file(tmp_path: Path, wrapped: bool) -> None:
     """As torchvision publishes it: more tensors than needed, in a .pth; or inside 'params', as IQA-PyTorch does."""
     state = weights_of(AlexNetFeatures).state | {"classifier.6.weight": torch.zeros(2, 2)}
-    torch.save({"params": state} if wrapped else state, tmp_path / WEIGHT_FILES["alexnet"].filename)
+    torch.save({"params": state} if wrapped else state, tmp_path / Path(entry("alexnet").own).name)
     restored, truth = sample_pair()
     measured = load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path)).measure(restored, truth)
     assert measured == pytest.approx(0.0042451937, rel=1e-4)
 
 
 def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
-    file = tmp_path / WEIGHT_FILES["alexnet"].filename
+    file = tmp_path / Path(entry("alexnet").own).name
     state = weights_of(AlexNetFeatures).state
     short = {key: value for key, value in state.items() if key != "features.8.bias"}
     torch.save(short, file)
-    with pytest.raises(WeightsCorrupt, match=r"features\.8\.bias is missing"):
+    with pytest.raises(WeightsCorrupt, match=r"lacks features\.8\.bias"):
         load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
     torch.save(state | {"features.0.bias": torch.zeros(3)}, file)
-    with pytest.raises(WeightsCorrupt, match=r"features\.0\.bias has shape \(3,\)"):
+    with pytest.raises(WeightsCorrupt, match=r"wrong shape for features\.0\.bias \(\(3,\), not \(64,\)\)"):
         load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
     file.write_bytes(b"not weights")
-    with pytest.raises(WeightsCorrupt, match="cannot be read"):
+    with pytest.raises(WeightsCorrupt, match="truncated or not a torch checkpoint"):
         load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
 
 
@@ -90,27 +91,32 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (print, ("code ran",))
 
-    (tmp_path / WEIGHT_FILES["alexnet"].filename).write_bytes(pickle.dumps({"features.0.weight": Evil()}))
+    (tmp_path / Path(entry("alexnet").own).name).write_bytes(pickle.dumps({"features.0.weight": Evil()}))
     with pytest.raises(WeightsCorrupt):
         load_metric("LPIPS", DEFAULT, MetricWeights(tmp_path))
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
-    save_file({"a": torch.ones(2)}, tmp_path / WEIGHT_FILES["clip-rn50"].filename)
+    save_file({"a": torch.ones(2)}, tmp_path / Path(entry("clip-rn50").own).name)
     assert MetricWeights(tmp_path).load("clip-rn50")["a"].tolist() == [1, 1]
 
 
 def test_nothing_is_fetched_offline() -> None:
-    with pytest.raises(WeightsMissing, match="network is switched off"):
+    with pytest.raises(WeightsMissing, match="Downloading is off"):
         load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
 
 
-def test_a_fetched_file_must_have_the_published_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(
-        torch.hub, "download_url_to_file", lambda url, target, progress: Path(target).write_bytes(b"else")
-    )
-    monkeypatch.setenv("RASR_HOME", str(tmp_path))
-    with pytest.raises(WeightsCorrupt, match="expected 7be5be79"):
-        load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
-    assert not list((tmp_path / "models" / "metrics").iterdir())
+def test_a_missing_file_is_fetched_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def fetch(plan: Download, progress: object = None) -> Path:
+        fetched.append(plan.weights.name)
+        return tmp_path / "alexnet.pth"
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(Download, "run", fetch)
+    torch.save(weights_of(AlexNetFeatures).state, tmp_path / "alexnet.pth")
+    with pytest.raises(WeightsMissing, match=r"https://.*rasr models download alexnet, or run again with --download"):
+        load_metric("LPIPS", DEFAULT, MetricWeights())
+    load_metric("LPIPS", DEFAULT, MetricWeights(download=True))
+    assert set(fetched) == {"alexnet"}

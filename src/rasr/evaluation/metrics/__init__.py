@@ -7,19 +7,22 @@ A metric is a file with a class and a line in :data:`METRICS`. The class derives
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import ExtraMissing, UsageError, WeightsError
-from rasr.evaluation.metrics.weights import MetricWeights
 from rasr.images import FloatImage
+from rasr.weights import fill_model, find, plan_download, read_weights, require
 
 if TYPE_CHECKING:
     import torch
+
+    _Network = TypeVar("_Network", bound=torch.nn.Module)
 
 __all__ = [
     "METRICS",
@@ -69,7 +72,7 @@ class MetricInfo:
     source: str
     """Paper, and where the options were read."""
     weights: tuple[str, ...] = ()
-    """Names of the weight files needed, keys of ``weights.WEIGHT_FILES``."""
+    """Names in the catalogue of weights of what it needs besides its package."""
 
     @property
     def arrow(self) -> str:
@@ -93,6 +96,31 @@ class MeasuringProtocol:
     """Pixels taken off every side before every metric of single pictures; never before FID and KID."""
     space: Literal["y", "rgb"] = "y"
     """Channel PSNR and SSIM look at: luma of BT.601, or the three colour channels."""
+
+
+class MetricWeights:
+    """Weights of metrics: in ``folder`` or in the usual places; ``download=True`` fetches what is missing."""
+
+    def __init__(self, folder: Path | None = None, *, download: bool = False) -> None:
+        self._folder, self._download = folder, download
+
+    def find(self, name: str) -> Path:
+        """Return the file called ``name`` in the catalogue. Raises WeightsMissing, saying how to get it."""
+        if self._download and find(name, folder=self._folder) is None:
+            return plan_download(name).run()
+        return require(name, folder=self._folder)
+
+    def load(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the file's tensors, on the CPU. Raises WeightsMissing or WeightsCorrupt."""
+        return read_weights(self.find(name))
+
+    def build(self, network: Callable[[], _Network], name: str) -> _Network:
+        """Build a network with the file's weights, frozen, on the CPU. Tensors it has no use for are passed over."""
+        import torch
+
+        with torch.device("meta"):  # nothing is initialised only to be overwritten
+            model = network()
+        return fill_model(model, dict(self.load(name)), self.find(name), ignore_extra=True)
 
 
 class _Metric:

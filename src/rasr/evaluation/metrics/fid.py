@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.evaluation.metrics import MetricInfo, SetMetric
-from rasr.evaluation.metrics.weights import MetricWeights
+from rasr.evaluation.metrics import MetricInfo, MetricWeights, SetMetric
 from rasr.images import FloatImage, resize
 
 __all__ = ["FID", "KID", "frechet_distance", "kernel_distance", "small_set_warning"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from rasr.evaluation.metrics import ImageMetric, MetricInfo
+from rasr.evaluation.metrics import ImageMetric, MetricInfo, MetricWeights
 from rasr.evaluation.metrics.networks.clip_rn50 import ClipRN50
 from rasr.evaluation.metrics.networks.musiq import MusiqNetwork
-from rasr.evaluation.metrics.weights import MetricWeights
 from rasr.images import FloatImage
 
 __all__ = ["CLIPIQA", "MUSIQ"]

