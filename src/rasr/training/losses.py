@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rasr.errors import WeightsCorrupt
-from rasr.training.features import FeatureNetwork, read_weights
+from rasr.training.features import FeatureNetwork
+from rasr.weights import read_weights
 
 __all__ = ["PerceptualDistance", "gram_distance", "gram_matrix", "mse"]
 
@@ -39,7 +40,7 @@ class PerceptualDistance(nn.Module):
         self.network = network
         self.heads: list[Tensor] | None = None
         if heads is not None:
-            state, _ = read_weights(heads)
+            state = read_weights(heads)
             try:
                 self.heads = [state[f"lin{level}.model.1.weight"].flatten() for level in range(5)]
             except KeyError as error:
