@@ -158,7 +158,7 @@ def child(arguments: dict[str, Any]) -> None:
     options = argparse.Namespace(**arguments)
     generator = load(Path(options.folder), options, adapter=options.case != CASES[0])
     if options.side > generator.info.tile.default:
-        from rasr.restoration.tile_runner import generate_tiled
+        from rasr.restoration.tiles import generate_tiled
 
         lq = photo(options.side // 4, 1)
         guides = [] if options.case == CASES[0] else [Guide(photo(512, 0), 0.8)]

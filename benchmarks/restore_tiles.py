@@ -25,8 +25,7 @@ from skimage import data
 from rasr.generator import GenerationSettings
 from rasr.generator.realesrgan import RealESRGAN
 from rasr.images import FloatImage, find_pictures, read_picture, resize
-from rasr.restoration.tile_runner import generate_tiled
-from rasr.restoration.tiles import plan_axis
+from rasr.restoration.tiles import generate_tiled, plan_axis
 
 
 def pictures(folder: Path, count: int, side: int) -> list[FloatImage]:

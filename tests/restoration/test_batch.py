@@ -9,11 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from PIL import Image
 
+import rasr.restoration.batch as module
 from rasr.errors import GalleryNotFound, OutputError, OutputExists, PictureError, UsageError, WeightsMissing
 from rasr.images import read_header
-from rasr.restoration import Job, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
+from rasr.restoration import (
+    Job,
+    Restorer,
+    SaveOptions,
+    Settings,
+    TargetSize,
+    check_job,
+    measure_jobs,
+    plan_jobs,
+    run_batch,
+)
 
 Make = Callable[..., Any]
 TWICE = Settings(size=TargetSize(scale=2))
@@ -110,10 +122,34 @@ def test_an_interruption_leaves_whole_files_only(local: Make, folder: Path, tmp_
 
 def test_sizes_are_announced_before_the_work_and_progress_follows(folder: Path, tmp_path: Path) -> None:
     told: list[Any] = []
-    jobs = plan_jobs([folder / "0.png"], tmp_path / "out.png")
-    list(run_batch(jobs, Restorer("bicubic"), TWICE, announce=lambda *what: told.append(what), progress=told.append))
-    assert told[0] == (jobs[0], (8, 6), (16, 12))
-    assert told[-1] == pytest.approx(1)
+    jobs = measure_jobs(plan_jobs([folder / "0.png"], tmp_path / "out.png"))
+    assert jobs[0].size == (8, 6)
+
+    def hear(*what: Any) -> None:
+        told.append(what)
+
+    list(run_batch(jobs, Restorer("bicubic"), TWICE, announce=hear, progress=hear))
+    assert told[0] == (jobs[0], (16, 12))
+    assert told[-1] == ("restore", 1.0, 1.0)
+
+
+def test_headers_are_read_once_and_checks_leave_nothing_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "2.png").write_text("no picture")
+    read: list[Path] = []
+    monkeypatch.setattr(module, "read_header", lambda path, limits: [read.append(path), read_header(path)][1])
+    jobs = measure_jobs(plan_jobs([folder], tmp_path / "new/out"))
+    assert [job.size for job in jobs] == [(8, 6), (8, 6), None, (8, 6)]
+    assert isinstance(jobs[2].error, PictureError)
+    check_job(jobs[0], TWICE, SaveOptions())
+    with pytest.raises(PictureError):
+        check_job(jobs[2], TWICE, SaveOptions())
+    with pytest.raises(OutputError, match="65535"):
+        check_job(jobs[0], Settings(size=TargetSize(width=70_000)), SaveOptions(format="jpg"))
+    assert not (tmp_path / "new").exists()
+    list(run_batch(jobs, Restorer("bicubic"), TWICE))
+    assert read == [job.input for job in jobs]
 
 
 def test_a_full_journal_does_not_lose_the_picture(folder: Path, tmp_path: Path) -> None:
@@ -123,3 +159,140 @@ def test_a_full_journal_does_not_lose_the_picture(folder: Path, tmp_path: Path) 
     assert outcome.result is not None
     assert any("Not recorded" in note for note in outcome.result.notes)
     assert (out / "0_rasr.png").is_file()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("in/b.png", "in/a.jpg", "in/sub/deep/c.tif", "in/.hidden.png", "in/Thumbs.db", "in/notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path
+
+
+def names(jobs: list[Job], below: Path) -> dict[str, str]:
+    return {str(job.input.relative_to(below)): str(job.output.relative_to(below)) for job in jobs}
+
+
+def test_a_folder_is_mirrored_and_system_files_ignored(tree: Path) -> None:
+    assert names(plan_jobs([tree / "in"], tree / "out"), tree) == {
+        "in/a.jpg": "out/a_rasr.jpg",
+        "in/b.png": "out/b_rasr.png",
+        "in/sub/deep/c.tif": "out/sub/deep/c_rasr.tif",
+    }
+
+
+def test_one_picture_into_a_file_or_a_folder(tree: Path) -> None:
+    one = [tree / "in/b.png"]
+    assert plan_jobs(one, tree / "x.webp") == [Job(one[0], tree / "x.webp")]
+    assert plan_jobs(one, tree / "new")[0].output == tree / "new/b_rasr.png"
+    assert plan_jobs(one, f"{tree}/odd.name/")[0].output == tree / "odd.name/b_rasr.png"
+    (tree / "exists.d").mkdir()
+    assert plan_jobs(one, tree / "exists.d")[0].output == tree / "exists.d/b_rasr.png"
+
+
+def test_names_and_formats(tree: Path) -> None:
+    jobs = plan_jobs([tree / "in"], tree / "out", name="{stem}@2x{ext}", format="webp")
+    assert sorted(job.output.name for job in jobs) == ["a@2x.webp", "b@2x.webp", "c@2x.webp"]
+    (tree / "in/d.HEIC").write_bytes(b"x")
+    assert plan_jobs([tree / "in/d.HEIC"], tree / "out")[0].output.name == "d_rasr.jpg"
+    assert plan_jobs([tree / "in/a.jpg"], tree / "out", name="{name}.out{ext}")[0].output.name == "a.jpg.out.jpg"
+
+
+@pytest.mark.parametrize("name", ["{stem}/{ext}", "{unknown}", "{stem", "{}", "..", "", "{stem.__class__}/x"])
+def test_impossible_names_are_usage_errors(tree: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        plan_jobs([tree / "in"], tree / "out", name=name)
+
+
+def test_earlier_results_are_not_restored_again(tree: Path) -> None:
+    out = tree / "in/results"
+    out.mkdir()
+    (out / "a_rasr.jpg").write_bytes(b"x")
+    assert len(plan_jobs([tree / "in"], out)) == 3
+    only = tree / "only"
+    (only / "out").mkdir(parents=True)
+    (only / "out/a.png").write_bytes(b"x")
+    (job,) = plan_jobs([only], only / "out")
+    assert "no pictures found" in str(job.error)
+
+
+def test_results_beside_their_inputs(tree: Path) -> None:
+    jobs = plan_jobs([tree / "in"], tree / "in")
+    assert names(jobs, tree)["in/a.jpg"] == "in/a_rasr.jpg"
+
+
+def test_two_pictures_of_one_name_are_refused_with_a_way_out(tree: Path) -> None:
+    (tree / "in/a.png").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"would both become .*a_rasr\.png.*\{name\}"):
+        plan_jobs([tree / "in"], tree / "out", format="png")
+    assert len(plan_jobs([tree / "in"], tree / "out", format="png", name="{name}_rasr{ext}")) == 4
+    assert len(plan_jobs([tree / "in", tree / "in/a.jpg"], tree / "out", name="{stem}{ext}")) == 4
+
+
+def test_several_pictures_do_not_go_into_one_file(tree: Path) -> None:
+    with pytest.raises(UsageError, match="named like a file"):
+        plan_jobs([tree / "in"], tree / "out.png")
+
+
+def test_an_empty_folder_is_one_failed_job_among_others(tree: Path) -> None:
+    (tree / "empty").mkdir()
+    jobs = plan_jobs([tree / "empty", tree / "in"], tree / "out")
+    assert [job.error is None for job in jobs] == [False, True, True, True]
+    assert "no pictures found" in str(jobs[0].error)
+    Image.new("RGB", (1, 1)).save(tree / "empty/x.png")
+    assert plan_jobs([tree / "empty"], tree / "out")[0].error is None
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "report.jsonl").read_bytes().splitlines() if line.endswith(b"}")]
+
+
+def resumed(folder: Path, out: Path, settings: Settings = TWICE) -> str:
+    jobs = plan_jobs([folder / "0.png"], f"{out}/")
+    save = SaveOptions(overwrite=True)
+    (outcome,) = run_batch(jobs, Restorer("bicubic"), settings, save, journal_folder=out, resume=True)
+    return "failed" if outcome.error else "done" if outcome.result else "skipped"
+
+
+def test_finished_means_same_input_same_settings_and_a_whole_output(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
+    assert [resumed(folder, out, Settings()) for _ in range(2)] == ["done", "skipped"]
+    assert resumed(folder, out) == "done"
+    (out / "0_rasr.png").write_bytes(b"cut")
+    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
+    (out / "0_rasr.png").unlink()
+    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
+    (folder / "0.png").write_bytes((folder / "1.png").read_bytes())
+    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
+
+
+def test_a_journal_of_an_earlier_version_is_resumed(folder: Path, tmp_path: Path) -> None:
+    """The hashes of settings and input, as 0.1.0 wrote them."""
+    out = tmp_path / "out"
+    assert resumed(folder, out) == "done"
+    (entry,) = lines(out)
+    assert entry["settings_hash"] == "dc448261aa2844b1401f1eddf050c3ec"
+    assert entry["input_hash"] == xxhash.xxh3_128_hexdigest((folder / "0.png").read_bytes())
+    assert entry["output_bytes"] == (out / "0_rasr.png").stat().st_size
+    kept = {key: entry[key] for key in ("output", "error", "input_hash", "settings_hash", "output_bytes")}
+    (out / "report.jsonl").write_text(json.dumps(kept) + "\n")
+    assert resumed(folder, out) == "skipped"
+
+
+def test_failures_are_recorded_and_not_finished(folder: Path, tmp_path: Path) -> None:
+    (folder / "0.png").write_bytes(b"damaged")
+    out = tmp_path / "out"
+    assert [resumed(folder, out) for _ in range(2)] == ["failed", "failed"]
+    assert ["not a picture" in entry["error"] for entry in lines(out)] == [True, True]
+
+
+def test_a_torn_line_is_ignored_and_does_not_spoil_the_next(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert resumed(folder, out) == "done"
+    with (out / "report.jsonl").open("ab") as file:
+        file.write(b'not json\n[1]\n{"error": null}\n{"input": "b.png", "outp\xff')
+    assert resumed(folder, out) == "skipped"
+    assert resumed(folder, out, Settings()) == "done"
+    assert resumed(folder, out, Settings()) == "skipped"

@@ -16,7 +16,7 @@ import rasr.restoration.restorer as module
 from rasr.errors import OutOfMemory, PictureError, UsageError
 from rasr.gallery import Reference
 from rasr.images import FloatImage, Origin, Picture, resize
-from rasr.restoration import Restorer, TargetSize, restore
+from rasr.restoration import Restorer, Settings, TargetSize, restore
 
 Make = Callable[..., Any]
 
@@ -182,13 +182,14 @@ def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path, m
 def test_a_cleaner_runs_first_over_the_whole_picture(local: Make, lq: FloatImage) -> None:
     cleaner = local(scale=4, grid="input")
     generator = local(cleaner=cleaner)
-    heard: list[float] = []
-    result = Restorer(generator)(Picture(lq), colour="none", size=TargetSize(scale=2), progress=heard.append)
+    heard: list[tuple[str, float, float]] = []
+    twice = Settings(colour="none", size=TargetSize(scale=2))
+    result = Restorer(generator)(Picture(lq), twice, progress=lambda *what: heard.append(what))
     expected = np.clip(resize(lq.repeat(4, 0).repeat(4, 1), (90, 60)), 0, 1)
     assert np.abs(result.picture.pixels - expected).max() < 1e-5
     assert all(base is not None for base in generator.bases)
-    assert heard[-1] == pytest.approx(1)
-    assert heard == sorted(heard)
+    assert heard == sorted(heard), "clean, then restore"
+    assert [what for what in heard if what[1] == what[2]] == [("clean", 1.0, 1.0)] * 2 + [("restore", 1.0, 1.0)] * 2
     assert "clean" in result.timings
     assert result.settings["cleaner"]["name"] == "local"
 

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rasr.cli.console import examples, print_json, progress_bar, say
-from rasr.errors import RasrError, UsageError
+from rasr.cli.options import NumberOr, build_options, key_values, option_group
+from rasr.errors import UsageError
+from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
-    from rasr.gallery import Gallery
-    from rasr.images import Limits
-    from rasr.restoration import Job, Outcome, Settings
+    from rasr.progress import Progress
+    from rasr.restoration import Job, Outcome, Restorer
 
 __all__ = ["command"]
 
+GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
+"""Expert options of generators: ``--set NAME=VALUE``, or ``--NAME VALUE`` as they were spelled first."""
 
-class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in click's newest version
-    """A positive number, or one word such as ``auto``."""
 
-    def __init__(self, word: str, kind: type[int] | type[float]) -> None:
-        self.word = word
-        self.kind = kind
-        self.name = f"N|{word}"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """As typed, not in capitals."""
-        return self.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or the word."""
-        if value == self.word:
-            return value
-        try:
-            number = self.kind(value)
-        except ValueError:
-            number = self.kind(0)
-        if not number > 0:
-            self.fail(f"'{value}' is neither a positive number nor '{self.word}'.", param, ctx)
-        return number
+def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name in GENERATOR_OPTIONS:
+        function = click.option(f"--{name}", hidden=True)(function)
+    return function
 
 
 @click.command(
@@ -57,95 +41,77 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
 @click.option("-g", "--gallery", type=click.Path(path_type=Path), help="Gallery, or folder of photos, to look in.")
 @click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
 @click.option("--preset", help="Generator, see 'rasr doctor'.  [default: mini]")
-@click.option("--adapter", help="Trained reference branch for the preset, or 'none'.  [default: what is at hand]")
-@click.option(
-    "--cleaner", help="Preset to run first, or 'none' (presets mini, sd21).  [default: realesrgan-tuned before mini]"
-)
-@click.option("--base", help="Folder or hub id of the base model (presets sd21).")
-@click.option("--vae", type=click.Choice(["full", "tiny"]), help="tiny: TAESD, faster and coarser (presets sd21).")
-@click.option("--reference", multiple=True, metavar="auto|none|FILE", help="Which photo guides; FILE may be repeated.")
-@click.option("-k", default=1, show_default=True, help="How many gallery photos may guide.")
-@click.option("--strength", default=1.0, show_default=True, help="0 to 1: how much the reference may add.")
-@click.option("--scale", type=float, help="Enlargement, fractions allowed.  [default: 4]")
-@click.option("--width", type=int, help="Width of the result in pixels.")
-@click.option("--height", type=int, help="Height of the result in pixels.")
-@click.option("--long-side", type=int, help="Longer side of the result in pixels.")
-@click.option("--tile", type=NumberOr("auto", int), default="auto", show_default=True, help="Side of a tile.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
-@click.option("--dtype", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
-@click.option(
-    "--colour", "--color", type=click.Choice(["auto", "wavelet", "adain", "none"]), default="auto",
-    show_default=True, help="How colours are matched to the input; auto: as suits the preset.",
-)  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same picture.")
-@click.option(
-    "--query-restore", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-    help="Clean the picture before looking it up.",
-)  # fmt: skip
-@click.option("--prompt", help="Text for presets that read text.")
-@click.option("--metadata", type=click.Choice(["keep", "strip"]), default="keep", show_default=True)
-@click.option("--format", type=click.Choice(["png", "jpg", "webp", "tiff"]), help="[default: the input's]")
-@click.option("--quality", type=NumberOr("lossless", int), help="JPEG and WebP.  [default: 95]")
-@click.option("--bits", type=click.Choice(["8", "16"]), help="Bits per channel.  [default: the input's]")
+@option_group(Settings, SaveOptions)
 @click.option("--name", default="{stem}_rasr{ext}", show_default=True, help="Name of results in a folder; also {name}.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--resume", is_flag=True, help="Skip pictures finished from the same input with the same settings.")
 @click.option("--max-megapixels", type=NumberOr("none", float), help="Largest input.  [default: by memory]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page to compare input, result, references.")
+@_generator_options
+@click.option(
+    "--set", "expert", multiple=True, metavar="KEY=VALUE",
+    help="Expert options (repeatable): adapter, base, cleaner, dtype, prompt, vae; see docs/restoring.md.",
+)  # fmt: skip
 def command(
     inputs: tuple[Path, ...],
     gallery: Path | None,
     out: str,
     preset: str | None,
     device: str,
-    dtype: str,
     name: str,
     resume: bool,
+    max_megapixels: float | str | None,
     as_json: bool,
     report: Path | None,
+    expert: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Restore pictures, guided by the best match in a gallery.
 
     Prints the paths of the results. A gallery photo guides only if it is a good match; the result says which did.
     """
+    from rasr.gallery import open_gallery_or_folder
     from rasr.generator import DEFAULT_PRESET
-    from rasr.restoration import Report, Restorer, SaveOptions, is_folder, plan_jobs, run_batch
+    from rasr.images import Limits
+    from rasr.restoration import Report, Restorer, check_job, measure_jobs, plan_jobs, run_batch
+    from rasr.restoration.batch import is_folder
 
-    settings = _settings(options)
-    limits = _limits(options["max_megapixels"])
-    save = SaveOptions(
-        format=options["format"],
-        quality=options["quality"],
-        bits=None if options["bits"] is None else int(options["bits"]),
-        metadata=options["metadata"],
-        overwrite=options["overwrite"],
-    )
-    jobs = plan_jobs(inputs, out, name=name, format=save.format)
-    page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(jobs))
-    own = {key: options[key] for key in ("adapter", "cleaner", "base", "vae") if options[key] is not None}
-    restorer = Restorer(preset or DEFAULT_PRESET, _open(gallery), device=device, dtype=dtype, **own)
-    say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
-
+    # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
+    expert_options = _expert(options, expert)
+    settings, save = build_options(Settings, options), build_options(SaveOptions, options)
+    limits = None
+    if max_megapixels is not None:
+        limits = Limits.megapixels(None if isinstance(max_megapixels, str) else max_megapixels)
+    jobs = measure_jobs(plan_jobs(inputs, out, name=name, format=save.format), limits)
     several = len(jobs) > 1 or is_folder(inputs[0])
-    failed: list[RasrError] = []
-    with _Talk(jobs, limits) as talk:
-        outcomes = run_batch(
+    page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(jobs))
+    if not several:
+        check_job(jobs[0], settings, save)
+    if gallery is not None and not is_folder(gallery.expanduser()):
+        open_gallery_or_folder(gallery)  # it says what is there instead
+    restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
+    say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
+    if gallery is not None:
+        _open_gallery(restorer, gallery)
+
+    def run(announce: Callable[[Job, tuple[int, int]], None], progress: Progress) -> Iterator[Outcome]:
+        return run_batch(
             jobs, restorer, settings, save,
             journal_folder=Path(out) if several else None, resume=resume, limits=limits,
-            announce=talk.start, progress=talk.advance,
+            announce=announce, progress=progress,
         )  # fmt: skip
-        for outcome in outcomes:
-            talk.finish(outcome)
-            if outcome.error is not None:
-                failed.append(outcome.error)
-            if as_json:
-                print_json(outcome.to_json())
-            elif outcome.error is None:
-                click.echo(outcome.job.output)
-            if page is not None:
-                page.add(outcome)
+
+    failed = []
+    for outcome in _told(jobs, run, ("clean", "restore") if restorer.generator.cleaner else ("restore",)):
+        if outcome.error is not None:
+            failed.append(outcome.error)
+        if as_json:
+            print_json(outcome.to_json())
+        elif outcome.error is None:
+            click.echo(outcome.job.output)
+        if page is not None:
+            page.add(outcome)
     if failed and not several:
         raise failed[0]
     if page is not None:
@@ -159,103 +125,76 @@ def command(
     return 1 if failed else 0
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    from rasr.restoration import Settings, TargetSize
-
-    given: tuple[str, ...] = options["reference"] or ("auto",)
-    words = {"auto", "none"}.intersection(given)
-    if words and len(given) > 1:
-        raise UsageError(f"--reference {words.pop()} cannot be combined with another --reference.")
-    return Settings(
-        reference=given[0] if words else tuple(Path(path) for path in given),  # type: ignore[arg-type]  # auto or none
-        size=TargetSize(options["scale"], options["width"], options["height"], options["long_side"]),
-        **{name: options[name] for name in ("k", "strength", "tile", "colour", "seed", "query_restore", "prompt")},
-    )
-
-
-def _limits(megapixels: float | str | None) -> Limits | None:
-    from rasr.images import Limits
-
-    if megapixels is None:
-        return None
-    return Limits.megapixels(None if isinstance(megapixels, str) else megapixels)
+def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, str]:
+    """Take the generator's options out of ``options`` and ``pairs``; a prompt belongs to the settings and stays."""
+    named = key_values(pairs, "--set")
+    known = sorted(["prompt", *GENERATOR_OPTIONS])
+    if unknown := named.keys() - known:
+        raise UsageError(f"--set {min(unknown)}: no such expert option. Choose one of: {', '.join(known)}.")
+    if "prompt" in named:
+        options["prompt"] = named["prompt"]
+    spelled = {name: options.pop(name) for name in GENERATOR_OPTIONS}
+    found = {name: named.get(name, value) for name, value in spelled.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _open(path: Path | None) -> Gallery | None:
-    """The gallery; a folder of photos is indexed here, where its progress can be shown."""
-    if path is None:
-        return None
-    from rasr.gallery import open_gallery_or_folder
-
+def _open_gallery(restorer: Restorer, path: Path) -> None:
+    """Open the gallery; a folder of photos is indexed here, where its progress can be shown."""
     with progress_bar() as bar:
         task = bar.add_task(f"Looking at the photos in {path}", total=None)
-        gallery = open_gallery_or_folder(
-            path, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    say(f"Gallery: {len(gallery)} photos")
-    return gallery
+        gallery = restorer.open_gallery(lambda done, total: bar.update(task, completed=done, total=total))
+    if gallery is not None:
+        say(f"Gallery: {len(gallery)} photos")
 
 
-class _Talk:
-    """What is said on stderr during the run: a line a picture, and on a terminal a bar measured in pixels."""
+def _told(
+    jobs: Sequence[Job],
+    run: Callable[[Callable[[Job, tuple[int, int]], None], Progress], Iterator[Outcome]],
+    stages: tuple[str, ...],
+) -> Iterator[Outcome]:
+    """Pass outcomes on and tell them on stderr: a line a picture, and on a terminal a bar measured in pixels."""
+    bar = progress_bar()
+    sizes = [job.size[0] * job.size[1] if job.size else 0 for job in jobs]
+    task = bar.add_task("", total=sum(sizes) or None)
+    number = done = 0
 
-    def __init__(self, jobs: Sequence[Job], limits: Limits | None) -> None:
-        self._count = len(jobs)
-        self._number = 0
-        self._pixels = {job.input: _pixels(job.input, limits) for job in jobs} if sys.stderr.isatty() else {}
-        self._bar = progress_bar()
-        self._task = self._bar.add_task("", total=sum(self._pixels.values()) or None)
-        self._done = 0
-        self._current = 0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def start(self, job: Job, size: tuple[int, int], target: tuple[int, int]) -> None:
-        """A picture's turn has come."""
-        self._current = self._pixels.get(job.input, 0)
-        place = f"[{self._number + 1}/{self._count}] " if self._count > 1 else ""
-        self._say(f"{place}{job.input}: {size[0]}×{size[1]} → {target[0]}×{target[1]} pixels")
-        self._bar.update(self._task, description=f"{place}{job.input.name}", refresh=True)
-
-    def advance(self, part: float) -> None:
-        """The current picture is ``part`` done, 0..1."""
-        self._bar.update(self._task, completed=self._done + part * self._current)
-
-    def finish(self, outcome: Outcome) -> None:
-        """A picture is done with, one way or the other."""
-        self._number += 1
-        self._done += self._pixels.get(outcome.job.input, 0)
-        self._bar.update(self._task, completed=self._done)
-        if outcome.error is not None:
-            if self._count > 1:
-                self._say(f"[{self._number}/{self._count}] failed: {outcome.error}")
-            return
-        if outcome.result is None:
-            self._say(f"[{self._number}/{self._count}] {outcome.job.input}: finished in an earlier run")
-            return
-        references = outcome.result.references
-        for reference in [found for found in references if found.accepted] or references[:1]:
-            self._say(f"  Reference {reference.rank}: {reference.path}, score {reference.score:.3f}. {reference.why}")
-        for note in outcome.result.notes:
-            self._say(f"  {note}")
-
-    def _say(self, line: str) -> None:
-        if self._bar.disable:
+    def tell(line: str) -> None:
+        if bar.disable:
             say(line)
         else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def place() -> str:
+        return f"[{number + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
+
+    def announce(job: Job, target: tuple[int, int]) -> None:
+        width, height = job.size or (0, 0)
+        tell(f"{place()}{job.input}: {width}×{height} → {target[0]}×{target[1]} pixels")
+        bar.update(task, description=f"{place()}{job.input.name}", refresh=True)
+
+    def progress(stage: str, part: float, total: float) -> None:
+        share = (stages.index(stage) + part / total) / len(stages)
+        bar.update(task, completed=done + share * sizes[number])
+
+    with bar:
+        for outcome in run(announce, progress):
+            done += sizes[number]
+            bar.update(task, completed=done)
+            for line in _lines(outcome, f"[{number + 1}/{len(jobs)}]"):
+                tell(line)
+            number += 1
+            yield outcome
 
 
-def _pixels(path: Path, limits: Limits | None) -> int:
-    from rasr.images import read_header
-
-    try:
-        header = read_header(path, limits=limits)
-    except RasrError:
-        return 0
-    return header.width * header.height
+def _lines(outcome: Outcome, place: str) -> Iterator[str]:
+    """What is said of a picture that is done with; of one that failed alone, its error says all."""
+    if outcome.error is not None:
+        if not place.endswith("/1]"):
+            yield f"{place} failed: {outcome.error}"
+    elif outcome.result is None:
+        yield f"{place} {outcome.job.input}: finished in an earlier run"
+    else:
+        references = outcome.result.references
+        for reference in [found for found in references if found.accepted] or references[:1]:
+            yield f"  Reference {reference.rank}: {reference.path}, score {reference.score:.3f}. {reference.why}"
+        yield from (f"  {note}" for note in outcome.result.notes)

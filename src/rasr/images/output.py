@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from rasr.errors import OutputError
-from rasr.files import check_writable, write_bytes
+from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images.encode import Encoding, check_size, depth, encode_picture, output_format
 from rasr.images.picture import Origin, Picture
 
@@ -69,6 +69,8 @@ def check_output(
     chosen = output_format(path, format)
     check_size(path, chosen, width, height)
     depth(origin or Origin(), chosen, bits)
-    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+    with os_errors_as_output(path):
+        own = source is not None and path.exists() and Path(source).exists() and path.samefile(source)
+    if own:
         raise OutputError(f"{path}: this is the input itself, which is never replaced. Choose another name.")
     check_writable(path, overwrite=overwrite)

@@ -1,13 +1,20 @@
-"""Restoration: tiles, references, colour, size, batches and reports around one generator."""
+"""Restoration: tiles, references, colour, size, batches and reports around one generator.
 
-from rasr.restoration.batch import Outcome, SaveOptions, run_batch
-from rasr.restoration.colour import COLOUR_METHODS, ColourMethod, match_colour
-from rasr.restoration.plan import Job, is_folder, plan_jobs
-from rasr.restoration.report import Report, write_report
-from rasr.restoration.restorer import Restorer, restore
-from rasr.restoration.result import Result
-from rasr.restoration.settings import Settings
-from rasr.restoration.size import TargetSize
+A name is imported when it is used, so that the command line can read the options without numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rasr.restoration.batch import Job, Outcome, check_job, is_folder, measure_jobs, plan_jobs, run_batch
+    from rasr.restoration.colour import match_colour
+    from rasr.restoration.report import Report, write_report
+    from rasr.restoration.restorer import Restorer, restore
+    from rasr.restoration.result import Result
+    from rasr.restoration.settings import COLOUR_METHODS, ColourMethod, SaveOptions, Settings, TargetSize
 
 __all__ = [
     "COLOUR_METHODS",
@@ -20,10 +27,24 @@ __all__ = [
     "SaveOptions",
     "Settings",
     "TargetSize",
+    "check_job",
     "is_folder",
     "match_colour",
+    "measure_jobs",
     "plan_jobs",
     "restore",
     "run_batch",
     "write_report",
 ]
+
+_MODULES = ("settings", "result", "restorer", "batch", "report", "colour")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
+            if value is not None:
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

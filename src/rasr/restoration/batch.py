@@ -1,36 +1,42 @@
-"""Many pictures, one after the other: resumable, and never stopped by one bad file."""
+"""Batches: which picture becomes which file, then one after the other, resumable, never stopped by one bad file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rasr.errors import GalleryError, OutputError, RasrError, UsageError, WeightsError
-from rasr.images import Limits, check_output, read_header
-from rasr.restoration.journal import Journal, hash_file, hash_settings
-from rasr.restoration.plan import Job
+from rasr.errors import GalleryError, OutputError, PictureError, RasrError, UsageError, WeightsError
+from rasr.files import JsonLines, hash_json, os_errors_as_output, xxh3_file
+from rasr.images import Limits, check_output, read_header, walk_pictures
+from rasr.progress import Progress
 from rasr.restoration.restorer import Restorer
 from rasr.restoration.result import Result
-from rasr.restoration.settings import Settings
+from rasr.restoration.settings import SaveOptions, Settings
 
-__all__ = ["Outcome", "SaveOptions", "run_batch"]
+__all__ = ["Job", "Outcome", "check_job", "is_folder", "measure_jobs", "plan_jobs", "run_batch"]
 
+JOURNAL = "report.jsonl"
+DEFAULT_NAME = "{stem}_rasr{ext}"
+READ_ONLY = {".heic", ".heif", ".hif"}
+"""Read but not written: such results become JPEG, as phones export them."""
 FATAL = (GalleryError, WeightsError, UsageError)
 """Errors that every other picture would meet as well."""
 
 
 @dataclass(frozen=True, slots=True)
-class SaveOptions:
-    """How results are written; see :func:`rasr.images.write_picture`."""
+class Job:
+    """One picture to restore, or one input that cannot be."""
 
-    format: str | None = None
-    quality: int | Literal["lossless"] | None = None
-    bits: int | None = None
-    metadata: Literal["keep", "strip"] = "keep"
-    overwrite: bool = False
+    input: Path
+    output: Path
+    error: RasrError | None = None
+    """Set when there is nothing to restore: a folder without pictures, or a file that is none."""
+    size: tuple[int, int] | None = None
+    """Width and height of the input, once its header was read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +62,104 @@ class Outcome:
         }
 
 
+def plan_jobs(
+    inputs: Sequence[Path], out: str | Path, *, name: str = DEFAULT_NAME, format: str | None = None
+) -> list[Job]:
+    """Pair every picture with its result's path.
+
+    ``out`` is a file for a single picture; a folder when it exists as one, ends in a slash, has no extension, or when
+    there are several inputs. Folders are searched through and their tree is mirrored below ``out``; results of earlier
+    runs in ``out`` are not taken as inputs. ``name`` is made of {stem}, {ext} and {name}, the input's whole name.
+    Raises UsageError when ``name`` is impossible or two pictures would get one name.
+    """
+    folder = Path(out)
+    if not _into_folder(inputs, out):
+        return [Job(inputs[0], folder)]
+    if folder.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"} and not is_folder(folder):
+        raise UsageError(f"Several pictures need a folder for the results, and {out} is named like a file.")
+    jobs: dict[Path, Job] = {}
+    for root in inputs:
+        for job in _found(root, folder, name, format):
+            other = jobs.get(job.output)
+            if other is not None and other.input != job.input:
+                raise UsageError(
+                    f"{other.input} and {job.input} would both become {job.output}. "
+                    "Use --name '{name}_rasr{ext}', or restore them into different folders."
+                )
+            jobs[job.output] = job
+    return list(jobs.values())
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder; False, not an error, for a path the system refuses (a name too long)."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _into_folder(inputs: Sequence[Path], out: str | Path) -> bool:
+    several = len(inputs) > 1 or is_folder(inputs[0])
+    return several or is_folder(Path(out)) or str(out).endswith(("/", os.sep)) or not Path(out).suffix
+
+
+def _found(root: Path, folder: Path, name: str, format: str | None) -> list[Job]:
+    if not is_folder(root):
+        return [Job(root, folder / _result_name(root, name, format))]
+    results = folder.resolve()
+    own = results if results.is_relative_to(root.resolve()) and results != root.resolve() else None
+    try:
+        files = [file for _, file in walk_pictures(root) if own is None or not file.resolve().is_relative_to(own)]
+    except PictureError as error:
+        return [Job(root, folder / root.name, error)]
+    if not files:
+        return [Job(root, folder / root.name, PictureError(f"{root}: no pictures found besides earlier results."))]
+    return [Job(file, folder / file.parent.relative_to(root) / _result_name(file, name, format)) for file in files]
+
+
+def _result_name(file: Path, name: str, format: str | None) -> str:
+    suffix = file.suffix.lower()
+    ext = "." + format.lower() if format else ".jpg" if suffix in READ_ONLY else file.suffix
+    try:
+        made = name.format(stem=file.stem, ext=ext, name=file.name)
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(f"--name '{name}' is not possible: use {{stem}}, {{ext}} and {{name}}.") from error
+    if not made or made in {".", ".."} or Path(made).name != made:
+        raise UsageError(f"--name '{name}' must give a file name without folders, not '{made}'.")
+    return made
+
+
+def measure_jobs(jobs: Sequence[Job], limits: Limits | None = None) -> list[Job]:
+    """Read each picture's header, once for all: the jobs with their ``size``, or with the ``error`` it gave."""
+    return [job if job.error or job.size else _measured(job, limits) for job in jobs]
+
+
+def _measured(job: Job, limits: Limits | None) -> Job:
+    try:
+        header = read_header(job.input, limits=limits)
+    except RasrError as error:
+        return replace(job, error=error)
+    return replace(job, size=(header.width, header.height))
+
+
+def check_job(job: Job, settings: Settings, save: SaveOptions) -> None:
+    """Find out whether a measured job's result can be made and saved; no folder is left behind.
+
+    Raises the job's own error, OutputError or OutputExists.
+    """
+    with _folder_for(job.output, keep=False):
+        _check(job, settings, save)
+
+
+def _check(job: Job, settings: Settings, save: SaveOptions) -> tuple[int, int]:
+    """(width, height) of the result. Raises as :func:`check_job`."""
+    if job.error is not None or job.size is None:
+        raise job.error or ValueError("the job was not measured")
+    target = settings.size.of(*job.size)
+    check_output(job.output, *target, overwrite=save.overwrite, source=job.input, format=save.format, bits=save.bits)
+    return target
+
+
 def run_batch(
     jobs: Sequence[Job],
     restorer: Restorer,
@@ -65,57 +169,45 @@ def run_batch(
     journal_folder: Path | None = None,
     resume: bool = False,
     limits: Limits | None = None,
-    announce: Callable[[Job, tuple[int, int], tuple[int, int]], None] | None = None,
-    progress: Callable[[float], None] | None = None,
+    announce: Callable[[Job, tuple[int, int]], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Outcome]:
     """Restore and save each job's picture, giving what became of it.
 
-    ``announce(job, size, target)`` is called with (width, height) before and after, when the work on a picture starts,
-    and ``progress`` with 0..1 during it. With ``journal_folder`` everything is recorded there, and ``resume`` skips
-    pictures that were finished from the same input with the same settings. Raises only what would fail every picture:
-    GalleryError, WeightsError and UsageError.
+    ``announce(job, target)`` is called with the measured job and the result's (width, height) when the work on a
+    picture starts, and ``progress`` as in calling a Restorer. With ``journal_folder`` everything is recorded there, and
+    ``resume`` skips pictures that were finished from the same input with the same settings. Raises only what would fail
+    every picture: GalleryError, WeightsError and UsageError.
     """
     save = save or SaveOptions()
-    journal = None
-    if journal_folder is not None:
-        journal = Journal(journal_folder, hash_settings(_determining(restorer, settings, save)))
-    for job in jobs:
+    journal = None if journal_folder is None else JsonLines(journal_folder / JOURNAL)
+    settings_hash = "" if journal is None else hash_json(_determining(restorer, settings, save))
+    finished = _finished(journal) if journal is not None and resume else {}
+    for job in measure_jobs(jobs, limits):
         input_hash = None
         try:
             if job.error is not None:
                 raise job.error
-            size = read_header(job.input, limits=limits)
-            target = settings.size.of(size.width, size.height)
             if journal is not None:
-                input_hash = hash_file(job.input)
-                if resume and journal.is_finished(job.output, input_hash):
+                input_hash = xxh3_file(job.input)
+                entry = finished.get(str(job.output.absolute()))
+                if entry is not None and _is_current(entry, job.output, input_hash, settings_hash):
                     yield Outcome(job)
                     continue
             with _folder_for(job.output):
-                check_output(
-                    job.output, *target, overwrite=save.overwrite, source=job.input, format=save.format, bits=save.bits
-                )
+                target = _check(job, settings, save)
                 if announce is not None:
-                    announce(job, (size.width, size.height), target)
-                result = restorer.run(job.input, settings, limits=limits, progress=progress)
-                result.save(job.output, **asdict(save))
+                    announce(job, target)
+                result = restorer(job.input, settings, limits=limits, progress=progress)
+                result.save(job.output, save)
             outcome = Outcome(job, result)
         except FATAL:
             raise
         except RasrError as error:
             outcome = Outcome(job, error=error)
         if journal is not None:
-            _record(journal, outcome, input_hash)
+            _record(journal, outcome, input_hash, settings_hash)
         yield outcome
-
-
-def _record(journal: Journal, outcome: Outcome, input_hash: str | None) -> None:
-    try:
-        with _folder_for(journal.path):
-            journal.record(outcome.to_json(), input_hash)
-    except OutputError as error:
-        if outcome.result is not None:
-            outcome.result.notes += (f"Not recorded, so that --resume would redo it: {error}",)
 
 
 def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> dict[str, Any]:
@@ -131,9 +223,41 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
     }
 
 
+def _finished(journal: JsonLines) -> dict[str, dict[str, Any]]:
+    """Absolute path of a result → its last entry without error. What is not ours is passed over, and redone."""
+    found = {}
+    for entry in journal.read():
+        with suppress(KeyError, TypeError):
+            if entry["error"] is None:
+                found[str(Path(entry["output"]).absolute())] = entry
+    return found
+
+
+def _is_current(entry: dict[str, Any], output: Path, input_hash: str, settings_hash: str) -> bool:
+    """True when ``output`` was made whole from this very input with these very settings, and is still there."""
+    return (
+        entry.get("input_hash") == input_hash
+        and entry.get("settings_hash") == settings_hash
+        and output.is_file()
+        and output.stat().st_size == entry.get("output_bytes")
+    )
+
+
+def _record(journal: JsonLines, outcome: Outcome, input_hash: str | None, settings_hash: str) -> None:
+    """Append what became of one picture; where that fails, the result's notes say so."""
+    entry = outcome.to_json() | {"input_hash": input_hash, "settings_hash": settings_hash}
+    try:
+        with _folder_for(journal.path), os_errors_as_output(journal.path):
+            entry["output_bytes"] = None if entry["output"] is None else Path(entry["output"]).stat().st_size
+            journal.append(entry)
+    except OutputError as error:
+        if outcome.result is not None:
+            outcome.result.notes += (f"Not recorded, so that --resume would redo it: {error}",)
+
+
 @contextmanager
-def _folder_for(file: Path) -> Iterator[None]:
-    """Make the folders ``file`` needs; when the work fails, those that were made and are still empty go again."""
+def _folder_for(file: Path, *, keep: bool = True) -> Iterator[None]:
+    """Make the folders ``file`` needs; those that are still empty go again when the work fails or ``keep`` is false."""
     missing: list[Path] = []
     try:
         try:
@@ -143,7 +267,9 @@ def _folder_for(file: Path) -> Iterator[None]:
             raise OutputError(f"{file.parent}: the folder cannot be made ({error.strerror}).") from error
         yield
     except BaseException:
-        for folder in missing:
+        keep = False
+        raise
+    finally:
+        for folder in () if keep else missing:
             with suppress(OSError):
                 folder.rmdir()
-        raise

@@ -1,30 +1,30 @@
-"""Colour match: give the result the colours of its input, once for the whole picture and in place.
+"""Colour and transparency: give the result the colours of its input, and keep what alpha hides out of it.
 
-A generator may shift hues and brightness; its low frequencies are not evidence, the input's are. Both methods are those
-of StableSR (Wang et al., IJCV 2024, ``colorfix``), where OSEDiff, PiSA-SR and SeeSR took them from.
+A generator may shift hues and brightness; its low frequencies are not evidence, the input's are. Both methods of the
+colour match are those of StableSR (Wang et al., IJCV 2024, ``colorfix``), where OSEDiff, PiSA-SR and SeeSR took them
+from. It works once for the whole picture and in place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.images import FloatImage
+from rasr.images import FloatImage, resize
+from rasr.restoration.settings import ColourMethod
 from rasr.restoration.tiles import resample_region
 
-__all__ = ["COLOUR_METHODS", "ColourMethod", "match_colour"]
-
-ColourMethod = Literal["wavelet", "adain", "none"]
-COLOUR_METHODS: tuple[ColourMethod, ...] = get_args(ColourMethod)
+__all__ = ["bleed_colour", "match_colour", "resize_alpha"]
 
 LEVELS = 5
 REACH = 2**LEVELS - 1
 """Rows the low-pass filter sees to either side: 1 + 2 + 4 + 8 + 16."""
 ROWS = 256
 """Rows worked on at a time. What is held besides the picture is a few strips of this height."""
+INVISIBLE = 0.5 / 255
+"""Alpha below which a pixel's colour carries no information."""
 
 
 def match_colour(pixels: FloatImage, lq: FloatImage, method: ColourMethod) -> None:
@@ -61,7 +61,7 @@ def _add(pixels: FloatImage, rows: slice, correction: FloatImage) -> None:
 
 
 def _low_pass(strip: FloatImage) -> FloatImage:
-    """The 3×3 binomial kernel at distances 1, 2, 4, 8 and 16; the edge is repeated outwards."""
+    """Filter with the 3×3 binomial kernel at distances 1, 2, 4, 8 and 16; the edge is repeated outwards."""
     for level in range(LEVELS):
         for axis in (0, 1):
             strip = _binomial(strip, 2**level, axis)
@@ -69,7 +69,7 @@ def _low_pass(strip: FloatImage) -> FloatImage:
 
 
 def _binomial(strip: FloatImage, distance: int, axis: int) -> FloatImage:
-    """(a[i − d] + 2·a[i] + a[i + d]) / 4 along ``axis``."""
+    """Filter along ``axis``: (a[i − d] + 2·a[i] + a[i + d]) / 4."""
     rows = np.moveaxis(strip, axis, 0)
     out = rows * np.float32(0.5)
     last = rows.shape[0]
@@ -112,7 +112,31 @@ def _upsampled(lq: FloatImage, pixels: FloatImage, first: int, last: int) -> Flo
 
 
 def _strips(height: int, reach: int) -> Iterator[tuple[slice, int, int]]:
-    """Strips of rows, each with the first and last row it depends on."""
+    """Yield strips of rows, each with the first and last row it depends on."""
     for top in range(0, height, ROWS):
         bottom = min(top + ROWS, height)
         yield slice(top, bottom), max(0, top - reach), min(height, bottom + reach)
+
+
+def bleed_colour(pixels: FloatImage, alpha: NDArray[np.float32]) -> FloatImage:
+    """Give every invisible pixel the colour of the nearest visible one, (H, W, 3) → (H, W, 3).
+
+    Programs leave any colour, often black, where alpha is zero; a network or a filter would drag it into the visible
+    edge. A picture with no visible pixel, or no invisible one, comes back as it is.
+    """
+    visible = alpha >= INVISIBLE
+    if visible.all() or not visible.any():
+        return pixels
+    from scipy.ndimage import distance_transform_edt
+
+    nearest = distance_transform_edt(~visible, return_distances=False, return_indices=True)
+    bled: FloatImage = pixels[nearest[0], nearest[1]]
+    return bled
+
+
+def resize_alpha(alpha: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize alpha (H, W) to ``size`` (width, height) by Lanczos, clipped; a constant stays exactly that constant."""
+    if alpha.min() == alpha.max():
+        return np.full((size[1], size[0]), alpha.flat[0], np.float32)
+    resized = resize(alpha, size, filter="lanczos")
+    return np.clip(resized, 0.0, 1.0, out=resized)

@@ -21,8 +21,7 @@ from rasr.errors import OutputError, OutputExists, RasrError
 from rasr.files import write_bytes
 from rasr.gallery import Reference
 from rasr.images import Picture, read_picture, resize
-from rasr.restoration.batch import Outcome
-from rasr.restoration.plan import is_folder
+from rasr.restoration.batch import Outcome, is_folder
 from rasr.restoration.result import Result
 
 __all__ = ["Report", "write_report"]

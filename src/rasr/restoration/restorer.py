@@ -5,40 +5,32 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rasr.errors import OutOfMemory
 from rasr.gallery import Reference, retrieve
-from rasr.generator import DEFAULT_PRESET, Generator, load_generator
-from rasr.generator.query import QUERY_CLEANER, QueryRestore, clean_query
-from rasr.images import FloatImage, Limits, Picture, read_picture, resize
+from rasr.generator import DEFAULT_PRESET, Generator, Guide, load_generator
+from rasr.generator.query import QUERY_CLEANER, clean_query
+from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
 from rasr.memory import free_memory
-from rasr.restoration.alpha import bleed_colour, resize_alpha
-from rasr.restoration.cleaned import CleanedPictures
-from rasr.restoration.colour import ColourMethod, match_colour
-from rasr.restoration.context import context_options
-from rasr.restoration.memory import choose_tile
-from rasr.restoration.references import load_guides, picked_references
+from rasr.options import takes_options
+from rasr.progress import Progress, timed
+from rasr.restoration.cleaner import CleanedPictures, context_options
+from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.result import Result
 from rasr.restoration.settings import Settings
-from rasr.restoration.size import TargetSize
-from rasr.restoration.tile_runner import generate_tiled
+from rasr.restoration.tiles import choose_tile, generate_tiled
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
 __all__ = ["Restorer", "restore"]
-
-Progress = Callable[[float], None]
-Choice = Literal["auto", "none"] | str | Path | Sequence[str | Path]
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
@@ -71,87 +63,59 @@ class Restorer:
         self._gallery = gallery
         self._cleaned = CleanedPictures()
 
-    @cached_property
+    @property
     def gallery(self) -> Gallery | None:
-        """The opened gallery, or None."""
+        """The gallery, opened when first asked for, or None."""
+        return self.open_gallery()
+
+    def open_gallery(self, progress: Callable[[int, int], None] | None = None) -> Gallery | None:
+        """Open the gallery, whose folder of photos is indexed if it is one. Raises GalleryError."""
         if isinstance(self._gallery, str | Path):
             from rasr.gallery import open_gallery_or_folder
 
-            return open_gallery_or_folder(self._gallery)
+            self._gallery = open_gallery_or_folder(self._gallery, progress=progress)
         return self._gallery
 
+    @takes_options(Settings)
     def __call__(
         self,
         picture: Picture | str | Path,
+        settings: Settings | None = None,
         *,
-        reference: Choice = "auto",
-        k: int = 1,
-        strength: float = 1.0,
-        size: TargetSize | None = None,
-        tile: int | Literal["auto"] = "auto",
-        colour: ColourMethod | Literal["auto"] = "auto",
-        seed: int = 0,
-        query_restore: QueryRestore = "auto",
-        prompt: str | None = None,
         limits: Limits | None = None,
         progress: Progress | None = None,
+        **changes: Any,
     ) -> Result:
-        """Restore one picture; options as in :class:`Settings`. ``reference`` also takes a photo, or several.
+        """Restore one picture; ``changes`` are fields of :class:`Settings`, put in place of those of ``settings``.
 
-        ``progress`` is called with 0..1. Raises PictureError, GalleryError, WeightsError, UsageError or OutOfMemory.
+        ``progress`` is called with the stages "clean", where a cleaner runs, and "restore". Raises PictureError,
+        GalleryError, WeightsError, UsageError or OutOfMemory.
         """
-        settings = Settings(
-            reference=_as_choice(reference),
-            k=k,
-            strength=strength,
-            size=size or TargetSize(),
-            tile=tile,
-            colour=colour,
-            seed=seed,
-            query_restore=query_restore,
-            prompt=prompt,
-        )
-        return self.run(picture, settings, limits=limits, progress=progress)
-
-    def run(
-        self,
-        picture: Picture | str | Path,
-        settings: Settings,
-        *,
-        limits: Limits | None = None,
-        progress: Progress | None = None,
-    ) -> Result:
-        """As calling, with the options in one object."""
+        settings = replace(settings or Settings(), **changes)
         timings: dict[str, float] = {}
-        with _timed(timings, "read"):
+        with timed(timings, "read"):
             source = picture if isinstance(picture, Picture) else read_picture(picture, limits=limits)
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
         colour = self.generator.info.colour if settings.colour == "auto" else settings.colour
         lq = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
         base = self._clean(lq, size, settings, timings, progress)
-        with _timed(timings, "search"):
+        with timed(timings, "search"):
             references = self._references(source, settings, base)
         notes = [*source.notes, *self._remarks(references, settings)]
         pixels, tile = self._restore(lq, size, base, references, settings, timings, notes, progress)
-        with _timed(timings, "colour"):
+        with timed(timings, "colour"):
             match_colour(pixels, lq, colour)
             if source.origin.gray:
                 pixels[:] = pixels.mean(axis=2, keepdims=True)
             alpha = None if source.alpha is None else resize_alpha(source.alpha, size)
-        facts = {
-            **self._facts(),
-            **settings.to_json(),
-            "colour": colour,
-            "tile": tile,
-            "width": width,
-            "height": height,
-        }
+        chosen = {"colour": colour, "tile": tile, "width": width, "height": height}
+        facts = {**self._facts(), **settings.to_json(), **chosen}
         return Result(source.with_pixels(pixels, alpha), source, references, facts, timings, tuple(notes))
 
     def _references(self, source: Picture, settings: Settings, base: FloatImage | None) -> list[Reference]:
         if isinstance(settings.reference, tuple):
-            return picked_references(settings.reference)
+            return _picked(settings.reference)
         if settings.reference == "none" or self.gallery is None:
             return []
         cleaner = self.generator.cleaner
@@ -176,14 +140,13 @@ class Restorer:
         cleaner = self.generator.cleaner
         if cleaner is None:
             return None
-        with _timed(timings, "clean"):
+        with timed(timings, "clean"):
             lq = self._reduced(lq, size, cleaner.info.grid)
             grid = size if self.generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
 
             def clean() -> FloatImage:
                 conditioning, tile = cleaner.prepare(lq, [], settings.generation), choose_tile("auto", cleaner.info)
-                half = _part(progress, 0.0, 0.5)
-                return generate_tiled(cleaner, conditioning, lq, grid, tile=tile, progress=half)[0]
+                return generate_tiled(cleaner, conditioning, lq, grid, tile=tile, progress=progress, stage="clean")[0]
 
             base, saved = self._cleaned.get(lq, grid, clean)
         if saved:
@@ -211,15 +174,12 @@ class Restorer:
         generator, info = self.generator, self.generator.info
         lq = self._reduced(lq, size, info.grid)
         guided = info.uses_reference and settings.strength > 0
-        with _timed(timings, "prepare"):
-            guides = load_guides(references) if guided else []
+        with timed(timings, "prepare"):
+            guides = _guides(references) if guided else []
             conditioning = generator.prepare(lq, guides, replace(settings.generation, size=size))
-        first = 0.0 if base is None else 0.5
         side = choose_tile(settings.tile, info)
-        with _timed(timings, "restore"):
-            pixels, used = generate_tiled(
-                generator, conditioning, lq, size, base=base, tile=side, progress=_part(progress, first, 1.0)
-            )
+        with timed(timings, "restore"):
+            pixels, used = generate_tiled(generator, conditioning, lq, size, base=base, tile=side, progress=progress)
         if used < side:
             notes.append(f"Memory ran out with tiles of {side} pixels: finished with {used}.")
         return pixels, used
@@ -264,35 +224,35 @@ class Restorer:
             )
 
 
+@takes_options(Settings)
 def restore(
     picture: Picture | str | Path,
     gallery: Gallery | str | Path | None = None,
     *,
     preset: str = DEFAULT_PRESET,
     device: str = "auto",
-    **options: Any,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> Result:
-    """Restore one picture in one line; ``options`` as in calling a :class:`Restorer`."""
-    return Restorer(preset, gallery, device=device)(picture, **options)
+    """Restore one picture in one line, as :class:`Restorer` does; to restore several, build one of those."""
+    return Restorer(preset, gallery, device=device)(picture, limits=limits, progress=progress, **settings)
 
 
-def _as_choice(reference: Choice) -> Literal["auto", "none"] | tuple[Path, ...]:
-    if reference == "auto":
-        return "auto"
-    if reference == "none":
-        return "none"
-    return (Path(reference),) if isinstance(reference, str | Path) else tuple(Path(path) for path in reference)
+def _picked(paths: Sequence[Path]) -> list[Reference]:
+    """Accept photos picked by hand, best first, without question, with score 1.
+
+    Raises PictureError for a file that is no picture, whether or not the generator will look at it.
+    """
+    for path in paths:
+        read_header(path)
+    return [Reference(path, 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
 
 
-@contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    yield
-    timings[stage] = round(time.perf_counter() - begun, 3)
-
-
-def _part(progress: Progress | None, begin: float, end: float) -> Progress | None:
-    return None if progress is None else lambda done: progress(begin + (end - begin) * done)
+def _guides(references: Sequence[Reference]) -> list[Guide]:
+    """Read the accepted references, best first. Raises PictureError naming the one that cannot be read."""
+    accepted = [reference for reference in references if reference.accepted]
+    return [Guide(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
 
 
 def _generator_facts(generator: Generator) -> dict[str, Any]:
@@ -308,11 +268,6 @@ def _generator_facts(generator: Generator) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Versions of what computes: python, this package, and the numerical packages that are loaded."""
-    loaded = [name for name in ("numpy", "pillow", "ncnn", "torch", "diffusers") if _module(name) in sys.modules]
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in ("rasr", *loaded)
-    }
-
-
-def _module(package: str) -> str:
-    return {"pillow": "PIL"}.get(package, package)
+    modules = {"numpy": "numpy", "pillow": "PIL", "ncnn": "ncnn", "torch": "torch", "diffusers": "diffusers"}
+    packages = ["rasr", *(package for package, module in modules.items() if module in sys.modules)]
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

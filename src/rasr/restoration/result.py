@@ -1,16 +1,18 @@
-"""What a restoration gives back."""
+"""Result: a restored picture and how it came about, to save and to read."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import rasr
 from rasr.gallery import Reference
 from rasr.images import Picture, losses, write_picture
+from rasr.options import takes_options
+from rasr.progress import timed
+from rasr.restoration.settings import SaveOptions
 
 __all__ = ["Result"]
 
@@ -34,37 +36,31 @@ class Result:
     output: Path | None = None
     """Where it was saved last."""
 
-    def save(
-        self,
-        path: str | Path,
-        *,
-        format: str | None = None,
-        quality: int | Literal["lossless"] | None = None,
-        bits: int | None = None,
-        metadata: Literal["keep", "strip"] = "keep",
-        overwrite: bool = False,
-    ) -> Path:
+    @takes_options(SaveOptions)
+    def save(self, path: str | Path, options: SaveOptions | None = None, **changes: Any) -> Path:
         """Write the picture; with ``metadata="keep"`` also the settings, as EXIF Software and ImageHistory.
 
-        What the format cannot hold (transparency, 16 bits, captions) is added to the notes. Options as in
-        :func:`rasr.images.write_picture`, which names the errors raised.
+        ``changes`` are fields of :class:`SaveOptions`. What the format cannot hold (transparency, 16 bits, captions) is
+        added to the notes. Raises what :func:`rasr.images.write_picture` raises.
         """
-        keep = metadata == "keep"
-        begun = time.perf_counter()
-        gone = tuple(f"{sentence[0].upper()}{sentence[1:]}." for sentence in losses(self.picture, path, format=format))
-        self.output = write_picture(
-            self.picture,
-            path,
-            format=format,
-            quality=quality,
-            bits=bits,
-            metadata=metadata,
-            overwrite=overwrite,
-            software=f"RASR {rasr.__version__}" if keep else None,
-            description=self._description() if keep else None,
-        )
-        self.timings["save"] = round(time.perf_counter() - begun, 3)
-        self.notes += tuple(note for note in gone if note not in self.notes)
+        options = replace(options or SaveOptions(), **changes)
+        keep = options.metadata == "keep"
+        self.timings.pop("save", None)
+        with timed(self.timings, "save"):
+            lost = losses(self.picture, path, format=options.format)
+            self.output = write_picture(
+                self.picture,
+                path,
+                format=options.format,
+                quality=options.quality,
+                bits=options.bits,
+                metadata=options.metadata,
+                overwrite=options.overwrite,
+                software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
+                description=self._description() if keep else None,
+            )
+        notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost]
+        self.notes += tuple(note for note in notes if note not in self.notes)
         return self.output
 
     def to_json(self) -> dict[str, Any]:

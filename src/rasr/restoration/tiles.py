@@ -1,13 +1,15 @@
-"""Tiling: cut a picture on a regular grid, restore each tile, blend the answers on a canvas of any size.
+"""Tiles: cut a picture on a regular grid, restore each tile, blend the answers on a canvas of any size.
 
 Along one side, neighbouring tiles share ``overlap`` pixels: a margin at each tile's end that is thrown away, because a
 network sees the tile's edge there and a resampling filter would reach beyond it, and between the margins a cosine ramp
 from one tile to the next. The window of a tile is the product of its two ramps, and the windows sum to one everywhere.
+A tile that does not fit into memory is restored in tiles of half its side.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,9 +17,182 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.errors import OutOfMemory, UsageError
+from rasr.generator import Conditioning, Generator, GeneratorInfo
 from rasr.images import FloatImage, resize
+from rasr.memory import free_memory, is_out_of_memory, release_memory
+from rasr.progress import Progress
 
-__all__ = ["Strip", "plan_axis", "resample_region"]
+__all__ = ["choose_tile", "generate_tiled", "plan_axis", "resample_region"]
+
+Read = Callable[[int, int, int, int], FloatImage]
+"""``read(top, left, height, width)`` gives a rectangle of a picture on the generator's grid, (height, width, 3)."""
+
+SHARE = 0.5
+"""Part of the free memory a tile may take: the rest is for the canvas, the decoder and other programs."""
+
+
+def choose_tile(tile: int | str, info: GeneratorInfo) -> int:
+    """Tile side to start with: the generator's default, less where memory is short, or as asked.
+
+    Raises UsageError for a side below the generator's minimum.
+    """
+    hints = info.tile
+    if tile != "auto":
+        side = int(tile)
+        if side < hints.minimum:
+            raise UsageError(f"--tile {side} is too small: {info.name} needs tiles of at least {hints.minimum} pixels.")
+        return side
+    if not hints.bytes_per_pixel:
+        return hints.default
+    fitting = math.isqrt(int(free_memory(info.device) * SHARE) // hints.bytes_per_pixel)
+    return max(hints.minimum, min(hints.default, fitting // hints.multiple * hints.multiple))
+
+
+def generate_tiled(
+    generator: Generator,
+    conditioning: Conditioning,
+    lq: FloatImage,
+    size: tuple[int, int],
+    *,
+    base: FloatImage | None = None,
+    tile: int,
+    progress: Progress | None = None,
+    stage: str = "restore",
+) -> tuple[FloatImage, int]:
+    """Restore ``lq`` to ``size`` (width, height); returns the canvas and the side of the smallest tile needed.
+
+    ``base`` is the cleaner's output on the generator's grid. ``progress(stage, done, 1.0)`` is called after each tile
+    with the finished share of the canvas. Only the canvas and one tile exist at a time: the enlargements of ``lq`` to
+    the output or to the network's own size are never made as a whole.
+    Raises OutOfMemory when the generator's smallest tile does not fit.
+    """
+    grid = size if generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
+
+    def read(top: int, left: int, height: int, width: int) -> FloatImage:
+        return np.clip(resample_region(lq, grid, top, left, height, width), 0.0, 1.0)
+
+    def read_base(top: int, left: int, height: int, width: int) -> FloatImage:
+        assert base is not None  # noqa: S101 - for the type checker
+        return base[top : top + height, left : left + width]
+
+    def advance(done: float) -> None:
+        if progress is not None:
+            progress(stage, done, 1.0)
+
+    run = _TiledRun(generator, conditioning, read, None if base is None else read_base, advance)
+    canvas = run.paint((0, 0, grid[1], grid[0]), (size[1], size[0]), tile)
+    advance(1.0)
+    return canvas, run.limit or tile
+
+
+@dataclass(slots=True, eq=False)
+class _TiledRun:
+    """One generator's run over one picture; ``advance`` is told the finished share, 0..1, after each tile."""
+
+    generator: Generator
+    conditioning: Conditioning
+    read: Read
+    read_base: Read | None
+    advance: Callable[[float], None]
+    done: float = 0.0
+    limit: int | None = None
+    """Once memory has run out: the side that fitted. Later tiles start from it instead of failing again."""
+
+    def paint(
+        self, region: tuple[int, int, int, int], target: tuple[int, int], side: int, part: float = 1.0
+    ) -> FloatImage:
+        """Restore ``region`` (top, left, height, width) of the grid onto a new canvas of ``target`` (height, width).
+
+        ``part`` is the share of the whole picture's progress that this region stands for.
+        """
+        info, hints = self.generator.info, self.generator.info.tile
+        top, left, height, width = region
+        rows, columns = (
+            plan_axis(
+                length, pixels, side, hints.overlap, scale=info.scale, multiple=hints.multiple, minimum=hints.minimum
+            )
+            for length, pixels in zip((height, width), target, strict=True)
+        )
+        part /= len(rows) * len(columns)
+        canvas = np.zeros((*target, 3), np.float32)
+        for row in rows:
+            for column in columns:
+                restored = self._restore(top, left, row, column, part)
+                share = self._place(restored, row, column, region, target)
+                share *= row.weights[:, None, None]
+                share *= column.weights[None, :, None]
+                canvas[row.first : row.stop, column.first : column.stop] += share
+        return canvas
+
+    def _place(
+        self,
+        restored: FloatImage,
+        row: Strip,
+        column: Strip,
+        region: tuple[int, int, int, int],
+        target: tuple[int, int],
+    ) -> FloatImage:
+        """Canvas pixels this tile contributes to, cut from its answer or resampled from it; a new array."""
+        scale = self.generator.info.scale
+        spans = []
+        for strip, size, pixels in ((row, region[2], target[0]), (column, region[3], target[1])):
+            step = size * scale / pixels
+            origin = strip.start * scale
+            spans.append((strip.first * step - origin, min(strip.stop * step - origin, float(strip.length * scale))))
+        (y0, y1), (x0, x1) = spans
+        if target == (region[2] * scale, region[3] * scale):
+            return restored[int(y0) : int(y1), int(x0) : int(x1)].copy()
+        width, height = len(column.weights), len(row.weights)
+        return resize(restored, (width, height), box=(max(x0, 0.0), max(y0, 0.0), x1, y1))
+
+    def _restore(self, top: int, left: int, row: Strip, column: Strip, part: float) -> FloatImage:
+        """Restore one tile, (length × scale) a side; in smaller tiles if it does not fit into memory."""
+        region = (top + row.start, left + column.start, row.length, column.length)
+        scale = self.generator.info.scale
+        side = max(row.padded, column.padded)
+        if self.limit is None or side <= self.limit:
+            answer = self._try(region, row.padded, column.padded)
+            if answer is not None:
+                self.done += part
+                self.advance(min(self.done, 1.0))
+                return answer[: row.length * scale, : column.length * scale]
+            self.limit = self._halve(side)
+        return self.paint(region, (row.length * scale, column.length * scale), self.limit, part)
+
+    def _try(self, region: tuple[int, int, int, int], height: int, width: int) -> FloatImage | None:
+        """Run the generator on a region padded to (height, width); None when memory ran out."""
+        try:
+            tile = _pad(self.read(*region), height, width)[None]
+            base = None if self.read_base is None else _pad(self.read_base(*region), height, width)[None]
+            answer: FloatImage = self.generator.generate(tile, base, self.conditioning)[0]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return answer
+        # Out of the handler: the error's traceback would keep the failed tile's tensors alive.
+        release_memory()
+        return None
+
+    def _halve(self, side: int) -> int:
+        info, hints = self.generator.info, self.generator.info.tile
+        half = side // 2 // hints.multiple * hints.multiple
+        if half < hints.minimum:
+            needs = side * side * hints.bytes_per_pixel / 2**20
+            free = free_memory(info.device) / 2**20
+            need = f"about {needs:,.0f} MiB, " if needs else ""
+            raise OutOfMemory(
+                f"Out of memory: a tile of {side}×{side} pixels needs {need}{free:,.0f} MiB are free, and {info.name} "
+                f"takes no tile below {hints.minimum}. Close other programs, or use --device cpu or another --preset."
+            )
+        return half
+
+
+def _pad(pixels: FloatImage, height: int, width: int) -> FloatImage:
+    """Mirror the picture beyond its lower and right edge, up to (height, width)."""
+    missing = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+    return np.pad(pixels, missing, "symmetric") if any(after for _, after in missing) else pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +253,7 @@ def _round_up(pixels: int, multiple: int) -> int:
 
 
 def _rise(centres: NDArray[Any], middle: float, ramp: float) -> NDArray[Any]:
-    """0 before the ramp, 1 after it, half a cosine wave between."""
+    """Weight of the next tile: 0 before the ramp, 1 after it, half a cosine wave between."""
     if ramp <= 0:
         return (centres >= middle).astype(centres.dtype)
     wave: NDArray[Any] = 0.5 - 0.5 * np.cos(np.pi * np.clip((centres - middle) / ramp + 0.5, 0.0, 1.0))
@@ -88,7 +263,7 @@ def _rise(centres: NDArray[Any], middle: float, ramp: float) -> NDArray[Any]:
 def resample_region(
     pixels: FloatImage, size: tuple[int, int], top: int, left: int, height: int, width: int
 ) -> FloatImage:
-    """A rectangle of ``pixels`` resized bicubically to ``size`` (width, height), without making the whole of it.
+    """Resize ``pixels`` bicubically to ``size`` (width, height), but make only one rectangle of the result.
 
     Equal to ``resize(pixels, size)[top:top + height, left:left + width]``.
     """

@@ -1,4 +1,4 @@
-"""What the cleaner made of recent pictures: trying another reference or strength on one need not clean it again."""
+"""Cleaning: what runs before the generator, kept for the next call, and before retrieval; and the semantic context."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
+from rasr.generator import PRESETS
 from rasr.images import FloatImage
 
-__all__ = ["CleanedPictures"]
+__all__ = ["CleanedPictures", "context_options"]
 
 BYTES = 128 * 2**20
 Key = tuple[str, tuple[int, ...], tuple[int, int]]
@@ -46,3 +50,22 @@ class CleanedPictures:
                 while sum(picture.nbytes for picture, _ in self._kept.values()) > self._limit:
                     self._kept.popitem(last=False)
         return cleaned, 0.0
+
+
+def context_options(preset: str) -> dict[str, Any]:
+    """Option ``embed`` for presets that read an embedding of the LQ picture in place of a text; empty for the others.
+
+    The encoder is the preset's own, whatever the gallery was built with, and is loaded on first use.
+    """
+    entry = PRESETS.get(preset)
+    if entry is None or not entry.context_encoder:
+        return {}
+    from rasr.gallery.encoders import load_encoder
+
+    encoder = cache(lambda: load_encoder(entry.context_encoder))
+
+    def embed(pixels: FloatImage) -> NDArray[np.float32]:
+        vectors = encoder().embed(encoder().preprocess(pixels)[None])
+        return np.asarray(vectors[0])
+
+    return {"embed": embed}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rasr.images import FloatImage
-from rasr.restoration.cleaned import CleanedPictures
+from rasr.restoration.cleaner import CleanedPictures
 
 
 def picture(value: float) -> FloatImage:
