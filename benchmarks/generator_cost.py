@@ -29,10 +29,9 @@ import torch
 
 from rasr.generator import GenerationSettings, Guide
 from rasr.generator.adapter import save_adapter, save_backbone
-from rasr.generator.build import build_model
 from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
-from rasr.generator.refdsr import RefDSR
+from rasr.generator.refdsr import RefDSR, build_model
 
 CASES = ("no reference", "cached reference", "new reference")
 SD21 = {

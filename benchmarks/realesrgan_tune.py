@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 
 from rasr.degrade import degrade_array, draw
 from rasr.evaluation.metrics import MeasuringProtocol, load_metric
+from rasr.generator.realesrgan_weights import TUNED_BLOCKS, TUNED_LAYERS, write_tuned
 from rasr.generator.rrdbnet import BLOCKS, RRDBNet, load_rrdbnet
-from rasr.generator.tuned import BLOCKS as TRAINED
-from rasr.generator.tuned import LAYERS, write_tuned
 from rasr.training.features import load_feature_network
 from rasr.training.losses import PerceptualDistance, mse
 from rasr.training.photos import DecodedPhotos, TrainingPhoto, find_photos
@@ -37,7 +36,7 @@ from rasr.training.views import Box
 from retrieval_set import machine
 
 SEED, SIDE, WIDE, BATCH, EMA = 7, 256, 512, 4, 0.99
-FROZEN = BLOCKS - TRAINED
+FROZEN = BLOCKS - TUNED_BLOCKS
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -123,7 +122,7 @@ def report(title: str, network: RRDBNet, held: Arrays, before: NDArray[np.float6
 
 def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace) -> RRDBNet:
     """The average of the weights over the last steps."""
-    chosen = network.layers[-LAYERS:]
+    chosen = network.layers[-TUNED_LAYERS:]
     chosen.requires_grad_(True)
     parameters = list(chosen.parameters())
     average = copy.deepcopy(network)
@@ -193,7 +192,7 @@ def main() -> None:
     begun = report("start", network, unseen, before)
     tuned = train(network, known, options)
     ended = report(f"after {options.steps} steps", tuned, unseen, before)
-    numbers = range(len(tuned.layers) - LAYERS, len(tuned.layers))
+    numbers = range(len(tuned.layers) - TUNED_LAYERS, len(tuned.layers))
     layers = {n: (tuned.layers[n].weight.detach().numpy(), tuned.layers[n].bias.detach().numpy()) for n in numbers}
     notes = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -23,8 +23,8 @@ from PIL import Image
 from rasr.degrade import crop_to_multiple, degrade
 from rasr.evaluation.inputs import file_hash
 from rasr.gallery.encoders import Encoder
+from rasr.generator.presets import load_generator
 from rasr.generator.protocol import GenerationSettings, Generator
-from rasr.generator.registry import load_generator
 from rasr.images import FloatImage, resize
 from rasr.weights import require
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from rasr.files import sha256_file
 from rasr.generator.adapter import load_adapter, load_backbone, save_adapter, save_backbone
-from rasr.generator.build import build_model
 from rasr.generator.config import read_model_config
-from rasr.generator.tuned import read_tuned
+from rasr.generator.realesrgan_weights import read_tuned
+from rasr.generator.refdsr import build_model
 
 PLACE = Path(__file__).parents[1] / "src" / "rasr" / "generator" / "trained"
 LIMIT = 40 * 10**6

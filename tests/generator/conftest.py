@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from rasr.generator.build import build_model
 from rasr.generator.config import ModelConfig, ReferenceConfig, read_model_config
-from rasr.generator.refdsr import RefDSR
+from rasr.generator.refdsr import RefDSR, build_model
 
 SD21_UNET: dict[str, Any] = {
     "in_channels": 4,

@@ -10,9 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from rasr.errors import UsageError, WeightsCorrupt, WeightsError, WeightsMissing
 from rasr.generator.adapter import backbone_signature, load_adapter, load_backbone, save_adapter, save_backbone
-from rasr.generator.build import build_model
 from rasr.generator.config import ModelConfig
-from rasr.generator.refdsr import RefDSR
+from rasr.generator.refdsr import RefDSR, build_model
 
 PICTURES = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 

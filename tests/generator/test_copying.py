@@ -10,11 +10,10 @@ import torch
 from skimage import data
 
 from rasr.errors import ConfigError
-from rasr.generator.build import build_model
-from rasr.generator.config import CodecConfig, ModelConfig, ReferenceConfig
+from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.copying import COHERENCE_RANGE, CopyBranch, _detail, _squares
 from rasr.generator.matching import gaussian_blur
-from rasr.generator.refdsr import RefDSR
+from rasr.generator.refdsr import RefDSR, build_model
 
 
 def photo(height: int = 96, width: int = 128, left: int = 0) -> torch.Tensor:
@@ -123,4 +122,3 @@ def test_it_needs_pixels_for_latents(small_config: Callable[..., ModelConfig]) -
     eps = build_model(small_config("copy", rule="eps", alpha_bar=0.5))
     with pytest.raises(ConfigError, match="needs the patch codec"):
         eps.attach_reference(ReferenceConfig(control="copy", width=16))
-    assert CodecConfig(kind="patch").patch == 4

@@ -16,7 +16,8 @@ from skimage.transform import rescale
 import rasr.generator.realesrgan as module
 from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Unconditioned
-from rasr.generator.realesrgan import RealESRGAN, weight_files
+from rasr.generator.realesrgan import RealESRGAN
+from rasr.generator.realesrgan_weights import weight_files
 from rasr.images import FloatImage
 
 PLAIN = Unconditioned(GenerationSettings())

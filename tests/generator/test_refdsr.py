@@ -7,9 +7,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from rasr.errors import UsageError
-from rasr.generator.build import build_model
 from rasr.generator.config import ModelConfig, ReferenceConfig, read_model_config
-from rasr.generator.refdsr import RefDSR, one_step
+from rasr.generator.refdsr import RefDSR, build_model, one_step
 from tests.generator.conftest import ALPHA_BAR_999
 
 RandomPictures = Callable[..., torch.Tensor]

@@ -14,8 +14,8 @@ from rasr.device import choose_device
 from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Guide, load_generator
 from rasr.generator.adapter import save_adapter
-from rasr.generator.build import Sources, load_model
-from rasr.generator.config import preset_at_hand, read_model_config
+from rasr.generator.config import WeightPaths, preset_at_hand, read_model_config
+from rasr.generator.diffusion import load_model
 from rasr.generator.refdsr import one_step
 from tests.generator.conftest import ALPHA_BAR_999
 
@@ -53,7 +53,7 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_osediff_is_encode_one_eps_step_decode(base: Path, osediff: Path, checkpoints: SimpleNamespace) -> None:
     """Against the same computation written out with diffusers, peft and transformers."""
     config = read_model_config("sd21-osediff")
-    model, prompts = load_model(config, Sources(base=str(base), checkpoint=osediff), CPU)
+    model, prompts = load_model(config, WeightPaths(base=str(base), checkpoint=osediff), CPU)
     unet, vae = _models(base)
     checkpoints.osediff(unet, vae, osediff.with_name("again.pkl"))
     picture = torch.rand(1, 3, 64, 128) * 2 - 1
@@ -69,7 +69,7 @@ def test_osediff_is_encode_one_eps_step_decode(base: Path, osediff: Path, checkp
 
 @torch.no_grad()
 def test_pisasr_subtracts_what_the_unet_says_at_t_1(base: Path, pisasr: Path, checkpoints: SimpleNamespace) -> None:
-    model, prompts = load_model(read_model_config("sd21-pisasr"), Sources(base=str(base), checkpoint=pisasr), CPU)
+    model, prompts = load_model(read_model_config("sd21-pisasr"), WeightPaths(base=str(base), checkpoint=pisasr), CPU)
     unet, vae = _models(base)
     checkpoints.pisasr(unet, pisasr.with_name("again.pkl"))
     picture = torch.rand(1, 3, 64, 64) * 2 - 1

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from rasr.errors import ConfigError
 from rasr.generator.adapter import load_backbone
-from rasr.generator.build import build_model
 from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
 from rasr.generator.protocol import GenerationSettings, Guide
+from rasr.generator.refdsr import build_model
 from rasr.training.loop import Trainer
 from rasr.training.model import RefDSRModel, build_trainable, enlarge
 from tests.training.standin import tiny_config

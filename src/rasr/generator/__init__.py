@@ -1,5 +1,6 @@
 """Generators: low-quality tiles in, restored tiles out."""
 
+from rasr.generator.presets import DEFAULT_PRESET, PRESETS, Preset, load_generator
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -10,7 +11,6 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
-from rasr.generator.registry import DEFAULT_PRESET, PRESETS, Preset, load_generator
 
 __all__ = [
     "DEFAULT_PRESET",

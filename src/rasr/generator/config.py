@@ -1,8 +1,8 @@
-"""What a diffusion preset is made of: one TOML file in ``presets/``, checked against these classes when read."""
+"""Diffusion presets as TOML: the tables of a file in ``presets/``, checked when read, and where its weights lie."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -10,17 +10,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rasr.config import check_table, read_toml
+from rasr.errors import UsageError, WeightsMissing
 from rasr.generator.protocol import TileHints
-from rasr.weights import find
+from rasr.home import home
+from rasr.weights import CATALOGUE, find
 
-__all__ = ["CodecConfig", "ContextConfig", "ModelConfig", "ReferenceConfig", "preset_at_hand", "read_model_config"]
+__all__ = ["ModelConfig", "ReferenceConfig", "WeightPaths", "preset_at_hand", "read_model_config"]
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CodecConfig(_Table):
+class _CodecConfig(_Table):
     """The pair E, D between pictures and latents."""
 
     kind: Literal["kl", "patch"]
@@ -29,7 +31,7 @@ class CodecConfig(_Table):
     """Side of the square of pixels that becomes one latent position (``patch`` only)."""
 
 
-class ContextConfig(_Table):
+class _ContextConfig(_Table):
     """What the cross-attention layers read."""
 
     kind: Literal["text", "embedding"]
@@ -81,8 +83,6 @@ class ModelConfig(_Table):
     """y = x + D(z') − D(z) instead of D(z'): what the codec would lose is kept."""
     sees_lq: bool = False
     """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
-    cleaner: str = ""
-    """Preset that runs first unless another is asked for: what the weights were trained behind. Empty for none."""
     colour: Literal["wavelet", "adain", "none"] = "wavelet"
     """Colour match after it; ``none`` for weights that were trained to give the colours themselves."""
     minimum_side: int = 0
@@ -94,8 +94,8 @@ class ModelConfig(_Table):
     """Seed of the untrained weights (models built here)."""
     unet: dict[str, Any] = Field(default_factory=dict)
     """Arguments of UNet2DConditionModel; empty when config.json comes with the weights."""
-    codec: CodecConfig
-    context: ContextConfig
+    codec: _CodecConfig
+    context: _ContextConfig
     reference: ReferenceConfig = ReferenceConfig()
     tile: TileHints = TileHints(default=512, minimum=256, multiple=64, overlap=64)
     """Its multiple, the codec's stride times the UNet's, is checked against the model when that is loaded."""
@@ -123,3 +123,75 @@ def read_model_config(source: str | Path) -> ModelConfig:
 def preset_at_hand() -> str:
     """Preset that ``sd21`` means here: the one whose checkpoint is on this machine, OSEDiff's when both or none are."""
     return "sd21-pisasr" if find("pisasr") and not find("osediff") else "sd21-osediff"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPaths:
+    """Where a preset's weights lie, decided from file names alone; nothing is read here."""
+
+    backbone: Path | None = None
+    """Backbone file of a model built here; None for seeded weights."""
+    adapter: Path | None = None
+    base: str | None = None
+    """Hub id or folder asked for in place of the preset's list."""
+    checkpoint: Path | None = None
+    vae: str | Path = "full"
+    trained: bool = True
+    described: str = ""
+
+    @classmethod
+    def find(
+        cls,
+        config: ModelConfig,
+        *,
+        weights: str | Path | None = None,
+        adapter: str | Path | Literal["none"] | None = None,
+        base: str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        vae: str | Path = "full",
+    ) -> WeightPaths:
+        """Take what was asked for, else what the user put into ``$RASR_HOME/models``, else what ships in the package.
+
+        Raises UsageError for options that the preset does not have, WeightsMissing for a named file that is not there.
+        """
+        pretrained = bool(config.base)
+        if pretrained and weights is not None:
+            raise UsageError(f"{config.name} takes --base and --checkpoint, not one weights file.")
+        if not pretrained and (base is not None or checkpoint is not None or vae != "full"):
+            raise UsageError(f"{config.name} is built by RASR: it has no base model, checkpoint or other autoencoder.")
+        backbone = None if pretrained else _file(weights) or _at_hand(config.name)
+        guide = None
+        if adapter != "none":
+            # The package's adapter belongs to the package's backbone: beside one of the user's own it is not at hand.
+            packaged = backbone is None or backbone == _packaged(config.name)
+            guide = _file(adapter) or _at_hand(f"{config.name}-reference", packaged=packaged)
+        if pretrained:
+            known = CATALOGUE.get(config.base[0])
+            model = base or (known.repositories[0] if known else config.base[0])
+            described = f"{model} + {checkpoint or config.checkpoint or 'no checkpoint'}"
+            found = _file(checkpoint)
+            return cls(None, guide, None if base is None else str(base), found, vae, True, _and(described, guide))
+        described = f"seed {config.seed}, untrained" if backbone is None else str(backbone)
+        return cls(backbone, guide, trained=backbone is not None, described=_and(described, guide))
+
+
+def _file(path: str | Path | None) -> Path | None:
+    if path is None:
+        return None
+    if not (found := Path(path).expanduser()).is_file():
+        raise WeightsMissing(f"There is no weights file {found}.")
+    return found
+
+
+def _at_hand(name: str, *, packaged: bool = True) -> Path | None:
+    """A file the user put into ``$RASR_HOME/models``, or else, if ``packaged``, one of the package."""
+    own = home() / "models" / f"{name}.safetensors"
+    return own if own.is_file() else _packaged(name) if packaged else None
+
+
+def _packaged(name: str) -> Path | None:
+    return find(name) if name in CATALOGUE else None
+
+
+def _and(described: str, adapter: Path | None) -> str:
+    return described if adapter is None else f"{described} + {adapter}"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +14,10 @@ import xxhash
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from rasr.device import choose_device
-from rasr.errors import RasrError, UsageError
-from rasr.generator.build import Sources, load_model
-from rasr.generator.config import ModelConfig, preset_at_hand, read_model_config
+from rasr.device import Device, choose_device
+from rasr.errors import ConfigError, RasrError, UsageError
+from rasr.generator.adapter import load_adapter, load_backbone
+from rasr.generator.config import ModelConfig, WeightPaths, preset_at_hand, read_model_config
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -26,13 +26,11 @@ from rasr.generator.protocol import (
     GeneratorInfo,
     Guide,
 )
+from rasr.generator.refdsr import RefDSR, ReferenceFeatures, build_model
 from rasr.images import FloatImage, resize
 from rasr.memory import LruCache
 
-if TYPE_CHECKING:
-    from rasr.generator.refdsr import RefDSR, ReferenceFeatures
-
-__all__ = ["DiffusionGenerator", "Embed"]
+__all__ = ["DiffusionGenerator", "Embed", "load_model"]
 
 Embed = Callable[[FloatImage], NDArray[np.float32]]
 """The LQ picture (H, W, 3) → its embedding (D,): the gallery encoder, handed in by whoever knows the gallery."""
@@ -94,7 +92,7 @@ class DiffusionGenerator:
         self._place = choose_device(device, dtype)
         self._embed = embed
         self._cleaner = cleaner
-        self._sources = Sources.find(
+        self._weights = WeightPaths.find(
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
         self._reference_side = reference_side
@@ -119,7 +117,7 @@ class DiffusionGenerator:
         """The network, loaded when first asked for. Raises WeightsMissing or WeightsCorrupt."""
         with self._lock:
             if self._model is None:
-                self._model, self._prompts = load_model(self.config, self._sources, self._place)
+                self._model, self._prompts = load_model(self.config, self._weights, self._place)
             return self._model
 
     def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
@@ -228,10 +226,10 @@ class DiffusionGenerator:
         return round(height * ratio), round(width * ratio)
 
     def _describe(self) -> GeneratorInfo:
-        config, sources = self.config, self._sources
-        guided = sources.adapter is not None
-        remark = "" if sources.trained else " (untrained)"
-        if sources.trained and not guided:
+        config, weights = self.config, self._weights
+        guided = weights.adapter is not None
+        remark = "" if weights.trained else " (untrained)"
+        if weights.trained and not guided:
             remark = " (no reference adapter)"
         return GeneratorInfo(
             name=config.name + remark,
@@ -239,12 +237,33 @@ class DiffusionGenerator:
             grid="output",
             scale=1,
             tile=config.tile,
-            trained=sources.trained,
-            weights=sources.described,
+            trained=weights.trained,
+            weights=weights.described,
             colour=config.colour,
             licence=config.licence,
             device=str(self._place),
         )
+
+
+def load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:
+    """Load the model onto its device in its number format, and its prompt encoder (None without text).
+
+    Raises WeightsMissing, WeightsCorrupt, or WeightsError when the adapter belongs to another backbone.
+    """
+    prompts = None
+    if config.base:
+        from rasr.generator.stable_diffusion import load_stable_diffusion
+
+        model, prompts = load_stable_diffusion(config, weights, place)
+    else:
+        model = build_model(config)
+        if weights.backbone is not None:
+            load_backbone(model, weights.backbone)
+    if weights.adapter is not None:
+        load_adapter(model, weights.adapter)
+    if model.multiple != config.tile.multiple:
+        raise ConfigError(f"{config.name}: tile.multiple must be {model.multiple}, not {config.tile.multiple}.")
+    return model.to(place.device, place.dtype).requires_grad_(False).eval(), prompts
 
 
 def _tensor_bytes(entry: Any) -> int:

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from rasr.generator.presets import load_generator
 from rasr.generator.protocol import GenerationSettings, Generator
-from rasr.generator.registry import load_generator
 from rasr.images import FloatImage, resize
 
 __all__ = ["QUERY_CLEANER", "QueryRestore", "clean_query"]

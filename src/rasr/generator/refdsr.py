@@ -24,7 +24,7 @@ from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.controlnet import ControlBranch
 from rasr.generator.copying import CopyBranch
 
-__all__ = ["RefDSR", "ReferenceFeatures", "Stage", "one_step"]
+__all__ = ["RefDSR", "ReferenceFeatures", "Stage", "build_model", "one_step"]
 
 Stage = Literal["backbone", "reference"]
 ReferenceFeatures = Sequence[Any]
@@ -32,7 +32,7 @@ ReferenceFeatures = Sequence[Any]
 
 
 class RefDSR(nn.Module):
-    """Backbone, codec and reference branch. Build it with :func:`rasr.generator.build.build_model`."""
+    """Backbone, codec and reference branch. Build it with :func:`build_model`."""
 
     null_context: torch.Tensor
 
@@ -179,3 +179,26 @@ def one_step(
     if rule == "residual":
         return latent - prediction
     return (latent - math.sqrt(1.0 - alpha_bar) * prediction) / math.sqrt(alpha_bar)
+
+
+def build_model(config: ModelConfig) -> RefDSR:
+    """Build the preset's architecture with seeded, untrained weights, on the CPU in fp32; no reference branch.
+
+    The UNet's last convolution starts at zero, so that in the residual form the untrained model returns its input.
+    """
+    from diffusers import UNet2DConditionModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        unet = UNet2DConditionModel(**config.unet)
+        if config.residual_form:
+            nn.init.zeros_(unet.conv_out.weight)
+            nn.init.zeros_(unet.conv_out.bias)
+        width = unet.config.cross_attention_dim
+        projection = None
+        null = torch.zeros(1, 77, width)
+        if config.context.kind == "embedding":
+            projection = nn.Linear(config.context.dimension, width)
+            null = torch.zeros(1, 1, config.context.dimension)
+    model = RefDSR(config, unet, PatchCodec(config.codec.patch), null, projection)
+    return model.requires_grad_(False).eval()

@@ -14,9 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rasr.generator.ncnn_layers import read_convolutions
-from rasr.generator.realesrgan import weight_files
-from rasr.generator.tuned import read_tuned
+from rasr.generator.realesrgan_weights import read_convolutions, read_tuned, weight_files
 
 __all__ = ["RRDBNet", "load_rrdbnet"]
 
@@ -36,11 +34,11 @@ class RRDBNet(nn.Module):
             self.layers.append(convolution)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(N, 3, h, w) in [0, 1] → (N, 3, 4h, 4w), not clamped."""
+        """Enlarge (N, 3, h, w) in [0, 1] to (N, 3, 4h, 4w), not clamped."""
         return self.finish(*self.begin(pictures, BLOCKS), BLOCKS)
 
     def begin(self, pictures: torch.Tensor, blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (N, 64, h, w) of the first convolution, and those after so many of the blocks."""
+        """Compute features (N, 64, h, w): the first convolution's, and those after so many of the blocks."""
         layers = iter(self.layers[: 1 + 5 * DENSE * blocks])
         first = next(layers)(pictures)
         trunk = first
@@ -49,7 +47,7 @@ class RRDBNet(nn.Module):
         return first, trunk
 
     def finish(self, first: torch.Tensor, trunk: torch.Tensor, blocks: int) -> torch.Tensor:
-        """From what :meth:`begin` gave to the picture."""
+        """Compute the picture from what :meth:`begin` gave."""
         layers = iter(self.layers[1 + 5 * DENSE * blocks :])
         for _ in range(BLOCKS - blocks):
             trunk = _block(trunk, layers)
@@ -62,7 +60,7 @@ class RRDBNet(nn.Module):
 
 
 def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None) -> RRDBNet:
-    """The packaged network, frozen, fp32, on the CPU, with the layers of ``tuned`` in place of its own.
+    """Load the packaged network, frozen, fp32, on the CPU, with the layers of ``tuned`` in place of its own.
 
     Raises WeightsMissing or WeightsCorrupt.
     """

@@ -10,35 +10,34 @@ import torch
 
 from rasr.errors import UsageError, WeightsCorrupt
 from rasr.generator.codec import AutoencoderCodec
-from rasr.generator.config import ModelConfig
+from rasr.generator.config import ModelConfig, WeightPaths
 from rasr.generator.onestep_checkpoints import fold_osediff, fold_pisasr
 from rasr.generator.refdsr import RefDSR
 from rasr.weights import CATALOGUE, fill_model, find, load_pretrained, read_safetensors, require, variant
 
 if TYPE_CHECKING:
     from rasr.device import Device
-    from rasr.generator.build import Sources
 
 __all__ = ["Prompts", "load_stable_diffusion"]
 
 
-def load_stable_diffusion(config: ModelConfig, sources: Sources, place: Device) -> tuple[RefDSR, Prompts]:
+def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Prompts]:
     """UNet, autoencoder and prompt encoder in fp32 on the CPU, checkpoint folded in; the caller moves the model.
 
     Raises WeightsMissing, naming the command that helps, or WeightsCorrupt.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    checkpoint = (sources.checkpoint or require(config.checkpoint)) if config.checkpoint else None
-    folder = _base_folder(config, sources.base)
+    checkpoint = (weights.checkpoint or require(config.checkpoint)) if config.checkpoint else None
+    folder = _base_folder(config, weights.base)
     unet = _from_folder(UNet2DConditionModel, folder / "unet")
     vae = _from_folder(AutoencoderKL, folder / "vae")
     if config.checkpoint == "osediff" and checkpoint is not None:
         fold_osediff(unet, vae, checkpoint)
     elif config.checkpoint == "pisasr" and checkpoint is not None:
         fold_pisasr(unet, checkpoint)
-    if sources.vae != "full":
-        vae = _tiny_vae(sources.vae, folder)
+    if weights.vae != "full":
+        vae = _tiny_vae(weights.vae, folder)
     prompts = Prompts(folder, place)
     return RefDSR(config, unet, AutoencoderCodec(vae), prompts.states("").cpu().float()), prompts
 

@@ -123,8 +123,8 @@ def build_trainable(
     from rasr.device import Device
     from rasr.gallery.encoders import load_encoder
     from rasr.generator.adapter import load_adapter, load_backbone
-    from rasr.generator.build import Sources, build_model
-    from rasr.generator.config import read_model_config
+    from rasr.generator.config import WeightPaths, read_model_config
+    from rasr.generator.refdsr import build_model
 
     preset = read_model_config(config.model.preset)
     if config.model.reference:
@@ -142,7 +142,7 @@ def build_trainable(
         raise ConfigError(f"model.weights: unknown part '{unknown}'. Known: backbone, adapter, base, checkpoint.")
     fresh = config.stage != "reference" and backbone is None and not preset.base
     states: Tensor | None = None
-    sources = Sources.find(preset, weights=backbone, adapter="none", base=base, checkpoint=checkpoint)
+    sources = WeightPaths.find(preset, weights=backbone, adapter="none", base=base, checkpoint=checkpoint)
     if preset.base:
         from rasr.generator.stable_diffusion import load_stable_diffusion
 

@@ -1,12 +1,13 @@
-"""The table of presets."""
+"""The table of presets, one of one's own in it, and the baseline generator."""
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from rasr.errors import UsageError
-from rasr.generator import DEFAULT_PRESET, PRESETS, Generator, load_generator
+from rasr.generator import DEFAULT_PRESET, PRESETS, GenerationSettings, Generator, load_generator
 
 
 def test_an_unknown_preset_is_answered_with_the_list() -> None:
@@ -37,3 +38,17 @@ def test_small_presets_load_no_deep_learning_framework() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert done.stderr == "", "probing for a GPU must be quiet"
+
+
+def test_bicubic_returns_the_resampled_tiles_unchanged() -> None:
+    generator = load_generator("bicubic")
+    tiles = np.random.default_rng(0).random((2, 5, 7, 3), np.float32)
+    conditioning = generator.prepare(tiles[0], [], GenerationSettings())
+    assert np.array_equal(generator.generate(tiles, None, conditioning), tiles)
+
+
+def test_bicubic_says_what_it_is() -> None:
+    generator = load_generator("bicubic")
+    assert isinstance(generator, Generator)
+    assert (generator.info.grid, generator.info.scale, generator.info.uses_reference) == ("output", 1, False)
+    assert generator.cleaner is None

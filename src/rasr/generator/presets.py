@@ -1,0 +1,137 @@
+"""Presets: every generator by name, in one table whose entries name code that is imported when it is asked for.
+
+A preset of one's own is a file and a line: a class that meets :class:`rasr.generator.Generator`, or a TOML file in
+``presets/`` for another diffusion backbone, and its entry in :data:`PRESETS`. Weights that it cannot do without are
+entries of the weights' catalogue that name it (:func:`rasr.weights.serving`); a gallery encoder whose embedding it
+reads is named by its :class:`GeneratorInfo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any
+
+from rasr.errors import UsageError
+from rasr.generator.protocol import (
+    Batch,
+    Conditioning,
+    GenerationSettings,
+    Generator,
+    GeneratorInfo,
+    Guide,
+    TileHints,
+    Unconditioned,
+)
+from rasr.images import FloatImage
+
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "load_generator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A generator that can be asked for by name."""
+
+    summary: str
+    """One line for people."""
+    code: str
+    """``module:class``, or another callable: imported and called with device, dtype and options; cheap."""
+    options: tuple[str, ...] = ()
+    """Names of the options it takes besides device and dtype."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that make it this preset."""
+    cleaner: str = ""
+    """Preset that runs first unless the option ``cleaner`` says otherwise: what the weights were trained behind."""
+    context_encoder: str = ""
+    """Gallery encoder whose embedding of the LQ picture the generator wants as the option ``embed``; empty for none."""
+
+
+_REALESRGAN = ("threads", "weights")
+_DIFFUSION = "rasr.generator.diffusion:DiffusionGenerator"
+_MINI = ("adapter", "cache_bytes", "cleaner", "embed", "reference_side", "weights")
+_SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_side", "vae")
+
+PRESETS = {
+    "realesrgan": Preset(
+        "Real-ESRGAN x4plus: single image, uses no reference",
+        "rasr.generator.realesrgan:RealESRGAN",
+        _REALESRGAN,
+    ),
+    "realesrgan-tuned": Preset(
+        "Real-ESRGAN with its last layers trained further: closer to the truth, single image; runs before mini",
+        "rasr.generator.realesrgan:RealESRGAN.with_tuned_layers",
+        (*_REALESRGAN, "tuned"),
+    ),
+    "mini": Preset(
+        "RefDSR, sized for any machine",
+        _DIFFUSION,
+        _MINI,
+        {"preset": "mini"},
+        cleaner="realesrgan-tuned",
+        context_encoder="effnet-lite0-robust",
+    ),
+    "sd21": Preset(
+        "RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _DIFFUSION, _SD21, {"preset": "sd21"}
+    ),
+    "sd21-osediff": Preset(
+        "RefDSR on SD 2.1-base with OSEDiff's weights (the paper's)", _DIFFUSION, _SD21, {"preset": "sd21-osediff"}
+    ),
+    "sd21-pisasr": Preset("RefDSR on SD 2.1-base with PiSA-SR's weights", _DIFFUSION, _SD21, {"preset": "sd21-pisasr"}),
+    "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", "rasr.generator.presets:Bicubic"),
+}
+DEFAULT_PRESET = "mini"
+
+
+def load_generator(
+    preset: str = DEFAULT_PRESET,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    **options: Any,
+) -> Generator:
+    """Build a preset's generator; cheap, since weights are loaded on first use.
+
+    ``device`` and ``dtype`` as in :func:`rasr.device.choose_device`; ``options`` are the preset's own. ``cleaner`` is a
+    preset, a generator, or "none". Raises UsageError for an unknown preset or option, or for a device or dtype it
+    cannot run on.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"Unknown preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
+    entry = PRESETS[preset]
+    if unknown := sorted(options.keys() - set(entry.options)):
+        taken = ", ".join(entry.options) or "none"
+        raise UsageError(f"The preset '{preset}' has no option '{unknown[0]}'. Its options: {taken}.")
+    if "cleaner" in entry.options:
+        cleaner = options.get("cleaner") or entry.cleaner or "none"
+        if isinstance(cleaner, str):
+            where = "cpu" if device == "cpu" else "auto"
+            cleaner = None if cleaner == "none" else load_generator(cleaner, device=where)
+        options["cleaner"] = cleaner
+    generator: Generator = resolve_name(entry.code)(device=device, dtype=dtype, **entry.given, **options)
+    return generator
+
+
+class Bicubic:
+    """Bicubic interpolation: works on the output grid, where the picture has already been resampled so."""
+
+    cleaner = None
+
+    def __init__(self, *, device: str = "auto", dtype: str = "auto") -> None:
+        """``device`` and ``dtype`` are of no effect: interpolation runs anywhere, in float32."""
+        self.info = GeneratorInfo(
+            name="bicubic",
+            uses_reference=False,
+            grid="output",
+            scale=1,
+            tile=TileHints(default=1024, minimum=64, overlap=0, bytes_per_pixel=24),
+            device="cpu: interpolation needs no GPU",
+        )
+
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+        """Compute nothing."""
+        return Unconditioned(settings)
+
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
+        """Return the tiles as they are, (N, H, W, 3)."""
+        return tiles
