@@ -335,3 +335,26 @@ def test_a_folder_that_changed_is_read_again(tmp_path: Path) -> None:
     assert sorted(record.width for record in records) == [360] * 4 + [400]
     assert check_dataset(out).findings[0].kind == "count"
     assert {finding.kind for finding in check_dataset(out).findings} == {"count"}
+
+
+def test_a_photo_edited_in_place_is_degraded_again(tmp_path: Path) -> None:
+    photos = tmp_path / "photos" / "owl"
+    photos.mkdir(parents=True)
+    for number in range(3):
+        (photos / f"{number}.jpg").write_bytes(picture(number, "owl", 360, 340))
+    raw = config_for("", [], []) | {"category": [], "gallery": False, "lq": {"crop": 64}}
+    raw["source"] = [{"kind": "folder", "path": str(photos.parent), "author": "A", "licence": "CC0-1.0"}]
+    raw["splits"] = {"train": 0, "test": 3, "reference": 0, "related_similarity": 0.999, "by_photographer": False}
+    out = tmp_path / "out"
+    _build(parse_config(raw, "t", tmp_path), out)
+    before = {path.name: path.read_bytes() for path in (out / "lq/owl").iterdir()}
+    (photos / "0.jpg").write_bytes(picture(50, "owl", 360, 340))
+    _build(parse_config(raw, "t", tmp_path), out)
+    after = {path.name: path.read_bytes() for path in (out / "lq/owl").iterdir()}
+    assert set(before) == set(after)
+    assert sum(before[name] != after[name] for name in before) == 1
+    assert check_dataset(out).findings == []
+    # With another crop all are made anew, and what is no test photo any more goes.
+    (photos / "1.jpg").unlink()
+    _build(parse_config(raw | {"lq": {"crop": 48}}, "t", tmp_path), out)
+    assert len(list((out / "lq/owl").iterdir())) == len(list((out / "hr/owl").iterdir())) == 2

@@ -34,7 +34,7 @@ MINIMAL = 'name = "x"\n[[source]]\nkind = "flickr"\n[[category]]\nname = "owl"\n
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name = ", "not a readable TOML"),
+        ("name = ", "not valid TOML"),
         ('name = "x"', "source"),
         (MINIMAL.replace("flickr", "instagram"), "flickr"),
         (MINIMAL + "speices = 3\n", "speices"),
@@ -46,6 +46,15 @@ MINIMAL = 'name = "x"\n[[source]]\nkind = "flickr"\n[[category]]\nname = "owl"\n
         (MINIMAL + "[download]\nrate = 0\n", "download.rate"),
         ('name = "x"\n[[source]]\nkind = "flickr"\n', "without [[category]]"),
         (MINIMAL + '[[source]]\nkind = "flickr"\n', "given twice"),
+        (MINIMAL.replace('"flickr"', '["flickr"]'), "there is no source ['flickr']"),
+        (MINIMAL.replace('kind = "flickr"', "x = 1"), "flickr, inaturalist, commons, folder"),
+        (MINIMAL.replace('"flickr"', '"flickr"\nsorts = "relevance"'), "unknown key 'sorts'. Did you mean 'sort'?"),
+        (MINIMAL.replace('"flickr"', '"folder"\npath = "x"\n[source.columns]\nauthors = "a"'), "columns"),
+        (MINIMAL + "[lq]\npreset = 'realesgran'\n", "lq.preset: there is no degradation preset 'realesgran'"),
+        (MINIMAL + "[download.rates]\n'www.flickr.com' = 0\n", "download.rates.www.flickr.com"),
+        (MINIMAL + "[downloads]\nrate = 1\n", "Did you mean 'download'?"),
+        ("source = 3\n" + MINIMAL.partition("[[source]]")[0], "source"),
+        ("source = [3]\n" + MINIMAL.partition("[[source]]")[0], "there is no source None"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
@@ -75,3 +84,9 @@ def test_contact_comes_from_the_environment_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("RASR_CONTACT", "me@zoo.example")
     assert re.fullmatch(r"rasr/[\d.]+\S* \(me@zoo\.example\)", config.agent)
     assert config.reachable
+
+
+def test_a_home_of_nobody_is_a_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "x"\n[[source]]\nkind = "folder"\npath = "~nobody-here/p"\n', "utf-8")
+    (source,) = load_config(tmp_path / "mine.toml").source
+    assert source.path == tmp_path / "~nobody-here/p"

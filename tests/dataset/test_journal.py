@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rasr.dataset.candidate import Candidate, safe_name
+from rasr.dataset import Candidate
 from rasr.dataset.journal import Journal, Measures
+from rasr.dataset.sources.source import _safe_name
 from rasr.errors import DatasetError, OutputError
 
 MEASURES = Measures("ab" * 32, 1000, ".jpg", 640, 480, 90, 1.0, 0.2, "00ff00ff00ff00ff")
@@ -79,11 +80,23 @@ def test_passing_failures_are_tried_again_only_after_a_finished_build(journal: J
     journal.add_page("owl", "flickr", "q", 0, _candidates(0, 3), None)
     journal.set_state([1], "failed", "server trouble")
     journal.set_state([2], "failed", "dead link")
-    journal.begin(["server trouble"])
+    journal.begin(["server trouble"], "effnet-lite0")
     assert journal.count("failed") == 2
     journal.finish()
-    journal.begin(["server trouble"])
+    journal.begin(["server trouble"], "effnet-lite0")
     assert journal.counts("owl") == {"dead link": 1, "listed": 2}
+    journal.close()
+
+
+def test_another_encoder_measures_again(journal: Journal) -> None:
+    journal.begin([], "effnet-lite0")
+    journal.add_page("owl", "flickr", "q", 0, _candidates(0, 3), None)
+    for seq in (1, 2):
+        journal.set_measures(seq, MEASURES, b"")
+    journal.begin([], "effnet-lite0")
+    assert journal.counts("owl") == {"listed": 1, "measured": 2}
+    journal.begin([], "dinov2-small")
+    assert journal.counts("owl") == {"listed": 1, "stored": 2}
     journal.close()
 
 
@@ -112,11 +125,10 @@ def test_ten_thousand_candidates_take_no_more_memory_than_a_thousand(tmp_path: P
     code = """
 import resource, sys
 from pathlib import Path
-from rasr.dataset.candidate import Candidate
-from rasr.dataset.config import Category, parse_config
+from rasr.dataset import Candidate, Page
+from rasr.dataset.config import parse_config
 from rasr.dataset.gather import choose, list_candidates
 from rasr.dataset.journal import Journal
-from rasr.dataset.sources.protocol import Page
 from rasr.dataset.verdict import judge
 total = int(sys.argv[2])
 class Source:
@@ -151,9 +163,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     ("one", "other"), [("a b", "a-b"), ("x/1.jpg", "y/1.jpg"), ("Owl", "owl"), ("1.jpg", "1.png"), ("ü", "-")]
 )
 def test_different_ids_have_different_file_names(one: str, other: str) -> None:
-    assert safe_name(one) != safe_name(other)
-    assert "/" not in safe_name(one) + safe_name(other)
-    assert len(safe_name("x" * 500)) < 100
+    assert _safe_name(one) != _safe_name(other)
+    assert "/" not in _safe_name(one) + _safe_name(other)
+    assert len(_safe_name("x" * 500)) < 100
 
 
 def test_a_full_disk_is_one_sentence(journal: Journal) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rasr.dataset.licences import FREE, allowed, licence_url, parse_licence
+from rasr.dataset.licences import FREE_LICENCES, allowed, licence_url, parse_licence
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_codes_without_a_version_take_the_given_one() -> None:
 
 @pytest.mark.parametrize("licence", ["CC-BY-2.0", "CC-BY-SA-3.0-DE", "CC0-1.0", "CC-PDM-1.0"])
 def test_free_licences_pass(licence: str) -> None:
-    assert allowed(licence, FREE)
+    assert allowed(licence, FREE_LICENCES)
 
 
 @pytest.mark.parametrize("licence", ["CC-BY-NC-2.0", "CC-BY-ND-4.0", "CC-BY-NC-SA-4.0", "LicenseRef-Own", None])
 def test_others_do_not(licence: str | None) -> None:
-    assert not allowed(licence, FREE)
+    assert not allowed(licence, FREE_LICENCES)
 
 
 def test_a_version_on_the_list_admits_that_version_only() -> None:

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage import data
 
-from rasr.dataset.duplicates import outliers, related_pairs, same_by_embedding, same_by_hash
 from rasr.dataset.measure import blockiness, blur, jpeg_quality, measure
 from rasr.errors import PictureError
 
@@ -70,32 +69,3 @@ def test_extremely_thin_pictures_are_measured(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (1, 900, 3), np.uint8)).save(tmp_path / "a.png")
     measures, _ = measure(tmp_path / "a.png", 1)
     assert 0 <= measures.blur <= 1
-
-
-def test_repeated_hashes_point_to_the_first_and_do_not_chain() -> None:
-    hashes = np.array([0b0, 0b111, 0b111111, 0xFFFF << 40], np.uint64)
-    assert same_by_hash(hashes, 3) == {1: 0}
-    assert same_by_hash(hashes, 6) == {1: 0, 2: 0}
-    assert same_by_hash(np.array([], np.uint64), 3) == {}
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def test_repeated_and_related_embeddings() -> None:
-    vectors = _unit(np.array([[1, 0, 0], [1, 0.05, 0], [0, 1, 0], [1, 0.4, 0]]))
-    assert same_by_embedding(vectors, 0.99) == {1: 0}
-    assert set(related_pairs(vectors, 0.9)) == {(0, 1), (0, 3), (1, 3)}
-
-
-def test_one_stranger_is_found_and_two_looks_of_one_subject_are_not() -> None:
-    random = np.random.default_rng(0)
-    herd = random.normal(0, 0.15, (15, 32)) + np.eye(32)[0]
-    portrait = random.normal(0, 0.15, (15, 32)) + np.eye(32)[1]
-    stranger = np.eye(32)[5:6]
-    found = outliers(_unit(np.concatenate([herd, portrait, stranger])), 5.0)
-    assert set(found) == {30}
-    assert found[30] > 5
-    assert outliers(_unit(herd[:8]), 0.1) == {}
-    assert outliers(np.repeat(_unit(herd[:1]), 20, axis=0), 4.0) == {}

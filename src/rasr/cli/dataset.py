@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 
 from rasr.cli.console import examples, print_json, progress_bar, say
 from rasr.errors import UsageError
+from rasr.progress import Progress
 
 __all__ = ["command"]
 
@@ -176,12 +177,12 @@ def configs(name: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Progress]:
     """A bar per step, on terminals only."""
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 
-        def show(step: str, done: int, total: int) -> None:
+        def show(step: str, done: float, total: float) -> None:
             if step not in tasks:
                 tasks[step] = bar.add_task(step, total=total)
             bar.update(tasks[step], completed=done, total=total, visible=done < total)

@@ -1,26 +1,23 @@
 """Datasets: galleries with training and test splits, built from licensed photos anyone can fetch again."""
 
-from rasr.dataset.adapters import ADAPTERS, Adapter, AdaptReport, adapt_dataset
-from rasr.dataset.build import BuildReport, CategoryReport, build_dataset
-from rasr.dataset.candidate import Candidate
+from rasr.dataset.adapters import ADAPTERS, adapt_dataset
+from rasr.dataset.build import BuildReport, build_dataset
 from rasr.dataset.card import write_card
-from rasr.dataset.check import CheckReport, Finding, check_dataset
-from rasr.dataset.config import Category, DatasetConfig, load_config, shipped_configs
+from rasr.dataset.check import CheckReport, check_dataset
+from rasr.dataset.config import DatasetConfig, load_config, shipped_configs
 from rasr.dataset.manifest import Record, read_manifest
 from rasr.dataset.review import ReviewServer
-from rasr.dataset.sources import Source
+from rasr.dataset.sources import SOURCES, Candidate, Category, Page, Source
 
 __all__ = [
     "ADAPTERS",
-    "AdaptReport",
-    "Adapter",
+    "SOURCES",
     "BuildReport",
     "Candidate",
     "Category",
-    "CategoryReport",
     "CheckReport",
     "DatasetConfig",
-    "Finding",
+    "Page",
     "Record",
     "ReviewServer",
     "Source",

@@ -1,18 +1,16 @@
-"""Published datasets of the paper's experiments, brought into layouts that RASR trains on and evaluates."""
+"""Adapters: published datasets of the paper's experiments, in layouts that RASR trains on and evaluates."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rasr.dataset.manifest import write_text
+from rasr.dataset.manifest import place_file, write_text
 from rasr.errors import DatasetError, OutputError, RasrError, UsageError
 from rasr.images import find_pictures, read_header
 
@@ -28,7 +26,7 @@ Place = Callable[[Path, Path], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """How one dataset is got, laid out and known to be complete."""
+    """One published dataset: how it is got, laid out and known to be complete."""
 
     name: str
     purpose: str
@@ -42,7 +40,7 @@ class Adapter:
 
 @dataclass(slots=True)
 class AdaptReport:
-    """What came of a conversion."""
+    """Result of a conversion."""
 
     name: str
     folder: Path
@@ -84,8 +82,11 @@ def adapt_dataset(name: str, downloaded: str | Path, out: str | Path) -> AdaptRe
         placed[place] = picture
     if not placed:
         raise DatasetError(f"{source} holds no picture of {name}.\n{adapter.instructions}")
-    for place, picture in placed.items():
-        _link(picture, target / place)
+    try:
+        for place, picture in placed.items():
+            place_file(picture, target / place)
+    except OSError as error:
+        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
     report.files = len(placed)
     counts = Counter(place.rpartition("/")[0].partition("/")[0] for place in placed)
     for folder, expected in adapter.expected.items():
@@ -96,11 +97,8 @@ def adapt_dataset(name: str, downloaded: str | Path, out: str | Path) -> AdaptRe
     for missing in adapter.pairs(set(placed)) if adapter.pairs else ():
         _tell(report, faults, "missing", missing)
     report.problems += [f"… and {count - NAMED} more {kind}." for kind, count in faults.items() if count > NAMED]
-    write_text(
-        target / RECORD,
-        json.dumps({"dataset": name, "pictures": {folder or ".": count for folder, count in counts.items()}}, indent=1)
-        + "\n",
-    )
+    made = {"dataset": name, "pictures": {folder or ".": count for folder, count in counts.items()}}
+    write_text(target / RECORD, json.dumps(made, indent=1) + "\n")
     return report
 
 
@@ -108,19 +106,6 @@ def _tell(report: AdaptReport, faults: Counter[str], kind: str, message: str) ->
     faults[kind] += 1
     if faults[kind] <= NAMED:
         report.problems.append(message)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source.resolve(), target)
-        except OSError:
-            part = target.with_name(f".{target.name}.part")
-            shutil.copyfile(source, part)
-            part.replace(target)
-    except OSError as error:
-        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
 
 
 def _lsdir(source: Path, picture: Path) -> str | None:

@@ -1,21 +1,21 @@
-"""From kept photos to the finished folder: layout, low-quality inputs, gallery."""
+"""Assembly of the folder from the photos that are kept: layout, low-quality inputs, gallery."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rasr.dataset.config import Category, LowQuality
-from rasr.dataset.gather import Progress, stored_file
+from rasr.dataset.config import LowQuality
+from rasr.dataset.gather import stored_file
 from rasr.dataset.licences import licence_url
-from rasr.dataset.manifest import MANIFEST, Record, read_manifest
-from rasr.dataset.measure import sha256_of
-from rasr.dataset.verdict import Kept, photo_id
+from rasr.dataset.manifest import MANIFEST, Record, place_file, read_manifest
+from rasr.dataset.sources import Category
+from rasr.dataset.verdict import Kept
 from rasr.errors import OutputError
+from rasr.files import sha256_file
 from rasr.gallery import Gallery, is_gallery
+from rasr.progress import Progress
 
 __all__ = ["LQ_MANIFEST", "make_gallery", "make_low_quality", "make_records", "place_files"]
 
@@ -28,16 +28,16 @@ def make_records(
     categories: Sequence[Category],
     reviewed: Mapping[str, str],
 ) -> list[Record]:
-    """The manifest's records of the assigned photos, sorted by file."""
+    """Make the manifest's records of the assigned photos, sorted by file."""
     scientific = {category.name: category.scientific_name for category in categories}
     groups: dict[object, str] = {}
     for one in (one for photos in kept.values() for one in photos):
-        name = photo_id(one.row)
+        name = one.row.photo_id
         groups[one.group] = min(groups.get(one.group, name), name)
     records = []
-    for one in (one for photos in kept.values() for one in photos if photo_id(one.row) in assigned):
+    for one in (one for photos in kept.values() for one in photos if one.row.photo_id in assigned):
         row, offered, measures = one.row, one.row.candidate, one.measures
-        name, split = photo_id(row), assigned[photo_id(row)]
+        name, split = row.photo_id, assigned[row.photo_id]
         records.append(
             Record(
                 id=name,
@@ -73,7 +73,7 @@ def place_files(out: Path, records: Sequence[Record], kept: Mapping[str, Sequenc
     Files are linked to the downloads where the file system can, else copied. Files that no manifest of this dataset
     names are never touched. Raises OutputError.
     """
-    stored = {photo_id(one.row): stored_file(downloads, one.row) for photos in kept.values() for one in photos}
+    stored = {one.row.photo_id: stored_file(downloads, one.row) for photos in kept.values() for one in photos}
     before = read_manifest(out) if (out / MANIFEST).exists() else []
     wanted = {record.file for record in records}
     try:
@@ -82,16 +82,8 @@ def place_files(out: Path, records: Sequence[Record], kept: Mapping[str, Sequenc
                 _inside(out, old.file).unlink(missing_ok=True)
         for record in records:
             target, source = out / record.file, stored[record.id]
-            if target.exists() and (target.samefile(source) or sha256_of(target) == record.sha256):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.part")
-            part.unlink(missing_ok=True)
-            try:
-                os.link(source, part)
-            except OSError:
-                shutil.copyfile(source, part)
-            part.replace(target)
+            if not target.exists() or not (target.samefile(source) or sha256_file(target) == record.sha256):
+                place_file(source, target)
     except OSError as error:
         raise OutputError(f"Cannot write the photos of {out}: {error.strerror or error}.") from error
 
@@ -99,17 +91,16 @@ def place_files(out: Path, records: Sequence[Record], kept: Mapping[str, Sequenc
 def make_low_quality(out: Path, records: Sequence[Record], settings: LowQuality, seed: int, progress: Progress) -> None:
     """Degrade the test photos: ``lq/<category>/<id>.png``, their exact targets ``hr/…``, and the recipes.
 
-    A file already made by the same recipe from the same photo is kept. Raises OutputError.
+    Files already made by the same recipe from the same photo are kept. Raises OutputError.
     """
     from rasr.degrade import draw
     from rasr.degrade.files import DegradeJob, Entry, Manifest, degrade_file
 
-    path = out / LQ_MANIFEST
-    old: dict[str, Entry] = {}
-    if path.exists():
-        previous = Manifest.read(path)
-        if previous.crop == (settings.crop or None):
-            old = {entry.name: entry for entry in previous.pictures}
+    path, crop = out / LQ_MANIFEST, settings.crop or None
+    previous = Manifest.read(path) if path.exists() else None
+    known = {entry.name: entry for entry in previous.pictures if previous.crop == crop} if previous else {}
+    # The dataset's own manifest is still that of the last build: it tells which photos have changed since.
+    same = {old.file: old.sha256 for old in read_manifest(out)} if (out / MANIFEST).exists() else {}
     tests = [record for record in records if record.split == "test"]
     entries: list[Entry] = []
     for done, record in enumerate(tests):
@@ -117,19 +108,19 @@ def make_low_quality(out: Path, records: Sequence[Record], settings: LowQuality,
         output = f"{record.category}/{record.id}.png"
         recipe = draw(settings.preset, scale=settings.scale, seed=seed, name=record.file)
         lq, hr = out / "lq" / output, out / "hr" / output
-        known = old.get(record.file)
-        if known and known.recipe == recipe and known.output == output and lq.exists() and hr.exists():
-            entries.append(known)
-            continue
-        job = DegradeJob(record.file, out / record.file, lq, output, recipe, hr)
-        entries.append(degrade_file(job, crop=settings.crop or None, overwrite=True))
-    for gone in old.values():
-        if gone.output not in {entry.output for entry in entries}:
-            for folder in ("lq", "hr"):
-                _inside(out, f"{folder}/{gone.output}").unlink(missing_ok=True)
-    made = Manifest(seed=seed, crop=settings.crop or None, pictures=tuple(entries))
+        entry = known.get(record.file)
+        current = entry and (entry.recipe, entry.output) == (recipe, output) and lq.exists() and hr.exists()
+        if entry and current and same.get(record.file) == record.sha256:
+            entries.append(entry)
+        else:
+            job = DegradeJob(record.file, out / record.file, lq, output, recipe, hr)
+            entries.append(degrade_file(job, crop=crop, overwrite=True))
+    gone = {entry.output for entry in previous.pictures} if previous else set()
+    for output in gone - {entry.output for entry in entries}:
+        for folder in ("lq", "hr"):
+            _inside(out, f"{folder}/{output}").unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    made.write(path, overwrite=True)
+    Manifest(seed=seed, crop=crop, pictures=tuple(entries)).write(path, overwrite=True)
     progress("degrading", len(tests), len(tests))
 
 
@@ -154,7 +145,7 @@ def make_gallery(out: Path, records: Sequence[Record], encoder: str, progress: P
 
 
 def _inside(out: Path, file: str) -> Path:
-    """The path of a manifest's file; raises OutputError for one that leads out of the dataset's folder."""
+    """Return the path of a manifest's file; raises OutputError for one that leads out of the dataset's folder."""
     path = out / file
     if not path.resolve().is_relative_to(out.resolve()):
         raise OutputError(f"The manifest names {file}, which is not inside {out}; it was not written by RASR.")

@@ -1,4 +1,4 @@
-"""Building a dataset: list, download, measure, judge, split, and only then write the folder."""
+"""Build of a dataset: list, download, measure, judge, split, and only then write the folder."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from filelock import FileLock, Timeout
 
 from rasr.dataset.assemble import make_gallery, make_low_quality, make_records, place_files
 from rasr.dataset.card import INFO, write_card
-from rasr.dataset.config import Category, DatasetConfig
-from rasr.dataset.gather import Progress, choose, download, list_candidates, measure_stored
+from rasr.dataset.config import DatasetConfig
+from rasr.dataset.gather import choose, download, list_candidates, measure_stored
 from rasr.dataset.journal import Journal
 from rasr.dataset.manifest import MANIFEST, write_manifest, write_text
 from rasr.dataset.review import read_decisions
-from rasr.dataset.sources import Folder, Source, make_sources
+from rasr.dataset.sources import Category, Source
 from rasr.dataset.splits import SPLITS, Item, assign
-from rasr.dataset.verdict import Kept, Verdicts, judge, photo_id
-from rasr.dataset.web import PASSING, Web
+from rasr.dataset.verdict import Kept, Verdicts, judge
+from rasr.dataset.web import TRANSIENT, Web
 from rasr.errors import DatasetBusy, DatasetError, OutputError
 from rasr.gallery.encoders import load_encoder
+from rasr.progress import Progress
 
 __all__ = ["BuildReport", "CategoryReport", "build_dataset"]
 
-WORKSHOP = ".build"
+BUILD_DIR = ".build"
 """Where a dataset folder keeps its journal and downloads. It may be deleted when no further build is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryReport:
-    """What became of one category."""
+    """Photos of one category: found, left out, used, missing."""
 
     name: str
     found: int
@@ -50,7 +51,7 @@ class CategoryReport:
 
 @dataclass(slots=True)
 class BuildReport:
-    """What a build did."""
+    """Result of a build."""
 
     folder: Path
     categories: list[CategoryReport] = field(default_factory=list)
@@ -81,7 +82,7 @@ def build_dataset(
     """
     folder = Path(out).expanduser().absolute()
     _claim(folder)
-    lock = FileLock(folder / WORKSHOP / "lock")
+    lock = FileLock(folder / BUILD_DIR / "lock")
     try:
         with lock.acquire(timeout=0):
             return _Build(config, folder, say, progress).run()
@@ -95,7 +96,7 @@ class _Build:
     def __init__(self, config: DatasetConfig, folder: Path, say: Callable[[str], None], progress: Progress) -> None:
         self.config = config
         self.folder = folder
-        self.downloads = folder / WORKSHOP / "photos"
+        self.downloads = folder / BUILD_DIR / "photos"
         self.say = say
         self.progress = progress
         self.report = BuildReport(folder)
@@ -104,11 +105,11 @@ class _Build:
 
     def run(self) -> BuildReport:
         """All steps; those done by an earlier run are found done."""
-        journal = Journal(self.folder / WORKSHOP / "journal.sqlite")
+        journal = Journal(self.folder / BUILD_DIR / "journal.sqlite")
         try:
-            journal.begin([*PASSING, "lost"])
+            journal.begin([*TRANSIENT, "lost"], self.config.encoder)
             with Web(self.config.download, self.config.agent) as web:
-                sources = make_sources(self.config, web)
+                sources = self.config.make_sources(web)
                 categories = self._categories(sources)
                 list_candidates(journal, sources, categories, self.report.problems, self.progress)
                 verdicts, assigned = self._gather(journal, web, categories)
@@ -121,7 +122,7 @@ class _Build:
     def _categories(self, sources: Sequence[Source]) -> list[Category]:
         if self.config.category:
             return list(self.config.category)
-        folder = next(source for source in sources if isinstance(source, Folder))
+        (folder,) = sources
         folder.ready()
         return folder.categories()
 
@@ -134,7 +135,7 @@ class _Build:
             download(journal, web, self.downloads, self.config.download.workers, self.progress)
             measure_stored(journal, encoder, self.downloads, self.config, workers, self.progress)
             verdicts = judge(journal, self.config, names, self.dropped)
-            items = [Item(photo_id(one.row), name, one.group) for name, kept in verdicts.kept.items() for one in kept]
+            items = [Item(one.row.photo_id, name, one.group) for name, kept in verdicts.kept.items() for one in kept]
             assigned = assign(items, self.config.splits, self.config.seed)
             short = dict.fromkeys(names, self.config.splits.total)
             for item in items:
@@ -170,7 +171,7 @@ class _Build:
             name = category.name
             splits = dict.fromkeys(SPLITS, 0)
             for one in verdicts.kept[name]:
-                if split := assigned.get(photo_id(one.row)):
+                if split := assigned.get(one.row.photo_id):
                     splits[split] += 1
             found = sum(journal.counts(name).values())
             rejected = {reason: count for reason, count in verdicts.rejected[name].items() if count}
@@ -184,7 +185,7 @@ class _Build:
                 self.report.problems.append(f"{name}: {missing} of {wanted.total} photos are missing ({used}){why}.")
 
     def _info(self, categories: Sequence[Category]) -> dict[str, Any]:
-        """What the card and the check need to know; nothing of this machine."""
+        """Collect the facts that card and check need; nothing of this machine."""
         config = self.config
         return {
             "format": 1,
@@ -208,7 +209,7 @@ class _Build:
 
 
 def _why_short(kept: Sequence[Kept], wanted: int) -> str:
-    """What to say when there were enough good photos and the splits are short all the same."""
+    """Explain why splits are short although there were enough good photos."""
     if len(kept) < wanted:
         return ""
     largest = max(Counter(one.group for one in kept).values())
@@ -222,14 +223,14 @@ def _claim(folder: Path) -> None:
     """Make sure that ``folder`` is new, empty or ours."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; a dataset needs a folder.")
-    if folder.exists() and not (folder / WORKSHOP).is_dir() and any(folder.iterdir()):
+    if folder.exists() and not (folder / BUILD_DIR).is_dir() and any(folder.iterdir()):
         if (folder / MANIFEST).exists():
             raise OutputError(
-                f"{folder} holds a finished dataset without its {WORKSHOP} folder, so it cannot be extended. "
+                f"{folder} holds a finished dataset without its {BUILD_DIR} folder, so it cannot be extended. "
                 "Choose another folder."
             )
         raise OutputError(f"{folder} is not empty and not a dataset of RASR. Choose another folder.")
     try:
-        (folder / WORKSHOP).mkdir(parents=True, exist_ok=True)
+        (folder / BUILD_DIR).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"Cannot create {folder}: {error.strerror or error}.") from error

@@ -1,20 +1,25 @@
-"""What a dataset says about itself: the card, the attribution, the charts and the contact sheet."""
+"""Card of a dataset: text, attribution, histograms as SVG, and a contact sheet."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rasr.dataset.charts import contact_sheet, histograms
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
 from rasr.dataset.licences import licence_url
 from rasr.dataset.manifest import Record, read_manifest, write_text
 from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import REASONS
-from rasr.errors import DatasetError
+from rasr.errors import DatasetError, PictureError
 from rasr.files import write_bytes
+from rasr.images import Encoding, FloatImage, Picture, encode_picture, read_picture, resize
 
 __all__ = ["INFO", "read_info", "write_card"]
 
@@ -28,7 +33,15 @@ HUB_NAMES = {
     "CC-BY-SA-3.0": "cc-by-sa-3.0",
 }
 """SPDX name → what the Hugging Face hub calls it in a card's header."""
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+HUB_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+SIDES = (0, 512, 768, 1024, 1536, 2048, 3072, 4096)
+MEGAPIXELS = (0, 0.5, 1, 2, 3, 4, 6, 12, 24)
+THUMB = 128
+LABEL = 168
+PER_ROW = 8
+ROWS = 60
+"""Categories on the sheet; of a larger dataset the first ones."""
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -54,14 +67,14 @@ def write_card(folder: str | Path) -> Path:
     records, info = read_manifest(folder), read_info(folder)
     if not records:
         raise DatasetError(f"The manifest of {folder} is empty; there is nothing to describe.")
-    write_text(folder / CHARTS, histograms(records))
-    write_bytes(contact_sheet(folder, records), folder / SHEET, overwrite=True)
-    write_text(folder / "ATTRIBUTION.md", attribution(records))
-    write_text(folder / "README.md", card(records, info))
+    write_text(folder / CHARTS, _histograms(records))
+    write_bytes(_contact_sheet(folder, records), folder / SHEET, overwrite=True)
+    write_text(folder / "ATTRIBUTION.md", _attribution(records))
+    write_text(folder / "README.md", _card(records, info))
     return folder / "README.md"
 
 
-def attribution(records: Sequence[Record]) -> str:
+def _attribution(records: Sequence[Record]) -> str:
     """Every photo with title, author, source and licence, as the CC licences ask (TASL), by category."""
     by_category: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -83,7 +96,7 @@ def _credit(photo: Record) -> str:
     return f"- `{photo.file}`: {title} by {_plain(photo.author) or 'unknown author'}, {licence}\n"
 
 
-def card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
+def _card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
     """The card: a YAML header that the Hugging Face hub reads, and the text."""
     name = str(info.get("name") or "dataset")
     return "\n".join(
@@ -104,7 +117,7 @@ def card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
 def _header(records: Sequence[Record], title: str) -> str:
     licences = {record.licence for record in records}
     only = HUB_NAMES.get(next(iter(licences))) if len(licences) == 1 else None
-    size = next((name for limit, name in SIZES if len(records) < limit), "n>1M")
+    size = next((name for limit, name in HUB_SIZES if len(records) < limit), "n>1M")
     licence = (
         [f"license: {only}"] if only else ["license: other", "license_name: per-photo", "license_link: ATTRIBUTION.md"]
     )
@@ -219,3 +232,87 @@ def _plain(text: str) -> str:
 def _linked(text: str, url: str) -> str:
     safe = url.startswith(("https://", "http://")) and not any(letter in url for letter in " <>()\"'\\")
     return f"[{_plain(text)}]({url})" if safe else _plain(text)
+
+
+def _histograms(records: Sequence[Record]) -> str:
+    """Four bar charts as one SVG: short side, megapixels, photos per photographer, licences."""
+    sides = _binned([min(record.width, record.height) for record in records], SIDES, "")
+    pixels = _binned([record.width * record.height / 1e6 for record in records], MEGAPIXELS, "")
+    by_author = Counter(f"{record.source}:{record.author_id}" for record in records if record.author_id)
+    photos = Counter(min(count, 10) for count in by_author.values())
+    authors = {f"{count}{'+' if count == 10 else ''}": photos[count] for count in range(1, 11)}
+    licences = dict(Counter(record.licence or "unknown" for record in records).most_common(8))
+    charts = [
+        ("Short side, pixels", sides),
+        ("Megapixels", pixels),
+        ("Photographers by number of photos", authors),
+        ("Photos by licence", licences),
+    ]
+    width, height = 420, 230
+    body = "".join(
+        f'<g transform="translate({index % 2 * width} {index // 2 * height})">{_bars(title, bars, width, height)}</g>'
+        for index, (title, bars) in enumerate(charts)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width} {2 * height}" font-family="sans-serif">'
+        f'<rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
+    )
+
+
+def _binned(values: Sequence[float], edges: Sequence[float], unit: str) -> dict[str, int]:
+    """Counts by interval; the last one is open above."""
+    counts = np.histogram(values, [*edges, np.inf])[0]
+    names = [f"{low:g}–{high:g}{unit}" for low, high in pairwise(edges)] + [f"{edges[-1]:g}+{unit}"]
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def _bars(title: str, bars: Mapping[str, int], width: int, height: int) -> str:
+    most = max([*bars.values(), 1])
+    step = (height - 50) / max(len(bars), 1)
+    lines = [f'<text x="16" y="24" font-size="15" font-weight="bold">{escape(title)}</text>']
+    for index, (name, count) in enumerate(bars.items()):
+        y = 38 + index * step
+        length = (width - 210) * count / most
+        lines.append(
+            f'<text x="140" y="{y + step * 0.65:.1f}" font-size="11" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="148" y="{y + step * 0.12:.1f}" width="{length:.1f}" height="{step * 0.76:.1f}" fill="#4878a8"/>'
+            f'<text x="{152 + length:.1f}" y="{y + step * 0.65:.1f}" font-size="11">{count}</text>'
+        )
+    return "".join(lines)
+
+
+def _contact_sheet(folder: Path, records: Sequence[Record]) -> bytes:
+    """A JPEG with one row per category: its name and up to eight photos, references first.
+
+    A photo that cannot be read leaves its place empty; ``rasr dataset check`` names it.
+    """
+    by_category: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: (record.category, record.split != "reference", record.id)):
+        if len(by_category[record.category]) < PER_ROW:
+            by_category[record.category].append(record)
+    shown = dict(list(by_category.items())[:ROWS])
+    sheet = np.ones((THUMB * len(shown), LABEL + THUMB * PER_ROW, 3), np.float32)
+    for row, photos in enumerate(shown.values()):
+        for column, photo in enumerate(photos):
+            try:
+                thumb = _thumb(read_picture(folder / photo.file).pixels)
+            except PictureError:
+                continue
+            left = LABEL + column * THUMB
+            sheet[row * THUMB : (row + 1) * THUMB, left : left + THUMB] = thumb
+    labels = Image.new("L", (LABEL, len(sheet)), 255)
+    draw, font = ImageDraw.Draw(labels), ImageFont.load_default(15)
+    for row, category in enumerate(shown):
+        words = category.replace("-", " ").split()
+        lines = "\n".join(" ".join(words[start : start + 2]) for start in range(0, len(words), 2))
+        draw.multiline_text((8, row * THUMB + THUMB // 2), lines, fill=0, font=font, anchor="lm")
+    sheet[:, :LABEL] = np.asarray(labels, np.float32)[:, :, None] / 255
+    return encode_picture(Picture(sheet), "JPEG", Encoding(quality=85))
+
+
+def _thumb(pixels: FloatImage) -> FloatImage:
+    """The middle square, THUMB × THUMB."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    return resize(pixels, (THUMB, THUMB), filter="area", box=(left, top, left + side, top + side)).clip(0, 1)

@@ -1,4 +1,4 @@
-"""Checking a dataset folder that already exists, whoever made it: files, hashes, sizes, licences, leaks."""
+"""Check of a dataset folder that exists already, whoever made it: files, hashes, sizes, licences, leaks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rasr.dataset.assemble import LQ_MANIFEST
 from rasr.dataset.card import read_info
-from rasr.dataset.duplicates import hash_array, related_hashes
-from rasr.dataset.gather import Progress
-from rasr.dataset.licences import FREE, allowed
+from rasr.dataset.licences import FREE_LICENCES, allowed
 from rasr.dataset.manifest import MANIFEST, Record, read_manifest
-from rasr.dataset.measure import sha256_of
 from rasr.dataset.splits import SPLITS
-from rasr.dataset.verdict import is_anonymous
+from rasr.dataset.verdict import photographers, related_hashes, related_pairs
 from rasr.errors import ConfigError, DatasetError, PictureError, RasrError
+from rasr.files import sha256_file
 from rasr.gallery.duplicates import NEAR_BITS, NEAR_COSINE, perceptual_hash
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.images import find_pictures, read_header, read_picture
+from rasr.progress import Progress
 
 __all__ = ["CheckReport", "Finding", "check_dataset"]
 
@@ -33,7 +33,7 @@ ROUNDING = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or worth knowing."""
+    """A fault of a dataset, or a fact worth knowing."""
 
     level: Literal["error", "note"]
     kind: str
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(slots=True)
 class CheckReport:
-    """Everything found in one folder."""
+    """Result of a check: everything found in one folder."""
 
     folder: Path
     photos: int = 0
@@ -51,7 +51,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong; notes do not count."""
+        """True when nothing is wrong; notes do not count."""
         return all(finding.level != "error" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
@@ -59,11 +59,11 @@ class CheckReport:
         return {"folder": str(self.folder), "ok": self.ok} | {k: v for k, v in asdict(self).items() if k != "folder"}
 
     def error(self, kind: str, message: str) -> None:
-        """Add something wrong."""
+        """Add a fault."""
         self.findings.append(Finding("error", kind, message))
 
     def note(self, kind: str, message: str) -> None:
-        """Add something worth knowing."""
+        """Add a fact worth knowing."""
         self.findings.append(Finding("note", kind, message))
 
 
@@ -99,7 +99,7 @@ def check_dataset(
 
 
 def _records_of(folder: Path) -> Iterator[Record]:
-    """What a flickr30 layout without a manifest tells about its photos."""
+    """Yield what a flickr30 layout without a manifest tells about its photos."""
     found = False
     for split in sorted(folder.glob("*/*")) if folder.is_dir() else ():
         if split.is_dir() and split.name in SPLITS:
@@ -111,7 +111,7 @@ def _records_of(folder: Path) -> Iterator[Record]:
 
 
 def _bare_record(file: str) -> Record:
-    """A record of which nothing but the file's place is known."""
+    """Make a record of which nothing but the file's place is known."""
     category, split, _ = file.split("/", 2)
     values: dict[str, Any] = {entry.name: "" for entry in fields(Record)}
     values |= {"id": file, "category": category, "split": split, "file": file, "deviation": 0.0}
@@ -119,11 +119,11 @@ def _bare_record(file: str) -> Record:
 
 
 def _check_manifest(report: CheckReport, records: Sequence[Record], info: Mapping[str, Any]) -> None:
-    """What the manifest says by itself: names, licences, authors, counts."""
+    """Report faults in what the manifest says by itself: names, licences, authors, counts."""
     for name, count in Counter(record.id for record in records).items():
         if count > 1:
             report.error("manifest", f"{name} is in the manifest {count} times.")
-    listed = info.get("filters", {}).get("licences", FREE)
+    listed = info.get("filters", {}).get("licences", FREE_LICENCES)
     for record in records:
         if record.split not in SPLITS:
             report.error("manifest", f"{record.file}: '{record.split}' is not a split.")
@@ -149,29 +149,22 @@ def _check_manifest(report: CheckReport, records: Sequence[Record], info: Mappin
 
 
 def _check_photographers(report: CheckReport, records: Sequence[Record]) -> None:
-    """One person, by account or by name, in two splits."""
-    splits: dict[str, dict[str, str]] = defaultdict(dict)
+    """Report people, by account or by name, whose photos are in two splits."""
+    splits: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in records:
-        if not is_anonymous(record.author):
-            for who in {
-                f"{record.source}:{record.author_id or record.author}",
-                " ".join(record.author.casefold().split()),
-            }:
-                splits[who].setdefault(record.split, record.file)
-    told = set[tuple[str, ...]]()
-    for files in splits.values():
-        pair = tuple(sorted(files.values()))
-        if len(pair) > 1 and pair not in told:
-            told.add(pair)
-            author = next(record.author for record in records if record.file == pair[0])
-            report.error("leak", f"Photos by {author} are in several splits: {', '.join(pair)}.")
-    unknown = sum(is_anonymous(record.author) for record in records)
+        for who in photographers(record):
+            splits[who].setdefault(record.split, record)
+    leaks = {tuple(sorted(record.file for record in by.values())): by for by in splits.values() if len(by) > 1}
+    for files, by in leaks.items():
+        author = next(record.author for record in by.values() if record.file == files[0])
+        report.error("leak", f"Photos by {author} are in several splits: {', '.join(files)}.")
+    unknown = sum(not photographers(record) for record in records)
     if unknown:
         report.note("author", f"{unknown} photos have no known author: the same one in two splits cannot be excluded.")
 
 
 def _check_unlisted(report: CheckReport, records: Sequence[Record]) -> None:
-    """Pictures in the layout that the manifest does not know."""
+    """Report pictures in the layout that the manifest does not know."""
     known = {record.file for record in records}
     for split in sorted(report.folder.glob("*/*")):
         if split.is_dir() and split.name in SPLITS and any(split.iterdir()):
@@ -182,7 +175,7 @@ def _check_unlisted(report: CheckReport, records: Sequence[Record]) -> None:
 
 
 def _check_low_quality(report: CheckReport, records: Sequence[Record], info: Mapping[str, Any]) -> None:
-    """Every test photo has its degraded input and target, of the sizes that the recipes give."""
+    """Report test photos without degraded input and target of the sizes that the recipes give."""
     from rasr.degrade.files import Manifest
 
     if not info.get("lq"):
@@ -210,7 +203,7 @@ def _check_low_quality(report: CheckReport, records: Sequence[Record], info: Map
 
 
 def _check_file(report: CheckReport, record: Record, *, quick: bool) -> bool:
-    """The file is there, is the one meant, and has the size it should; False when it is not worth decoding."""
+    """Report a file that is missing, not the one meant, or of another size; False when it is not worth decoding."""
     path = report.folder / record.file
     if not path.resolve().is_relative_to(report.folder.resolve()):
         report.error("manifest", f"{record.file} leads out of the folder.")
@@ -218,7 +211,7 @@ def _check_file(report: CheckReport, record: Record, *, quick: bool) -> bool:
     if not path.is_file():
         report.error("missing", f"{record.file} is missing.")
         return False
-    if record.sha256 and sha256_of(path) != record.sha256:
+    if record.sha256 and sha256_file(path) != record.sha256:
         report.error("hash", f"{record.file} is not the file that was downloaded (SHA-256 differs).")
     if quick and not record.width:
         return True
@@ -234,10 +227,10 @@ def _check_file(report: CheckReport, record: Record, *, quick: bool) -> bool:
 
 
 def _check_same_file(report: CheckReport, records: Sequence[Record]) -> None:
-    """The same bytes twice, within a split or across."""
+    """Report the same bytes twice, within a split or across."""
     by_hash: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        by_hash[sha256_of(report.folder / record.file)].append(record)
+        by_hash[sha256_file(report.folder / record.file)].append(record)
     for same in by_hash.values():
         if len(same) > 1:
             kind = "leak" if len({record.split for record in same}) > 1 else "duplicate"
@@ -247,11 +240,11 @@ def _check_same_file(report: CheckReport, records: Sequence[Record]) -> None:
 def _check_pixels(
     report: CheckReport, records: Sequence[Record], encoder: Encoder, similarity: float, progress: Progress
 ) -> None:
-    """Decode everything; near-duplicates across splits by hash everywhere, by embedding within a category."""
-    hashes: list[str] = []
+    """Decode everything; report near-duplicates across splits by hash everywhere, by embedding within a category."""
     readable: list[Record] = []
-    vectors: list[np.ndarray[Any, np.dtype[np.float16]]] = []
-    batch: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+    hashes: list[str] = []
+    batch: list[NDArray[np.float32]] = []
+    vectors: list[NDArray[np.float16]] = []
     for done, record in enumerate(records):
         progress("comparing", done, len(records))
         try:
@@ -263,35 +256,22 @@ def _check_pixels(
         hashes.append(f"{perceptual_hash(pixels):016x}")
         batch.append(encoder.preprocess(pixels))
         if len(batch) == BATCH:
-            vectors.append(encoder.embed(np.stack(batch)).astype(np.float16))
+            vectors.append(encoder.embed(np.stack(batch)).astype(np.float16))  # as the build compares them
             batch.clear()
     if batch:
         vectors.append(encoder.embed(np.stack(batch)).astype(np.float16))
     progress("comparing", len(records), len(records))
-    if not readable:
-        return
-    told = _hash_leaks(report, readable, hashes)
-    embeddings = np.concatenate(vectors)
+    told = set[tuple[int, int]]()
+    for one, other, bits in related_hashes(hashes, NEAR_BITS):
+        if readable[one].split != readable[other].split:
+            told.add((one, other))
+            files = f"{readable[one].file} and {readable[other].file}"
+            report.error("leak", f"{files} are the same photo ({bits} of 64 bits differ).")
     for category in sorted({record.category for record in readable}):
         chosen = [index for index, record in enumerate(readable) if record.category == category]
-        own = embeddings[chosen].astype(np.float32)
-        for place, index in enumerate(chosen[:-1]):
-            for other in np.flatnonzero(own[place + 1 :] @ own[place] >= similarity):
-                pair = (index, chosen[place + 1 + int(other)])
-                if pair not in told and readable[pair[0]].split != readable[pair[1]].split:
-                    cosine = float(own[place] @ own[place + 1 + int(other)])
-                    one, two = (readable[side].file for side in pair)
-                    report.error("leak", f"{one} and {two} show the same (cosine {cosine:.3f}).")
-
-
-def _hash_leaks(report: CheckReport, records: Sequence[Record], hashes: Sequence[str]) -> set[tuple[int, int]]:
-    """Report pairs in different splits whose perceptual hashes nearly agree; returns the pairs."""
-    values = hash_array(hashes)
-    pairs = set[tuple[int, int]]()
-    for pair in related_hashes(values, NEAR_BITS):
-        one, two = records[pair[0]], records[pair[1]]
-        if one.split != two.split:
-            pairs.add(pair)
-            bits = int(np.bitwise_count(values[pair[0]] ^ values[pair[1]]))
-            report.error("leak", f"{one.file} and {two.file} are the same photo ({bits} of 64 bits differ).")
-    return pairs
+        own = np.concatenate(vectors)[chosen].astype(np.float32)
+        for first, second, cosine in related_pairs(own, similarity):
+            one, other = chosen[first], chosen[second]
+            if readable[one].split != readable[other].split and (one, other) not in told:
+                files = f"{readable[one].file} and {readable[other].file}"
+                report.error("leak", f"{files} show the same (cosine {cosine:.3f}).")

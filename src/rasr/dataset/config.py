@@ -1,151 +1,30 @@
-"""The TOML file a dataset is built from: what to look for, where, and what is good enough."""
+"""Config of a dataset: what to look for, where, and what is good enough."""
 
 from __future__ import annotations
 
 import os
-import re
-import tomllib
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rasr.dataset.licences import FREE
+from rasr.config import check_table, read_toml
+from rasr.dataset.licences import FREE_LICENCES
+from rasr.dataset.sources import SOURCES, Category, Source, source_class
+from rasr.dataset.web import Download, Web
 from rasr.errors import ConfigError
 
-__all__ = [
-    "Category",
-    "CommonsSource",
-    "DatasetConfig",
-    "Download",
-    "Filters",
-    "FlickrSource",
-    "FolderSource",
-    "INaturalistSource",
-    "LowQuality",
-    "SourceConfig",
-    "Splits",
-    "load_config",
-    "shipped_configs",
-]
+__all__ = ["DatasetConfig", "Filters", "LowQuality", "Splits", "load_config", "parse_config", "shipped_configs"]
 
-RATES = {
-    "www.flickr.com": 0.9,  # "under 3600 queries per hour across the whole key"
-    "api.flickr.com": 0.9,
-    "live.staticflickr.com": 4.0,
-    "api.inaturalist.org": 0.9,  # "60 requests per minute or lower"
-    "inaturalist-open-data.s3.amazonaws.com": 4.0,
-    "static.inaturalist.org": 1.0,
-    "commons.wikimedia.org": 1.0,  # one request at a time
-    "upload.wikimedia.org": 1.0,
-}
-"""Requests a second that each service is known to accept, from its own public terms."""
+PATHS = ("path", "credits")
+"""Keys of a source that name files: relative ones start at the config's own folder."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Category(_Section):
-    """One species, one kind of artefact, one building: a folder of the dataset."""
-
-    name: str
-    """Folder name: lower case, digits and hyphens."""
-    title: str = ""
-    """What people call it; the name with blanks when empty."""
-    scientific_name: str = ""
-    why: str = ""
-    """Why it is in the dataset; printed in the card."""
-    text: str = ""
-    """Flickr full-text search; scientific name, else title, when neither this nor ``tags`` is given."""
-    tags: tuple[str, ...] = ()
-    """Flickr tags, all of which a photo must carry."""
-    taxon: str = ""
-    """iNaturalist taxon name; the scientific name when empty."""
-    commons_category: str = ""
-    """Wikimedia Commons category, without "Category:"."""
-    commons_search: str = ""
-    """Wikimedia Commons search text, used when there is no category."""
-    folder: str = ""
-    """Folder source: the name of the folder that holds this category; its own name when empty."""
-
-    @field_validator("name")
-    @classmethod
-    def _slug(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", value) or value in {"lq", "hr"}:
-            raise ValueError(
-                f"'{value}' must be lower-case letters, digits and single hyphens, and not lq, hr, gallery"
-            )
-        return value
-
-    @property
-    def label(self) -> str:
-        """Title for people."""
-        return self.title or self.name.replace("-", " ")
-
-
-class _Online(_Section):
-    candidates: int = Field(default=400, ge=1, le=4000)
-    """Photos to ask for in each category."""
-
-
-class FlickrSource(_Online):
-    """Flickr, by its official REST API. The key comes from the environment, never from this file."""
-
-    kind: Literal["flickr"]
-    endpoint: str = "https://www.flickr.com/services/rest/"
-    key_variable: str = "FLICKR_API_KEY"
-    sort: Literal["relevance", "interestingness-desc", "date-posted-desc", "date-taken-desc"] = "relevance"
-    per_page: int = Field(default=250, ge=1, le=500)
-
-
-class INaturalistSource(_Online):
-    """iNaturalist's open API: identified by people, licence per photo, no key."""
-
-    kind: Literal["inaturalist"]
-    endpoint: str = "https://api.inaturalist.org/v1"
-    popular: bool = True
-    """Only observations that somebody marked as a favourite: far better photos."""
-    captive: bool = True
-    """Zoo and garden animals too."""
-    per_page: int = Field(default=200, ge=1, le=200)
-
-
-class CommonsSource(_Online):
-    """Wikimedia Commons, by category or by search."""
-
-    kind: Literal["commons"]
-    endpoint: str = "https://commons.wikimedia.org/w/api.php"
-    per_page: int = Field(default=50, ge=1, le=500)
-
-
-class FolderSource(_Section):
-    """Photos already on this machine, one folder per category."""
-
-    kind: Literal["folder"]
-    path: Path
-    credits: Path | None = None
-    """A CSV with one row per photo, found by file name, file name without suffix, or path below the folder."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Which column of the CSV holds ``photo``, ``author``, ``licence``, ``page``, ``title``, where named otherwise."""
-
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
-        unknown = sorted(set(value) - {"photo", "author", "licence", "page", "title"})
-        if unknown:
-            raise ValueError(f"unknown: {', '.join(unknown)}; there are photo, author, licence, page, title")
-        return value
-
-    author: str = ""
-    """Author of photos without a row in ``credits``."""
-    licence: str = ""
-    """Licence of photos without a row in ``credits``: an SPDX name, or LicenseRef-Own for the museum's own."""
-
-
-SourceConfig = Annotated[FlickrSource | INaturalistSource | CommonsSource | FolderSource, Field(discriminator="kind")]
 
 
 class Splits(_Section):
@@ -166,9 +45,9 @@ class Splits(_Section):
 
 
 class Filters(_Section):
-    """What a photo must pass. Every rejection is counted in the log and the card."""
+    """Bounds that a photo must keep. Every rejection is counted in the log and the card."""
 
-    licences: tuple[str, ...] = FREE
+    licences: tuple[str, ...] = FREE_LICENCES
     min_short_side: int = Field(default=512, ge=16)
     min_jpeg_quality: int = Field(default=70, ge=0, le=100)
     """IJG quality read from the quantisation tables; 0 turns it off."""
@@ -185,42 +64,23 @@ class Filters(_Section):
     outlier_action: Literal["report", "drop"] = "report"
 
 
-class Download(_Section):
-    """How politely, and how patiently."""
-
-    workers: int = Field(default=4, ge=1, le=32)
-    rate: float = Field(default=1.0, gt=0)
-    """Requests a second to a host that ``rates`` does not name."""
-    rates: dict[str, float] = Field(default_factory=dict)
-    """Host → requests a second, on top of the known ones."""
-    attempts: int = Field(default=5, ge=1, le=20)
-    back_off: float = Field(default=1.0, ge=0)
-    """Seconds before the second attempt; doubled for each further one."""
-    patience: float = Field(default=120.0, ge=0)
-    """Longest wait in seconds that a server may ask for; a longer one ends that server's part of the run."""
-    timeout: float = Field(default=30.0, gt=0)
-    """Seconds without a byte before an attempt counts as failed."""
-    max_megabytes: float = Field(default=100.0, gt=0)
-    per_photographer: int = Field(default=4, ge=1)
-    """Most photos of one photographer in one category."""
-    long_side: int = Field(default=2048, ge=64)
-    """The size to ask for where a source offers several: the smallest that reaches it."""
-    oversample: float = Field(default=1.25, ge=1)
-    """Good photos to gather per photo wanted, so that splits without leaks can be filled."""
-
-    def rate_of(self, host: str) -> float:
-        """Requests a second allowed to ``host``."""
-        return self.rates.get(host, RATES.get(host, self.rate))
-
-
 class LowQuality(_Section):
-    """The ready-made inputs of the test split."""
+    """Settings of the ready-made inputs of the test split."""
 
     enabled: bool = True
     preset: str = "realesrgan"
     scale: int = Field(default=4, ge=1, le=16)
     crop: int = Field(default=512, ge=0)
     """Centre crop of the photo that is degraded, in pixels; 0 takes the whole photo."""
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from rasr.degrade import PRESETS
+
+        if value not in PRESETS:
+            raise ValueError(f"there is no degradation preset '{value}'; choose one of {', '.join(PRESETS)}")
+        return value
 
 
 class DatasetConfig(_Section):
@@ -240,7 +100,7 @@ class DatasetConfig(_Section):
     splits: Splits = Splits()
     filters: Filters = Filters()
     download: Download = Download()
-    source: tuple[SourceConfig, ...] = Field(min_length=1)
+    source: tuple[Source.Settings, ...] = Field(min_length=1)
     """In order of preference: a later source only fills what the earlier ones left open."""
     category: tuple[Category, ...] = ()
     """May be left out when the only source is a folder: its sub-folders are the categories."""
@@ -260,16 +120,24 @@ class DatasetConfig(_Section):
             raise ValueError("splits: train, test and reference are all 0")
         return self
 
+    def make_sources(self, web: Web) -> list[Source]:
+        """Make the sources, in order of preference."""
+        licences, long_side = self.filters.licences, self.download.long_side
+        return [
+            source_class(settings.kind)(settings, web, licences=licences, long_side=long_side, reachable=self.reachable)
+            for settings in self.source
+        ]
+
     @property
     def agent(self) -> str:
-        """The User-Agent header."""
+        """User-Agent header: name, version, and how to reach the person who runs the build."""
         contact = os.environ.get("RASR_CONTACT", "").strip() or self.contact
         name = self.user_agent or f"rasr/{version('rasr')}"
         return f"{name} ({contact})" if contact else name
 
     @property
     def reachable(self) -> bool:
-        """Whether the header says how to reach the person who runs the build."""
+        """True when the User-Agent header says how to reach the person who runs the build."""
         return "@" in self.agent or "://" in self.agent
 
 
@@ -280,35 +148,34 @@ def load_config(path: str | Path) -> DatasetConfig:
     """
     file = Path(path)
     shipped = shipped_configs()
-    if not file.exists() and file.name.removesuffix(".toml") in shipped:
+    if not file.exists():
+        if file.name.removesuffix(".toml") not in shipped:
+            known = ", ".join(shipped)
+            raise ConfigError(f"There is no config file {path}, and no shipped one of that name ({known}).")
         file = shipped[file.name.removesuffix(".toml")]
-    try:
-        raw = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(shipped)
-        raise ConfigError(f"There is no config file {path}, and no shipped one of that name ({known}).") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable TOML file: {error}") from error
-    return parse_config(raw, str(path), file.parent)
+    return parse_config(read_toml(file, "config"), str(path), file.parent)
 
 
-def parse_config(raw: dict[str, Any], name: str, folder: Path) -> DatasetConfig:
-    """Check a config already read; ``folder`` is what its relative paths start from."""
-    for source in raw.get("source", ()) if isinstance(raw.get("source"), list) else ():
-        for key in ("path", "credits"):
-            if isinstance(source, dict) and isinstance(source.get(key), str):
-                source[key] = str(folder.absolute() / Path(source[key]).expanduser())
-    try:
-        return DatasetConfig.model_validate(raw)
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
-        raise ConfigError(f"{name}: {'; '.join(faults)}.") from error
+def parse_config(raw: Mapping[str, Any], name: str, folder: Path) -> DatasetConfig:
+    """Check a config already read; ``folder`` is where its relative paths start. Raises ConfigError."""
+    tables = raw.get("source")
+    if isinstance(tables, list):
+        raw = {**raw, "source": [_settings(table, f"{name}: source.{n}", folder) for n, table in enumerate(tables)]}
+    return check_table(DatasetConfig, raw, name)
+
+
+def _settings(table: Any, name: str, folder: Path) -> Source.Settings:
+    """Check a ``[[source]]`` table by the settings of its kind."""
+    kind = table.get("kind") if isinstance(table, dict) else None
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise ConfigError(f"{name}: kind: there is no source {kind!r}. Choose one of: {', '.join(SOURCES)}.")
+    paths = {key: table[key] for key in PATHS if isinstance(table.get(key), str)}
+    # os.path leaves a "~name" of nobody as it is; pathlib raises RuntimeError.
+    absolute = {key: folder.absolute() / os.path.expanduser(path) for key, path in paths.items()}  # noqa: PTH111
+    return check_table(source_class(kind).Settings, {**table, **absolute}, name)
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Name → file of the configs that come with RASR."""
+    """List the configs that come with RASR: name → file."""
     folder = Path(str(files("rasr.dataset") / "configs"))
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}

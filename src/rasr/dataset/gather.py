@@ -1,4 +1,4 @@
-"""Getting candidates listed, downloaded and measured, in an order that an interruption does not change."""
+"""Gathering: candidates listed, downloaded and measured, in an order that an interruption does not change."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.dataset.candidate import safe_name
-from rasr.dataset.config import Category, DatasetConfig
+from rasr.dataset.config import DatasetConfig
 from rasr.dataset.journal import Journal, Measures, Row
 from rasr.dataset.measure import TooSmall, measure
-from rasr.dataset.sources import Source
-from rasr.dataset.verdict import Kept, listing_fault, photographer
+from rasr.dataset.sources import Category, Source
+from rasr.dataset.verdict import Kept, listing_fault, photographers
 from rasr.dataset.web import FetchError, Web
 from rasr.errors import OutputError, PictureError, PictureTooLarge, RasrError, SourceError, UnsupportedFormat
 from rasr.gallery.encoders import Encoder
+from rasr.progress import Progress
 
-__all__ = ["Progress", "choose", "download", "list_candidates", "measure_stored"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done so far, all of it)."""
+__all__ = ["choose", "download", "list_candidates", "measure_stored", "stored_file"]
 
 EMPTY_PAGES = 20
 """Pages in a row without a new photo after which a list is taken as exhausted."""
@@ -75,7 +72,7 @@ def list_candidates(
 
 
 def _list(journal: Journal, rank: int, source: Source, category: Category) -> int | None:
-    """Complete one list; the number of photos in it, or None when there is nothing to ask."""
+    """Complete one list; returns the number of photos in it, or None when there is nothing to ask."""
     question = source.query(category)
     if not question:
         return None
@@ -102,16 +99,16 @@ def choose(
     for category, missing in short.items():
         if not missing:
             continue
-        given = Counter(photographer(one.row.candidate) for one in kept[category])
+        given = Counter(who for one in kept[category] for who in photographers(one.row.candidate)[:1])
         wanted = math.ceil(missing * config.download.oversample * 1.25) + 1
         before = len(chosen)
         for row in journal.rows(state="listed", category=category):
             if len(chosen) - before == wanted:
                 break
-            who = photographer(row.candidate)
-            if listing_fault(row.candidate, config.filters) or (who and given[who] >= limit):
+            account = photographers(row.candidate)[:1]
+            if listing_fault(row.candidate, config.filters) or any(given[who] >= limit for who in account):
                 continue
-            given[who] += 1
+            given.update(account)
             chosen.append(row.seq)
     with journal.transaction():
         journal.set_state(chosen, "chosen")
@@ -166,8 +163,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def stored_file(folder: Path, row: Row) -> Path:
-    """Where a candidate's file is kept."""
-    return folder / f"{row.candidate.source}_{safe_name(row.candidate.source_id)}"
+    """Return where a candidate's file is kept."""
+    return folder / row.candidate.file_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +225,7 @@ def _picture_fault(error: Exception) -> str:
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[_In], _Out], things: Iterable[_In], ahead: int
 ) -> Iterator[_Out]:
-    """Results in the order of ``things``, of which at most ``ahead`` are taken before their results are used."""
+    """Yield results in the order of ``things``, of which at most ``ahead`` are taken before their results are used."""
     waiting: deque[Future[_Out]] = deque()
     try:
         for thing in things:

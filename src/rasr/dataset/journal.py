@@ -1,4 +1,4 @@
-"""What is known of every candidate so far: one SQLite file that a killed build leaves whole.
+"""Journal of a build: every candidate and what is known of it, in one SQLite file that a kill leaves whole.
 
 Every step of the build is written here before the next one starts, so the same command goes on where it was stopped.
 Nothing is kept in memory: 10 000 candidates cost what ten do.
@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rasr.dataset.candidate import Candidate
+from rasr.dataset.sources import Candidate
 from rasr.errors import DatasetError, OutputError
 
 __all__ = ["Journal", "Measures", "Row"]
@@ -44,7 +44,7 @@ _CANDIDATE = [field.name for field in fields(Candidate)]
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What was measured on a downloaded file; None where a measure does not apply."""
+    """Measures of a downloaded file; None where one does not apply."""
 
     sha256: str
     size: int
@@ -73,6 +73,11 @@ class Row:
     reason: str
     candidate: Candidate
     measures: Measures | None
+
+    @property
+    def photo_id(self) -> str:
+        """Name of the photo in the dataset, the same in every build: category, source and the source's own id."""
+        return f"{self.category}_{self.candidate.file_name}"
 
 
 class Journal:
@@ -103,7 +108,7 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing; inside of another one, part of it. Raises OutputError when the disk is full."""
+        """Do all or nothing; inside of another one, part of it. Raises OutputError when the disk is full."""
         nested = self._db.in_transaction
         if nested:
             yield
@@ -122,7 +127,7 @@ class Journal:
     # Lists of candidates
 
     def position(self, category: str, source: str, question: str) -> tuple[str | None, int]:
-        """(cursor of the next page or None at the list's end, candidates found) for a question; ("", 0) for a new one.
+        """Find where a list goes on: (cursor of the next page or None at its end, candidates found); ("", 0) at first.
 
         When the question has changed, candidates of the old one that were not downloaded are forgotten; for a local
         folder, whose question tells its contents, all of them.
@@ -184,16 +189,21 @@ class Journal:
         with self.transaction():
             self._db.execute(sql, (*astuple(measures), embedding, seq))
 
-    def begin(self, passing: Sequence[str]) -> None:
-        """Start or go on. After a build that came to its end, photos that failed for a ``passing`` reason are put back.
+    def begin(self, transient: Sequence[str], encoder: str) -> None:
+        """Start or go on. After a build that came to its end, photos that failed for a transient reason are put back.
 
         After an interruption they are not: the build then goes on exactly as it would have, to the same dataset.
+        Photos measured with another encoder are measured again: embeddings of two kinds cannot be compared.
         """
-        marks = ", ".join("?" * len(passing))
+        marks = ", ".join("?" * len(transient))
         with self.transaction():
             if self._db.execute("DELETE FROM marks WHERE name='finished'").rowcount:
                 sql = f"UPDATE candidates SET state='listed' WHERE state='failed' AND reason IN ({marks})"  # noqa: S608
-                self._db.execute(sql, tuple(passing))
+                self._db.execute(sql, tuple(transient))
+            mark = f"encoder {encoder}"
+            if self._db.execute("DELETE FROM marks WHERE name LIKE 'encoder %' AND name<>?", (mark,)).rowcount:
+                self._db.execute("UPDATE candidates SET state='stored' WHERE state='measured'")
+            self._db.execute("INSERT OR IGNORE INTO marks VALUES (?)", (mark,))
 
     def finish(self) -> None:
         """Note that the build came to its end."""
@@ -201,7 +211,7 @@ class Journal:
             self._db.execute("INSERT OR IGNORE INTO marks VALUES ('finished')")
 
     def rows(self, *, state: str | None = None, category: str | None = None) -> Iterator[Row]:
-        """Candidates in order of preference, one at a time.
+        """Yield candidates in order of preference, one at a time.
 
         Rows may be changed while iterating: they are read by key, a batch ahead.
         """
@@ -220,16 +230,16 @@ class Journal:
             last = (batch[-1][2], batch[-1][0])
 
     def embeddings(self, category: str) -> Iterator[tuple[int, bytes]]:
-        """(seq, embedding) of a category's measured photos."""
+        """Yield (seq, embedding) of a category's measured photos."""
         sql = "SELECT seq, embedding FROM candidates WHERE category=? AND state='measured' ORDER BY rank, seq"
         yield from self._db.execute(sql, (category,))
 
     def count(self, state: str) -> int:
-        """Candidates in a state, in all categories."""
+        """Count the candidates in a state, in all categories."""
         return int(self._db.execute("SELECT COUNT(*) FROM candidates WHERE state=?", (state,)).fetchone()[0])
 
     def counts(self, category: str) -> dict[str, int]:
-        """State → number of candidates, failures under their reason."""
+        """Count a category's candidates by state, failures by their reason."""
         return dict(
             self._db.execute(
                 "SELECT CASE state WHEN 'failed' THEN reason ELSE state END AS what, COUNT(*) FROM candidates "

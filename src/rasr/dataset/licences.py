@@ -1,4 +1,4 @@
-"""Licences: what the sources call them, and whether a dataset may hold them.
+"""Licences: their names at the sources as SPDX identifiers, and whether a dataset may hold them.
 
 Inside RASR a licence is an SPDX identifier (``CC-BY-SA-4.0``, ``CC0-1.0``, ``CC-PDM-1.0``) or, where SPDX has none, a
 ``LicenseRef-`` name. A licence that is not recognised is None and never accepted: a dataset is only as free as its
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["FREE", "allowed", "licence_url", "parse_licence"]
+__all__ = ["FREE_LICENCES", "allowed", "licence_url", "parse_licence"]
 
-FREE = ("CC0-1.0", "CC-PDM-1.0", "LicenseRef-Public-Domain", "CC-BY", "CC-BY-SA")
+FREE_LICENCES = ("CC0-1.0", "CC-PDM-1.0", "LicenseRef-Public-Domain", "CC-BY", "CC-BY-SA")
 """The default allow-list: free to share and to adapt, commercially too. ND forbids the degraded copies a dataset needs,
 NC and all-rights-reserved forbid most uses of it."""
 
@@ -31,7 +31,7 @@ _OTHERS = (
 
 
 def parse_licence(text: str | None, *, version: str = "") -> str | None:
-    """The SPDX identifier meant by a licence's name, code or URL, or None when it is not recognised.
+    """Parse a licence's name, code or URL to its SPDX identifier; None when it is not recognised.
 
     ``version`` is taken when the text names none (iNaturalist's codes mean 4.0). Ported licences keep their country:
     "CC BY-SA 3.0 de" is CC-BY-SA-3.0-DE. Of "A or B" the Creative Commons one is taken.
@@ -53,7 +53,7 @@ def parse_licence(text: str | None, *, version: str = "") -> str | None:
 
 
 def _from_words(text: str) -> str:
-    """``by-nc-sa`` from "Attribution-NonCommercial-ShareAlike License"; empty for other texts."""
+    """Read ``by-nc-sa`` from "Attribution-NonCommercial-ShareAlike License"; empty for other texts."""
     lowered = text.lower()
     if not lowered.startswith(("attribution", "creative commons attribution")):
         return ""
@@ -61,7 +61,7 @@ def _from_words(text: str) -> str:
 
 
 def allowed(licence: str | None, allow: Iterable[str]) -> bool:
-    """Whether ``licence`` is on the list. ``CC-BY`` on the list admits every version of CC-BY, and not CC-BY-NC."""
+    """Tell whether a licence is on the list. ``CC-BY`` on it admits every version of CC-BY, and not CC-BY-NC."""
     if licence is None:
         return False
     family = re.sub(r"-[1-4]\.\d.*$", "", licence)
@@ -69,7 +69,7 @@ def allowed(licence: str | None, allow: Iterable[str]) -> bool:
 
 
 def licence_url(licence: str | None) -> str:
-    """Where the licence's text is, or an empty string."""
+    """Return the address of the licence's text, or an empty string."""
     if licence is None:
         return ""
     match = re.fullmatch(r"CC-(BY[A-Z-]*?)-(\d\.\d)(?:-([A-Z]{2,3}))?", licence)

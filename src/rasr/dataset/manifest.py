@@ -1,10 +1,12 @@
-"""The manifest: one line per photo, as JSON lines for programs and CSV for people."""
+"""Manifest: one line per photo, as JSON lines for programs and CSV for people; and how files get into the folder."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, Literal
 from rasr.errors import DatasetError, OutputError
 from rasr.files import write_bytes
 
-__all__ = ["MANIFEST", "Record", "read_manifest", "write_manifest", "write_text"]
+__all__ = ["MANIFEST", "Record", "place_file", "read_manifest", "write_manifest", "write_text"]
 
 MANIFEST = "manifest.jsonl"
 
@@ -22,7 +24,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A photo of the dataset, with all that attribution and checking need."""
+    """One photo of a dataset, with all that attribution and checking need."""
 
     id: str
     category: str
@@ -58,7 +60,7 @@ class Record:
 
 
 def read_manifest(folder: Path) -> list[Record]:
-    """The records of the dataset in ``folder``, as written. Raises DatasetError naming the line that is wrong."""
+    """Read the records of the dataset in ``folder``. Raises DatasetError naming the line that is wrong."""
     path = folder / MANIFEST
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -104,3 +106,15 @@ def write_text(path: Path, content: str) -> None:
         raise OutputError(f"Cannot create {path.parent}: {error.strerror or error}.") from error
     # Names of files that are not valid UTF-8 come as lone surrogates; they are shown, not refused.
     write_bytes(content.encode("utf-8", "backslashreplace"), path, overwrite=True)
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Put a file at ``target``, whole or not at all: linked where the file system can, else copied. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)

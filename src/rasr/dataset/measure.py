@@ -1,8 +1,7 @@
-"""Looking at one photo: what the filters need to know of it."""
+"""Measures of one photo that the filters need: size, JPEG quality, block artefacts, blur, hash."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from PIL import Image
 
 from rasr.dataset.journal import Measures
 from rasr.errors import PictureError
+from rasr.files import sha256_file
 from rasr.gallery.duplicates import perceptual_hash
 from rasr.images import FloatImage, Header, read_header, read_picture, resize
 
-__all__ = ["blockiness", "blur", "jpeg_quality", "measure", "sha256_of"]
+__all__ = ["blockiness", "blur", "jpeg_quality", "measure"]
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "HEIF": ".heic"}
 EXAMINED = 1024
@@ -40,7 +40,7 @@ def measure(path: Path, min_short_side: int) -> tuple[Measures, FloatImage]:
     pixels = read_picture(path).pixels
     luma = pixels @ _LUMA
     return Measures(
-        sha256=sha256_of(path),
+        sha256=sha256_file(path),
         size=path.stat().st_size,
         suffix=SUFFIXES[header.format],
         real_width=header.width,
@@ -53,20 +53,14 @@ def measure(path: Path, min_short_side: int) -> tuple[Measures, FloatImage]:
 
 
 class TooSmall(PictureError):
-    """The picture is whole but smaller than wanted."""
+    """Raised for a picture that is whole but smaller than wanted."""
 
     def __init__(self, header: Header) -> None:
         super().__init__(f"{header.width}x{header.height} pixels")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def jpeg_quality(path: Path) -> int | None:
-    """IJG quality 1..100 that gives the file's luminance table, or None when the file has none.
+    """Estimate the IJG quality 1..100 that gives the file's luminance table; None when the file has none.
 
     libjpeg scales the standard's table by 5000/q % below 50 and by 200 − 2q % above (jcparam.c); the sum of the table
     tells the scale, for other encoders' tables the nearest in strength. Under 20 entries are clipped at 255 and the
@@ -82,7 +76,7 @@ def jpeg_quality(path: Path) -> int | None:
 
 
 def blockiness(luma: NDArray[np.float32]) -> float:
-    """Mean step across the borders of 8×8 blocks over the mean step elsewhere, the larger of both directions.
+    """Measure the mean step across the borders of 8×8 blocks over the mean step elsewhere, in the worse direction.
 
     About 1 for photos without visible JPEG blocks, whatever their content; well above for low qualities, also when the
     file was saved again at a high one. ``luma`` is (H, W).
@@ -97,7 +91,7 @@ def blockiness(luma: NDArray[np.float32]) -> float:
 
 
 def blur(luma: NDArray[np.float32]) -> float:
-    """How blurred the sharpest part is, 0 sharp to 1 flat; ``luma`` is (H, W).
+    """Measure how blurred the sharpest part is, 0 sharp to 1 flat; ``luma`` is (H, W).
 
     Crété's measure (skimage.measure.blur_effect; doi 10.1117/12.702790) on tiles: of an animal before a soft
     background only the animal has to be sharp, so the tenth of the tiles that is sharpest counts.

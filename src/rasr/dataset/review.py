@@ -1,4 +1,4 @@
-"""The review page: every photo at a glance, kept or dropped by one key, on this machine only."""
+"""Review page: every photo at a glance, kept or dropped by one key, on this machine only."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rasr.dataset.manifest import Record, read_manifest, write_manifest
+from rasr.dataset.manifest import read_manifest, write_manifest
 from rasr.errors import DatasetError, OutputError, RasrError
+from rasr.files import JsonLines
 from rasr.images import Picture, encode_picture, read_picture, resize
 
 __all__ = ["ReviewServer", "read_decisions"]
@@ -26,17 +27,10 @@ LARGEST_BODY = 4096
 
 
 def read_decisions(folder: Path) -> dict[str, str]:
-    """Photo id → "keep" or "drop", the last decision of each. A line cut off by a crash is passed over."""
-    path = folder / DECISIONS
+    """Read the last decision on each photo: id → "keep" or "drop"."""
     decisions: dict[str, str] = {}
-    if not path.exists():
-        return decisions
-    for line in path.read_text("utf-8", "replace").splitlines():
-        try:
-            entry = json.loads(line)
-            name, decision = str(entry["id"]), str(entry["decision"])
-        except (ValueError, TypeError, KeyError):
-            continue
+    for entry in JsonLines(folder / DECISIONS).read():
+        name, decision = str(entry.get("id")), entry.get("decision")
         if decision in ("keep", "drop"):
             decisions[name] = decision
         elif decision == "undo":
@@ -58,7 +52,7 @@ class ReviewServer:
         if not self.records:
             raise DatasetError(f"{self.folder} has an empty manifest; there is nothing to review.")
         self._decisions = read_decisions(self.folder)
-        # What the subject check found strange comes first: there the eye is needed.
+        # Photos that the subject check marked come first: there the eye is needed.
         self.order = sorted(range(len(self.records)), key=lambda index: (-self.records[index].deviation, index))
         self.token = secrets.token_urlsafe(16)
         try:
@@ -88,7 +82,7 @@ class ReviewServer:
         self._server.shutdown()
 
     def listing(self) -> list[dict[str, Any]]:
-        """What the page shows of each photo, the strangest first."""
+        """List what the page shows of each photo, those that stand out most in the subject check first."""
         wanted = ("id", "category", "split", "title", "author", "licence", "width", "height", "deviation")
         listed = []
         for index in self.order:
@@ -98,7 +92,7 @@ class ReviewServer:
         return listed
 
     def picture(self, number: int) -> bytes:
-        """A photo, shrunk for the page, as JPEG. Raises IndexError, and PictureError for a damaged file."""
+        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, and PictureError for a damaged file."""
         return _shrunk(self.folder / self.records[number].file)
 
     def decide(self, number: int, decision: str) -> None:
@@ -106,27 +100,18 @@ class ReviewServer:
         if decision not in ("keep", "drop", "undo") or number not in range(len(self.records)):
             raise ValueError(f"not a decision: {decision} for {number}")
         name = self.records[number].id
-        try:
-            with (self.folder / DECISIONS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"id": name, "decision": decision}) + "\n")
-        except OSError as error:
-            raise OutputError(f"Cannot write {self.folder / DECISIONS}: {error.strerror or error}.") from error
+        JsonLines(self.folder / DECISIONS).append({"id": name, "decision": decision})
         self._decisions.pop(name, None) if decision == "undo" else self._decisions.update({name: decision})
-        self.records[number] = _reviewed(self.records[number], self._decisions.get(name, ""))
+        review: Any = "" if decision == "undo" else decision
+        self.records[number] = replace(self.records[number], review=review)
         write_manifest(self.folder, self.records)
 
     def summary(self) -> dict[str, int]:
-        """How many photos were kept, dropped, and not decided on."""
+        """Count the photos kept, dropped, and not decided on."""
         names = {record.id for record in self.records}
         decided = [decision for name, decision in self._decisions.items() if name in names]
         counts = {what: decided.count(what) for what in ("keep", "drop")}
         return counts | {"open": len(names) - sum(counts.values())}
-
-
-def _reviewed(record: Record, decision: str) -> Record:
-    if decision == "keep":
-        return replace(record, review="keep")
-    return replace(record, review="drop" if decision == "drop" else "")
 
 
 @lru_cache(maxsize=64)
@@ -139,7 +124,7 @@ def _shrunk(path: Path) -> bytes:
 
 
 def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
-    """A request handler that knows its server; HTTP/1.0, so that no idle connection keeps others waiting."""
+    """Make the request handler of a server; HTTP/1.0, so that no idle connection keeps others waiting."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -176,7 +161,7 @@ def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.OK, "application/json", json.dumps(review.summary()).encode())
 
         def _parts(self) -> list[str] | None:
-            """The path behind the token, or None when the token or the host is wrong."""
+            """Split the path behind the token; None when the token or the host is wrong."""
             path, prefix = self.path.partition("?")[0], f"/{review.token}/"
             known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
             return path[len(prefix) :].split("/") if known and self.headers.get("Host", "") in review.hosts else None
@@ -196,6 +181,6 @@ def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the terminal belongs to the command."""
+            """Say nothing: the terminal belongs to the command."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""Train, test and reference without leaks: what belongs together is assigned together, reproducibly."""
+"""Splits without leaks: photos that belong together are assigned together, reproducibly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Item:
 
 
 def assign(items: Sequence[Item], wanted: Splits, seed: int) -> dict[str, str]:
-    """Key → split, for the photos that are used; photos over the wanted numbers are left out.
+    """Assign photos to splits: key → split; photos over the wanted numbers are left out.
 
     A group goes to one split as a whole, in all categories. The test split is filled first, from the smallest groups:
     it is small, and five test photos by five photographers say more than five by one. The other groups go, the largest
@@ -38,7 +38,12 @@ def assign(items: Sequence[Item], wanted: Splits, seed: int) -> dict[str, str]:
     # Each group's first member in the drawn order is its name, so the order of groups does not depend on how they
     # were labelled.
     ordered = sorted(groups.values(), key=lambda group: (len(group), _draw(seed, group[0].key)))
-    left = _Left({category: {split: getattr(wanted, split) for split in SPLITS} for category in _categories(items)})
+    left = _Places(
+        {
+            category: {split: getattr(wanted, split) for split in SPLITS}
+            for category in {item.category for item in items}
+        }
+    )
 
     for group in ordered:
         if left.useful(group, "test") == len(group):
@@ -54,8 +59,8 @@ def assign(items: Sequence[Item], wanted: Splits, seed: int) -> dict[str, str]:
     return left.assigned
 
 
-class _Left:
-    """Places left in each category and split, and what was assigned to the others."""
+class _Places:
+    """Places left in each category and split, and the photos assigned to the others."""
 
     def __init__(self, places: dict[str, dict[str, int]]) -> None:
         self._places = places
@@ -63,12 +68,12 @@ class _Left:
         self.assigned: dict[str, str] = {}
 
     def useful(self, group: Sequence[Item], split: str) -> int:
-        """How many of a group's photos the split has places for."""
+        """Count the photos of a group that the split has places for."""
         needed: Mapping[str, int] = Counter(item.category for item in group)
         return sum(min(count, self._places[category][split]) for category, count in needed.items())
 
     def lack(self, group: Sequence[Item], split: str) -> float:
-        """Share of its places that the split still has free, over the group's categories."""
+        """Compute the share of its places that the split still has free, over the group's categories."""
         categories = {item.category for item in group}
         wanted = sum(self._wanted[category][split] for category in categories)
         return sum(self._places[category][split] for category in categories) / wanted if wanted else 0.0
@@ -81,14 +86,10 @@ class _Left:
                 self.assigned[item.key] = split
 
     def taken(self, group: Sequence[Item]) -> bool:
-        """Whether the group is in a split already."""
+        """Tell whether the group is in a split already."""
         return any(item.key in self.assigned for item in group)
 
 
-def _categories(items: Sequence[Item]) -> set[str]:
-    return {item.category for item in items}
-
-
 def _draw(seed: int, key: str) -> bytes:
-    """A number drawn for ``key`` that any machine and any version draws again."""
+    """Draw a number for ``key`` that any machine and any version draws again."""
     return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()

@@ -1,26 +1,19 @@
-"""The filters: from what was measured to what is kept, and why the rest is not."""
+"""Verdicts: from what was measured to what is kept and what belongs together, and why the rest is left out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rasr.dataset.candidate import Candidate, safe_name
 from rasr.dataset.config import DatasetConfig, Filters
-from rasr.dataset.duplicates import (
-    Groups,
-    hash_array,
-    outliers,
-    related_hashes,
-    related_pairs,
-    same_by_embedding,
-    same_by_hash,
-)
 from rasr.dataset.journal import Journal, Measures, Row
 from rasr.dataset.licences import allowed
+from rasr.dataset.manifest import Record
+from rasr.dataset.sources import Candidate
 from rasr.gallery.duplicates import NEAR_BITS
 from rasr.gallery.encoders import Embeddings
 
@@ -28,12 +21,11 @@ __all__ = [
     "REASONS",
     "Kept",
     "Verdicts",
-    "file_fault",
-    "is_anonymous",
     "judge",
     "listing_fault",
-    "photo_id",
-    "photographer",
+    "photographers",
+    "related_hashes",
+    "related_pairs",
 ]
 
 REASONS = {
@@ -61,6 +53,12 @@ REASONS = {
 
 ANONYMOUS = frozenset({"", "unknown", "unknown author", "anonymous", "author unknown", "n/a", "none", "see source"})
 
+NEIGHBOURS = 5
+"""A photo belongs to its category as much as to its five nearest photos there: one category may hold several looks
+(herd and portrait, summer and winter coat) and a mean of all would judge the rarer look an outlier."""
+FEWEST = 12
+"""Photos below which a category's spread cannot be estimated and nothing is called an outlier."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -84,20 +82,19 @@ class Verdicts:
     """Category → reason → count."""
 
 
-def photographer(candidate: Candidate) -> str | None:
-    """What identifies the photographer, or None when nobody knows."""
-    if is_anonymous(candidate.author):
-        return None
-    return f"{candidate.source}:{candidate.author_id or candidate.author}"
+def photographers(photo: Candidate | Record) -> tuple[str, ...]:
+    """Identify who took a photo, by account and by name (people publish on several sites); empty when unknown."""
+    if photo.author.strip().casefold() in ANONYMOUS:
+        return ()
+    return f"account {photo.source}:{photo.author_id or photo.author}", f"name {_plain(photo.author)}"
 
 
-def is_anonymous(author: str) -> bool:
-    """Whether a credit names nobody."""
-    return author.strip().casefold() in ANONYMOUS
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 def listing_fault(candidate: Candidate, filters: Filters) -> str | None:
-    """Why a candidate is not worth downloading, by what its source says of it."""
+    """Name the filter that makes a candidate not worth downloading, by what its source says of it."""
     if not allowed(candidate.licence, filters.licences):
         return "licence"
     if candidate.width and min(candidate.width, candidate.height) < filters.min_short_side:
@@ -105,8 +102,8 @@ def listing_fault(candidate: Candidate, filters: Filters) -> str | None:
     return None
 
 
-def file_fault(measures: Measures, filters: Filters) -> str | None:
-    """Why a photo is not good enough, by its own pixels."""
+def _file_fault(measures: Measures, filters: Filters) -> str | None:
+    """Name the filter that a photo does not pass, by its own pixels."""
     if min(measures.real_width, measures.real_height) < filters.min_short_side:
         return "too small"
     if measures.quality is not None and measures.quality < filters.min_jpeg_quality:
@@ -132,19 +129,20 @@ def judge(journal: Journal, config: DatasetConfig, categories: Collection[str], 
         if row.state == "failed":
             fault = row.reason
         elif row.measures is not None and not fault:
-            fault = "review" if photo_id(row) in dropped else file_fault(row.measures, config.filters)
+            fault = "review" if row.photo_id in dropped else _file_fault(row.measures, config.filters)
         if fault:
             verdicts.rejected[row.category][fault] += 1
         elif row.measures is not None:
             good.append((row, row.measures))
     # Of copies the largest is kept, and of equally large ones that of the preferred source.
     good.sort(key=lambda pair: (-pair[1].real_width * pair[1].real_height, pair[0].rank, pair[0].seq))
-    repeats = same_by_hash(hash_array([measures.phash for _, measures in good]), config.filters.duplicate_distance)
+    hashes = [measures.phash for _, measures in good]
+    repeats = _same_by_hash(_hash_array(hashes), config.filters.duplicate_distance)
     for index in repeats:
         verdicts.rejected[good[index][0].category]["repeated (hash)"] += 1
-    groups = Groups()
+    groups = _Groups()
     # What the check would take for the same photo, and the settings here do not, at least stays in one split.
-    for one, other in related_hashes(hash_array([measures.phash for _, measures in good]), NEAR_BITS):
+    for one, other, _ in related_hashes(hashes, NEAR_BITS):
         groups.join(good[one][0].seq, good[other][0].seq)
     for category in categories:
         rows = [pair for index, pair in enumerate(good) if index not in repeats and pair[0].category == category]
@@ -161,7 +159,7 @@ def _judge_category(
     config: DatasetConfig,
     category: str,
     rows: list[tuple[Row, Measures]],
-    groups: Groups,
+    groups: _Groups,
     verdicts: Verdicts,
 ) -> None:
     """Repeats and outliers by embedding, one category's embeddings in memory at a time."""
@@ -169,35 +167,27 @@ def _judge_category(
         return
     filters, rejected = config.filters, verdicts.rejected[category]
     embeddings = _embeddings(journal, category, [row.seq for row, _ in rows])
-    repeats = same_by_embedding(embeddings, filters.duplicate_similarity)
+    repeats = _same_by_embedding(embeddings, filters.duplicate_similarity)
     rejected["repeated (embedding)"] += len(repeats)
     single = [index for index in range(len(rows)) if index not in repeats]
     rows, embeddings = [rows[index] for index in single], embeddings[single]
-    far = outliers(embeddings, filters.outlier_deviations)
+    far = _outliers(embeddings, filters.outlier_deviations)
     if filters.outlier_action == "drop":
         rejected["off subject"] += len(far)
         single = [index for index in range(len(rows)) if index not in far]
         rows, embeddings, far = [rows[index] for index in single], embeddings[single], {}
-    for one, other in related_pairs(embeddings, config.splits.related_similarity):
+    for one, other, _ in related_pairs(embeddings, config.splits.related_similarity):
         groups.join(rows[one][0].seq, rows[other][0].seq)
     for index, (row, measures) in enumerate(rows):
         if config.splits.by_photographer:
-            for name in _names(row.candidate):
+            for name in photographers(row.candidate):
                 groups.join(name, row.seq)
         verdicts.kept[category].append(Kept(row, measures, None, round(far.get(index, 0.0), 2)))
     verdicts.kept[category].sort(key=lambda kept: (kept.row.rank, kept.row.seq))
 
 
-def _names(candidate: Candidate) -> Iterator[str]:
-    """The account, and the name: the same person may publish on several sites."""
-    account = photographer(candidate)
-    if account:
-        yield f"account {account}"
-        yield f"name {' '.join(candidate.author.casefold().split())}"
-
-
 def _embeddings(journal: Journal, category: str, seqs: list[int]) -> Embeddings:
-    """Unit vectors (N, D) of the given photos, in their order."""
+    """Read the unit vectors (N, D) of the given photos, in their order."""
     place = {seq: index for index, seq in enumerate(seqs)}
     found: Embeddings | None = None
     for seq, stored in journal.embeddings(category):
@@ -211,6 +201,92 @@ def _embeddings(journal: Journal, category: str, seqs: list[int]) -> Embeddings:
     return found
 
 
-def photo_id(row: Row) -> str:
-    """The photo's name in the dataset, the same in every build: category, source and the source's own id."""
-    return f"{row.category}_{row.candidate.source}_{safe_name(row.candidate.source_id)}"
+class _Groups:
+    """Things that belong together, directly or through others (union-find with path halving)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Hashable, Hashable] = {}
+
+    def find(self, thing: Hashable) -> Hashable:
+        """Return the one member that stands for the whole group of ``thing``."""
+        parent = self._parent
+        parent.setdefault(thing, thing)
+        while parent[thing] != thing:
+            parent[thing] = parent[parent[thing]]
+            thing = parent[thing]
+        return thing
+
+    def join(self, one: Hashable, other: Hashable) -> None:
+        """Put both into one group."""
+        self._parent[self.find(other)] = self.find(one)
+
+
+def _same_by_hash(hashes: NDArray[np.uint64], distance: int) -> dict[int, int]:
+    """Map repeated photos to the earlier ones that they repeat, by index; ``hashes`` is (N,), best photo first.
+
+    A photo is compared with the kept ones only, so that a chain of small changes does not remove a whole category.
+    """
+    kept = np.empty(len(hashes), np.int64)
+    count = 0
+    repeated: dict[int, int] = {}
+    for index, value in enumerate(hashes):
+        near = np.flatnonzero(np.bitwise_count(hashes[kept[:count]] ^ value) <= distance)
+        if len(near):
+            repeated[index] = int(kept[near[0]])
+        else:
+            kept[count] = index
+            count += 1
+    return repeated
+
+
+def _same_by_embedding(embeddings: Embeddings, similarity: float) -> dict[int, int]:
+    """Map repeated photos likewise, by unit vectors (N, D) that are at least ``similarity`` (cosine) alike."""
+    kept: list[int] = []
+    repeated: dict[int, int] = {}
+    for index, vector in enumerate(embeddings):
+        near = np.flatnonzero(embeddings[kept] @ vector >= similarity)
+        if len(near):
+            repeated[index] = kept[int(near[0])]
+        else:
+            kept.append(index)
+    return repeated
+
+
+def related_pairs(embeddings: Embeddings, similarity: float) -> Iterator[tuple[int, int, float]]:
+    """Yield pairs i < j of unit vectors (N, D) whose cosine is at least ``similarity``, with that cosine."""
+    for index in range(len(embeddings) - 1):
+        cosines = embeddings[index + 1 :] @ embeddings[index]
+        for other in np.flatnonzero(cosines >= similarity):
+            yield index, index + 1 + int(other), float(cosines[other])
+
+
+def related_hashes(hashes: Sequence[str], distance: int) -> Iterator[tuple[int, int, int]]:
+    """Yield pairs i < j of 64-bit hashes (hexadecimal) that differ in at most ``distance`` bits, with their number."""
+    values = _hash_array(hashes)
+    for index in range(len(values) - 1):
+        bits = np.bitwise_count(values[index + 1 :] ^ values[index])
+        for other in np.flatnonzero(bits <= distance):
+            yield index, index + 1 + int(other), int(bits[other])
+
+
+def _outliers(embeddings: Embeddings, deviations: float) -> dict[int, float]:
+    """Find photos more than ``deviations`` robust standard deviations below their category: index → deviation.
+
+    A photo's score is its mean cosine to its five nearest neighbours among unit vectors (N, D); the spread is
+    1.4826 × the median absolute deviation, which a few wrong photos do not move.
+    """
+    count = len(embeddings)
+    if count < FEWEST:
+        return {}
+    cosines = embeddings @ embeddings.T
+    np.fill_diagonal(cosines, -1.0)
+    scores = np.sort(cosines, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+    below = np.median(scores) - scores
+    spread = 1.4826 * float(np.median(np.abs(below)))
+    if spread <= 0:
+        return {}
+    return {int(index): float(below[index] / spread) for index in np.flatnonzero(below / spread > deviations)}
+
+
+def _hash_array(hashes: Sequence[str]) -> NDArray[np.uint64]:
+    return np.array([int(text, 16) for text in hashes], np.uint64)

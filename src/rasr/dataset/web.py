@@ -1,4 +1,7 @@
-"""Asking the web politely: paced, retried with back-off, bounded in size, redirects and time, and resumable."""
+"""Web client: polite, retried with back-off, bounded in size, redirects and time, and resumable.
+
+One pace for each host is shared by all workers of a build. Needs the extra ``dataset``, from the first request on.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-import httpx2
+from pydantic import BaseModel, ConfigDict, Field
 
-from rasr.dataset.config import Download
-from rasr.dataset.pace import Interrupted, Pace, retry_after
-from rasr.errors import SourceError
+from rasr.errors import ExtraMissing, SourceError
 from rasr.home import offline
 
-__all__ = ["PASSING", "FetchError", "Web"]
+if TYPE_CHECKING:
+    import httpx2
 
-PASSING = ("server trouble", "rate limit", "no connection")
+__all__ = ["TRANSIENT", "Download", "FetchError", "Web"]
+
+TRANSIENT = ("server trouble", "rate limit", "no connection")
 """Kinds of failure that may be gone another day."""
 MAX_REDIRECTS = 5
 MAX_JSON_BYTES = 32 << 20
@@ -30,9 +35,49 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 SECONDS_PER_FILE = 600.0
 """A server that trickles bytes would otherwise hold a worker for ever."""
-
+RATES = {
+    "www.flickr.com": 0.9,  # "under 3600 queries per hour across the whole key"
+    "api.flickr.com": 0.9,
+    "live.staticflickr.com": 4.0,
+    "api.inaturalist.org": 0.9,  # "60 requests per minute or lower"
+    "inaturalist-open-data.s3.amazonaws.com": 4.0,
+    "static.inaturalist.org": 1.0,
+    "commons.wikimedia.org": 1.0,  # one request at a time
+    "upload.wikimedia.org": 1.0,
+}
+"""Requests a second that each service is known to accept, from its own public terms."""
 
 _T = TypeVar("_T")
+
+
+class Download(BaseModel):
+    """Settings of the client: how politely, how patiently, and how much."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workers: int = Field(default=4, ge=1, le=32)
+    rate: float = Field(default=1.0, gt=0)
+    """Requests a second to a host that ``rates`` does not name."""
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Host → requests a second, on top of the known ones."""
+    attempts: int = Field(default=5, ge=1, le=20)
+    back_off: float = Field(default=1.0, ge=0)
+    """Seconds before the second attempt; doubled for each further one."""
+    patience: float = Field(default=120.0, ge=0)
+    """Longest wait in seconds that a server may ask for; a longer one ends that server's part of the run."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds without a byte before an attempt counts as failed."""
+    max_megabytes: float = Field(default=100.0, gt=0)
+    per_photographer: int = Field(default=4, ge=1)
+    """Most photos of one photographer in one category."""
+    long_side: int = Field(default=2048, ge=64)
+    """The size to ask for where a source offers several: the smallest that reaches it."""
+    oversample: float = Field(default=1.25, ge=1)
+    """Good photos to gather per photo wanted, so that splits without leaks can be filled."""
+
+    def rate_of(self, host: str) -> float:
+        """Return the requests a second allowed to ``host``."""
+        return self.rates.get(host, RATES.get(host, self.rate))
 
 
 class FetchError(Exception):
@@ -44,12 +89,11 @@ class FetchError(Exception):
         """Short name under which failures are counted: dead link, not a picture, too large, …"""
 
 
-class _Again(Exception):
-    """This attempt failed in a way that another one may not; ``after`` is the wait the server asked for."""
+class _TransientError(FetchError):
+    """An attempt that failed in a way that another one may not; ``after`` is the wait the server asked for."""
 
     def __init__(self, message: str, *, kind: str = "server trouble", after: float | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
+        super().__init__(kind, message)
         self.after = after
 
 
@@ -58,38 +102,54 @@ class Web:
 
     def __init__(self, settings: Download, agent: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        # Headers are ASCII; a contact with other letters is better spelt oddly than not sent.
+        self._agent = agent.encode("ascii", "backslashreplace").decode("ascii")
         self._clock = clock
         self._stop = threading.Event()
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, _Pace] = {}
         self._closed: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._client = httpx2.Client(
-            # Headers are ASCII; a contact with other letters is better spelt oddly than not sent.
-            headers={"User-Agent": agent.encode("ascii", "backslashreplace").decode("ascii")},
-            timeout=settings.timeout,
-            limits=httpx2.Limits(max_connections=settings.workers, max_keepalive_connections=settings.workers),
-            follow_redirects=False,
-        )
+        self._opened: httpx2.Client | None = None
 
     def __enter__(self) -> Web:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._client.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _client(self) -> httpx2.Client:
+        """The connections, made when they are first needed: a build from local folders needs none."""
+        with self._lock:
+            if self._opened is None:
+                try:
+                    import httpx2
+                except ImportError as error:
+                    raise ExtraMissing("Fetching photos from the web", "dataset") from error
+                count = self._settings.workers
+                self._opened = httpx2.Client(
+                    headers={"User-Agent": self._agent},
+                    timeout=self._settings.timeout,
+                    limits=httpx2.Limits(max_connections=count, max_keepalive_connections=count),
+                    follow_redirects=False,
+                )
+            return self._opened
 
     def stop(self) -> None:
-        """Make every waiting worker give up with :class:`Interrupted`."""
+        """Make every waiting worker give up with Interrupted."""
         self._stop.set()
 
     def ready(self, url: str) -> None:
-        """Raise SourceError when this address must not be asked: the user wants no network."""
-        if offline() and urlsplit(url).hostname not in LOOPBACK:
-            host = urlsplit(url).hostname
+        """Raise SourceError when this address must not be asked since the user wants no network; ExtraMissing."""
+        host = urlsplit(url).hostname
+        if offline() and host not in LOOPBACK:
             raise SourceError(f"RASR_OFFLINE or HF_HUB_OFFLINE is set, so {host} is not asked.")
+        _ = self._client
 
     def json(self, url: str, params: Mapping[str, str | int], busy: Callable[[Any], str] = lambda _: "") -> Any:
-        """The JSON value at ``url``. Raises FetchError; a 4xx answer's body is its message's source.
+        """Fetch the JSON value at ``url``. Raises FetchError; a 4xx answer's body is its message's source.
 
         ``busy`` looks at the value and returns why it means "come back later", or an empty string: some services say
         so under status 200.
@@ -107,10 +167,9 @@ class Web:
                     value = json.loads(body)
                 except ValueError as error:
                     # Overloaded services put an HTML page behind status 200; it is gone a moment later.
-                    raise _Again(f"{_shown(url)} answered something that is not JSON") from error
+                    raise _TransientError(f"{_shown(url)} answered something that is not JSON") from error
                 if why := busy(value):
-                    after = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
-                    raise _Again(why, after=after)
+                    raise _TransientError(why, after=_retry_after(response.headers))
                 return value
 
         return self._retried(url, attempt)
@@ -125,7 +184,7 @@ class Web:
         try:
             self._retried(url, lambda: self._download_once(url, target, part, mark))
         except FetchError as error:
-            if error.kind not in PASSING:
+            if error.kind not in TRANSIENT:
                 part.unlink(missing_ok=True)
                 mark.unlink(missing_ok=True)
             raise
@@ -140,14 +199,14 @@ class Web:
             status = response.status_code
             if status == 416:
                 part.unlink()
-                raise _Again("the rest of the file is no longer there")
+                raise _TransientError("the rest of the file is no longer there")
             if status >= 400:
                 raise FetchError("dead link", f"{_shown(url)} answered {status}")
             _check_type(response, url)
             resumed = status == 206
             if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 part.unlink()
-                raise _Again(f"{_shown(url)} sent another part of the file than was asked for")
+                raise _TransientError(f"{_shown(url)} sent another part of the file than was asked for")
             if not resumed:
                 # First the old bytes go, then comes the new file's mark: the two must never be of different files.
                 part.unlink(missing_ok=True)
@@ -162,7 +221,7 @@ class Web:
         mark.unlink(missing_ok=True)
 
     def _bounded(self, response: httpx2.Response, limit: int) -> Iterator[bytes]:
-        """The body, cut off with FetchError as soon as it is announced or found to be longer than ``limit`` bytes."""
+        """Yield the body; raises FetchError as soon as it is announced or found to be longer than ``limit`` bytes."""
         said = response.headers.get("Content-Length", "")
         shown = _shown(str(response.url))
         if said.isdigit() and int(said) > limit:
@@ -175,68 +234,73 @@ class Web:
             if self._stop.is_set():
                 raise Interrupted
             if self._clock() - started > SECONDS_PER_FILE:
-                raise _Again(f"{shown} sent {size} bytes in {SECONDS_PER_FILE:.0f} s")
+                raise _TransientError(f"{shown} sent {size} bytes in {SECONDS_PER_FILE:.0f} s")
             yield chunk
 
     @contextmanager
     def _open(
         self, url: str, *, params: Mapping[str, str | int] | None = None, headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx2.Response]:
-        """One request with its redirects, each hop at its own host's pace. Yields any answer that is not retried."""
-        request = self._client.build_request("GET", url, params=params, headers=headers)
-        for _ in range(MAX_REDIRECTS + 1):
-            if request.url.scheme not in ("http", "https"):
-                raise FetchError("dead link", f"{_shown(url)} leads to {request.url.scheme}://, which is not followed")
-            self._pace(request.url.host).acquire()
-            response = self._client.send(request, stream=True)
-            try:
-                if response.next_request is not None:
-                    request = response.next_request
-                    request.headers.update(headers or {})
-                    # What Flickr answers for a deleted photo: a redirect to a picture that says so.
-                    if "photo_unavailable" in request.url.path:
-                        raise FetchError("dead link", f"{_shown(url)} was deleted by its owner")
-                    continue
-                if response.status_code in RETRIED:
-                    after = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
-                    kind = "rate limit" if response.status_code == 429 else "server trouble"
-                    raise _Again(f"{_shown(url)} answered {response.status_code}", kind=kind, after=after)
-                yield response
-                return
-            finally:
-                response.close()
-        raise FetchError("redirect loop", f"{_shown(url)} redirects more than {MAX_REDIRECTS} times")
+        """Send a request, each redirect at its own host's pace; yields any answer that is not retried."""
+        client = self._client
+        import httpx2
+
+        try:
+            request = client.build_request("GET", url, params=params, headers=headers)
+            for _ in range(MAX_REDIRECTS + 1):
+                if request.url.scheme not in ("http", "https"):
+                    scheme = request.url.scheme
+                    raise FetchError("dead link", f"{_shown(url)} leads to {scheme}://, which is not followed")
+                self._pace(request.url.host).acquire()
+                response = client.send(request, stream=True)
+                try:
+                    if response.next_request is not None:
+                        request = response.next_request
+                        request.headers.update(headers or {})
+                        # What Flickr answers for a deleted photo: a redirect to a picture that says so.
+                        if "photo_unavailable" in request.url.path:
+                            raise FetchError("dead link", f"{_shown(url)} was deleted by its owner")
+                        continue
+                    if response.status_code in RETRIED:
+                        kind = "rate limit" if response.status_code == 429 else "server trouble"
+                        after = _retry_after(response.headers)
+                        raise _TransientError(f"{_shown(url)} answered {response.status_code}", kind=kind, after=after)
+                    yield response
+                    return
+                finally:
+                    response.close()
+            raise FetchError("redirect loop", f"{_shown(url)} redirects more than {MAX_REDIRECTS} times")
+        except httpx2.RequestError as error:  # also of the caller's block, where the body is read
+            why = f"{_shown(url)}: {error or type(error).__name__}"
+            raise _TransientError(why, kind="no connection") from error
+        except httpx2.InvalidURL as error:
+            raise FetchError("dead link", f"{_shown(url)} is not a web address: {error}") from error
 
     def _retried(self, url: str, attempt: Callable[[], _T]) -> _T:
         """Run ``attempt`` until it succeeds, fails for good, or has failed as often as allowed."""
-        host = urlsplit(url).hostname or ""
-        for number in range(1, self._settings.attempts + 1):
+        host, settings = urlsplit(url).hostname or "", self._settings
+        for number in range(settings.attempts):
             if host in self._closed:
                 raise FetchError("rate limit", self._closed[host])
             try:
                 return attempt()
-            except _Again as error:
-                message, kind, asked = str(error), error.kind, error.after
-            except httpx2.RequestError as error:
-                message, kind, asked = f"{_shown(url)}: {error or type(error).__name__}", "no connection", None
-            except httpx2.InvalidURL as error:
-                raise FetchError("dead link", f"{_shown(url)} is not a web address: {error}") from error
-            if asked is not None and asked > self._settings.patience:
+            except _TransientError as error:
+                failure, asked = error, error.after or 0.0
+            if asked > settings.patience:
                 self._closed[host] = f"{host} asks to wait {asked / 60:.0f} minutes"
                 raise FetchError("rate limit", self._closed[host])
-            if number < self._settings.attempts:
+            if number + 1 < settings.attempts:
+                self._pace(host).pause(asked)
                 # Jitter keeps the workers from all coming back at the same moment.
-                pause = self._settings.back_off * 2 ** (number - 1) * random.uniform(1, 1.25)  # noqa: S311
-                if asked is not None:
-                    self._pace(host).pause(asked)
-                if self._stop.wait(min(max(pause, asked or 0), self._settings.patience)):
+                pause = settings.back_off * 2**number * random.uniform(1, 1.25)  # noqa: S311
+                if self._stop.wait(min(max(pause, asked), settings.patience)):
                     raise Interrupted
-        raise FetchError(kind, f"{message} ({self._settings.attempts} attempts)")
+        raise FetchError(failure.kind, f"{failure} ({settings.attempts} attempts)")
 
-    def _pace(self, host: str) -> Pace:
+    def _pace(self, host: str) -> _Pace:
         with self._lock:
             if host not in self._paces:
-                self._paces[host] = Pace(self._settings.rate_of(host), clock=self._clock, wait=self._stop.wait)
+                self._paces[host] = _Pace(self._settings.rate_of(host), clock=self._clock, wait=self._stop.wait)
             return self._paces[host]
 
 
@@ -257,6 +321,66 @@ def _write_mark(mark: Path, headers: Mapping[str, str]) -> None:
 
 
 def _shown(url: str) -> str:
-    """The address without its query, which may hold an API key."""
+    """Cut the query, which may hold an API key, from an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+class Interrupted(Exception):
+    """Raised in the workers when the build is stopping, so that none of them sleeps on."""
+
+
+class _Pace:
+    """Pace of one host: moments at which a request may start, ``1/rate`` seconds apart and never earlier.
+
+    There is no burst: a crawler that was idle for a minute does not then send sixty requests at once. Only the
+    monotonic clock is read, so a clock that is wrong or set during the run changes nothing.
+    """
+
+    def __init__(
+        self, rate: float, *, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], bool] | None = None
+    ) -> None:
+        """``wait(seconds)`` sleeps and returns True when the build is to stop instead."""
+        self._interval = 1.0 / rate
+        self._clock = clock
+        self._wait = wait or _sleep
+        self._next = clock()
+        self._lock = threading.Lock()
+
+    def acquire(self) -> None:
+        """Return when this caller may send one request. Raises Interrupted."""
+        while True:
+            with self._lock:
+                now = self._clock()
+                left = self._next - now
+                if left <= 0:
+                    self._next = now + self._interval
+                    return
+            # Outside the lock, and looked at again afterwards: another worker may have paused the host meanwhile.
+            if self._wait(left):
+                raise Interrupted
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody ask this host again for ``seconds``: it answered 429 or 503."""
+        with self._lock:
+            self._next = max(self._next, self._clock() + seconds)
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read the seconds to wait from a Retry-After header, or None when there is none that can be read.
+
+    The header is a number of seconds or a date. The date is compared with the same answer's Date header, so that only
+    the server's clock is used; without one it is not used at all (RFC 9110, section 10.2.3).
+    """
+    value, date = headers.get("Retry-After", ""), headers.get("Date", "")
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
 
-from rasr.dataset.candidate import Candidate
-from rasr.dataset.config import Category, CommonsSource
+from pydantic import Field
+
 from rasr.dataset.licences import parse_licence
-from rasr.dataset.sources.protocol import Page
-from rasr.dataset.web import Web
+from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
 
 __all__ = ["Commons"]
@@ -22,25 +21,20 @@ WIDTHS = (500, 960, 1280, 1920, 3840)
 FIELDS = "LicenseShortName|LicenseUrl|License|Artist|ObjectName"
 
 
-class Commons:
+class Commons(Online):
     """The files of a category, or the answers to a search; only pictures."""
 
-    kind = "commons"
+    class Settings(Online.Settings):
+        """Wikimedia Commons, by category or by search."""
 
-    def __init__(self, settings: CommonsSource, web: Web, long_side: int, *, reachable: bool) -> None:
-        self._settings = settings
-        self._web = web
-        self._width = min(WIDTHS, key=lambda width: abs(width - long_side))
-        self._reachable = reachable
+        endpoint: str = "https://commons.wikimedia.org/w/api.php"
+        per_page: int = Field(default=50, ge=1, le=500)
 
-    @property
-    def limit(self) -> int:
-        """Most candidates wanted for one category."""
-        return self._settings.candidates
+    _settings: Settings
 
     def ready(self) -> None:
         """Raise SourceError when the User-Agent names nobody: Wikimedia blocks such programs."""
-        self._web.ready(self._settings.endpoint)
+        super().ready()
         if not self._reachable:
             raise SourceError(
                 "Wikimedia Commons asks every program to say how its operator can be reached. Set RASR_CONTACT, "
@@ -78,7 +72,7 @@ class Commons:
             "prop": "imageinfo",
             "iiprop": "url|size|mime|user|extmetadata",
             "iiextmetadatafilter": FIELDS,
-            "iiurlwidth": self._width,
+            "iiurlwidth": min(WIDTHS, key=lambda width: abs(width - self._long_side)),
         }
         asked = fixed | generator | (json.loads(cursor) if cursor else {})
         answer = self._web.json(self._settings.endpoint, asked, _busy)
@@ -99,13 +93,13 @@ class Commons:
         size = ("thumburl", "thumbwidth", "thumbheight") if smaller else ("url", "width", "height")
         url, width, height = (info[key] for key in size)
         uploader = str(info.get("user") or "")
-        artist = plain_text(facts.get("Artist", ""))
+        artist = _plain_text(facts.get("Artist", ""))
         return Candidate(
             source=self.kind,
             source_id=str(page["pageid"]),
             url=str(url),
             page_url=str(info.get("descriptionurl") or ""),
-            title=plain_text(facts.get("ObjectName", "")) or str(page.get("title", "")).removeprefix("File:"),
+            title=_plain_text(facts.get("ObjectName", "")) or str(page.get("title", "")).removeprefix("File:"),
             author=artist or uploader,
             # The artist, where named, is the photographer; the uploader may have brought in the work of hundreds.
             author_id=artist or uploader,
@@ -131,7 +125,7 @@ class _Text(HTMLParser):
         self.parts.append(data)
 
 
-def plain_text(html: str) -> str:
+def _plain_text(html: str) -> str:
     """The words of a piece of HTML, on one line."""
     parser = _Text()
     parser.feed(html)

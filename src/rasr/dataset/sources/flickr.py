@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from rasr.dataset.candidate import Candidate
-from rasr.dataset.config import Category, FlickrSource
+from pydantic import Field
+
 from rasr.dataset.licences import allowed, parse_licence
-from rasr.dataset.sources.protocol import Page
-from rasr.dataset.web import Web
+from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
 
 __all__ = ["Flickr"]
@@ -25,25 +24,22 @@ UNAVAILABLE = frozenset({10, 105, 201})
 """Codes of a service that is down, sent with status 200."""
 
 
-class Flickr:
+class Flickr(Online):
     """Full-text or tag search, restricted to the licences that the dataset accepts."""
 
-    kind = "flickr"
+    class Settings(Online.Settings):
+        """The official REST API. The key comes from the environment, never from the config."""
 
-    def __init__(self, settings: FlickrSource, web: Web, licences: tuple[str, ...], long_side: int) -> None:
-        self._settings = settings
-        self._web = web
-        self._licences = licences
-        self._long_side = long_side
+        endpoint: str = "https://www.flickr.com/services/rest/"
+        key_variable: str = "FLICKR_API_KEY"
+        sort: Literal["relevance", "interestingness-desc", "date-posted-desc", "date-taken-desc"] = "relevance"
+        per_page: int = Field(default=250, ge=1, le=500)
 
-    @property
-    def limit(self) -> int:
-        """Most candidates wanted for one category."""
-        return self._settings.candidates
+    _settings: Settings
 
     def ready(self) -> None:
         """Raise SourceError when there is no key in the environment."""
-        self._web.ready(self._settings.endpoint)
+        super().ready()
         if not self._key:
             raise SourceError(
                 f"Flickr needs an API key: put it into the environment variable {self._settings.key_variable} "

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from rasr.dataset.candidate import Candidate
-from rasr.dataset.config import Category, FolderSource
+from pydantic import Field
+
 from rasr.dataset.licences import parse_licence
-from rasr.dataset.sources.protocol import Page
+from rasr.dataset.sources.source import RESERVED, Candidate, Category, Page, Source
 from rasr.errors import SourceError
 from rasr.images import find_pictures
 
@@ -20,15 +22,26 @@ __all__ = ["Folder"]
 
 PER_PAGE = 500
 
+Column = Literal["photo", "author", "licence", "page", "title"]
 
-class Folder:
+
+class Folder(Source):
     """Every picture below a folder belongs to the category that its own folder is named for."""
 
-    kind = "folder"
-    limit = 1_000_000
+    class Settings(Source.Settings):
+        """Photos already on this machine, one folder per category."""
 
-    def __init__(self, settings: FolderSource) -> None:
-        self._settings = settings
+        path: Path
+        credits: Path | None = None
+        """A CSV with one row per photo, found by file name, file name without suffix, or path below the folder."""
+        columns: dict[Column, str] = Field(default_factory=dict)
+        """Name of the CSV's column where it is not called ``photo``, ``author``, ``licence``, ``page`` or ``title``."""
+        author: str = ""
+        """Author of photos without a row in ``credits``."""
+        licence: str = ""
+        """Licence of photos without a row in ``credits``: an SPDX name, or LicenseRef-Own for the museum's own."""
+
+    _settings: Settings
 
     def ready(self) -> None:
         """Raise SourceError when the folder or the table of credits is not there."""
@@ -48,9 +61,18 @@ class Folder:
         return f"folder {self._settings.path} / {wanted} ({digest.hexdigest()[:12]})"
 
     def categories(self) -> list[Category]:
-        """One category for each folder that holds pictures, by name."""
-        names = sorted({path.parent.name for path in self._pictures})
-        return [Category(name=_slug(name), title=name, folder=name) for name in names]
+        """Make one category of each folder that holds pictures. Raises SourceError when two would have one name."""
+        found: dict[str, str] = {}
+        for folder in sorted({path.parent.name for path in self._pictures}):
+            name = _slug(folder)
+            if name in RESERVED or name in found:
+                other = f", like '{found[name]}'" if name in found else ""
+                raise SourceError(
+                    f"The folder '{folder}' cannot be the category '{name}'{other}. Rename it, or list the categories "
+                    "in the config, each with its folder."
+                )
+            found[name] = folder
+        return [Category(name=name, title=folder, folder=folder) for name, folder in found.items()]
 
     def page(self, category: Category, cursor: str) -> Page:
         """Pictures from number ``cursor`` on, in the order of their paths."""
@@ -94,19 +116,10 @@ class Folder:
             licence=parse_licence(self._field(row, "licence") or self._settings.licence),
         )
 
-    def _field(self, row: Mapping[str, str], name: str) -> str:
+    def _field(self, row: Mapping[str, str], name: Column) -> str:
         return (row.get(self._settings.columns.get(name, name)) or "").strip()
 
 
 def _slug(name: str) -> str:
-    """A folder's name as the name of a category."""
-    return "-".join("".join(_letters(name)).split("-")).strip("-") or "unnamed"
-
-
-def _letters(name: str) -> Iterator[str]:
-    previous = "-"
-    for letter in name.lower():
-        kept = letter if letter.isascii() and letter.isalnum() else "-"
-        if not (kept == "-" and previous == "-"):
-            yield kept
-        previous = kept
+    """Turn a folder's name into the name of a category."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"

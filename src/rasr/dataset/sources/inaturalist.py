@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rasr.dataset.candidate import Candidate
-from rasr.dataset.config import Category, INaturalistSource
+from pydantic import Field
+
 from rasr.dataset.licences import allowed, parse_licence
-from rasr.dataset.sources.protocol import Page
-from rasr.dataset.web import Web
+from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
 
 __all__ = ["INaturalist"]
@@ -18,29 +17,35 @@ __all__ = ["INaturalist"]
 CODES = ("cc0", "cc-by", "cc-by-sa", "cc-by-nd", "cc-by-nc", "cc-by-nc-sa", "cc-by-nc-nd")
 VERSION = "4.0"
 """The version of the Creative Commons licences that iNaturalist's codes stand for."""
-STORED = 2048
-"""Long side of what iNaturalist keeps under the name "original"; "large" is 1024."""
 
 
-class INaturalist:
+class INaturalist(Online):
     """Research-grade observations of a taxon, oldest first; of each observation its first photo."""
 
-    kind = "inaturalist"
+    class Settings(Online.Settings):
+        """The open API: identified by people, licence per photo, no key."""
 
-    def __init__(self, settings: INaturalistSource, web: Web, licences: tuple[str, ...], long_side: int) -> None:
-        self._settings = settings
-        self._web = web
-        self._codes = [code for code in CODES if allowed(parse_licence(code, version=VERSION), licences)]
-        self._size = "large" if long_side <= 1024 else "original"
+        endpoint: str = "https://api.inaturalist.org/v1"
+        popular: bool = True
+        """Only observations that somebody marked as a favourite: far better photos."""
+        captive: bool = True
+        """Zoo and garden animals too."""
+        per_page: int = Field(default=200, ge=1, le=200)
+
+    _settings: Settings
 
     @property
-    def limit(self) -> int:
-        """Most candidates wanted for one category."""
-        return self._settings.candidates
+    def _codes(self) -> list[str]:
+        return [code for code in CODES if allowed(parse_licence(code, version=VERSION), self._licences)]
+
+    @property
+    def _size(self) -> str:
+        """Name of the size to fetch: "large" has a long side of 1024, "original" of up to 2048."""
+        return "large" if self._long_side <= 1024 else "original"
 
     def ready(self) -> None:
         """Raise SourceError when none of iNaturalist's licences is accepted."""
-        self._web.ready(self._settings.endpoint)
+        super().ready()
         if not self._codes:
             raise SourceError("None of iNaturalist's licences is among the accepted ones of the config.")
 
