@@ -293,6 +293,26 @@ def test_a_hub_that_announces_far_more_than_is_stated_is_refused(hub: SimpleName
         plan_download("mine")
 
 
+@pytest.mark.parametrize("place", ["commit", "large", "small"])
+def test_a_hash_that_is_a_path_is_refused(hub: SimpleNamespace, place: str) -> None:
+    if place == "commit":
+        hub.sha = "../../../etc"
+    elif place == "large":
+        hub.siblings[0].lfs.sha256 = "../x"
+    else:
+        hub.siblings[1].blob_id = "/tmp/x"
+    with pytest.raises(WeightsMissing, match="a hash that is none"):
+        plan_download("mine")
+
+
+def test_a_part_that_is_whole_is_not_fetched_again(hub: SimpleNamespace) -> None:
+    part = hub_folder("org/model") / "blobs" / f".{DIGEST}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT)
+    assert plan_download("mine").run().name == COMMIT
+    assert [path.rpartition("/")[2] for path, _, _ in Server.asked] == ["config.json"]
+
+
 def test_a_stated_commit_is_asked_for_and_a_missing_file_named(
     hub: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,9 +11,11 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,39 +123,44 @@ def plan_download(name: str, *, half: bool = False) -> Download:
 
 
 def _ask_hub(weights: ModelWeights, *, half: bool) -> Download:
-    """Plan with the first repository that the hub still has."""
-    from huggingface_hub import HfApi, constants, hf_hub_url
+    """Plan with the first repository that the hub still has, and that has all files."""
+    from huggingface_hub import HfApi, constants
 
     _require_network()
     _require_secure(constants.ENDPOINT)
     refused = []
     for source in weights.repositories:
+        commit = weights.revision or first_download(source).get("commit")
         try:
-            commit = weights.revision or first_download(source).get("commit")
             facts = HfApi().model_info(source, revision=commit, files_metadata=True)
+            files = tuple(_announced(weights, source, facts, half=half))
         except _hub_errors() as error:
             refused.append(f"{source} ({str(error).strip().partition(chr(10))[0] or type(error).__name__})")
-            continue
-        there = {sibling.rfilename: sibling for sibling in facts.siblings or ()}
-        chosen = [next((n for n in variants(name, half=half) if n in there), None) for name in weights.files]
-        if missing := [name for name, found in zip(weights.files, chosen, strict=True) if found is None]:
-            refused.append(f"{source} (has no {missing[0]})")
-            continue
-        files = []
-        for name in filter(None, chosen):
-            url, large = hf_hub_url(source, name, revision=str(facts.sha)), there[name].lfs
-            hashes = (str(large.sha256), "") if large else ("", str(there[name].blob_id or ""))
-            files.append(RemoteFile(name, url, int(there[name].size or 0), *hashes))
-        return Download(weights, source, str(facts.sha), tuple(files))
+        else:
+            return Download(weights, source, str(facts.sha), files)
     raise WeightsMissing(f"{weights.name} cannot be had from the hub: {', '.join(refused)}. {weights.how_to_get}")
+
+
+def _announced(weights: ModelWeights, source: str, facts: Any, *, half: bool) -> Iterator[RemoteFile]:
+    """Files as the hub announces them. Raises ValueError when one is missing, or a hash is none."""
+    from huggingface_hub import hf_hub_url
+
+    there = {sibling.rfilename: sibling for sibling in facts.siblings or ()}
+    for wanted in weights.files:
+        name = next((name for name in variants(wanted, half=half) if name in there), None)
+        if name is None:
+            raise ValueError(f"has no {wanted}")
+        commit, large, small = str(facts.sha), there[name].lfs, there[name].blob_id
+        sha256, git = (str(large.sha256), "") if large else ("", str(small or ""))
+        if not all(re.fullmatch("[0-9a-f]*", digits) for digits in (commit, sha256, git)):
+            raise ValueError("announces a hash that is none")  # it would become the name of a file
+        yield RemoteFile(name, hf_hub_url(source, name, revision=commit), int(there[name].size or 0), sha256, git)
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
     """Errors that asking the hub may raise. Those of its HTTP client, which has changed twice, are not all OSErrors."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     clients = (sys.modules.get(name) for name in ("httpx", "httpx2"))
-    return HfHubHTTPError, HFValidationError, OSError, ValueError, *(c.HTTPError for c in clients if c is not None)
+    return OSError, ValueError, *(client.HTTPError for client in clients if client is not None)
 
 
 def _fetch(file: RemoteFile, target: Path, wanted: dict[str, str], progress: Progress | None) -> str:
@@ -164,7 +171,8 @@ def _fetch(file: RemoteFile, target: Path, wanted: dict[str, str], progress: Pro
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     try:
-        _append(file, part, progress)
+        if not part.is_file() or part.stat().st_size != file.size:
+            _append(file, part, progress)
         found = _checked(part, file, wanted)
     except WeightsCorrupt:
         part.unlink()

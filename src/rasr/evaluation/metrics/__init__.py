@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rasr.errors import ExtraMissing, UsageError, WeightsError
 from rasr.images import FloatImage
+from rasr.progress import Progress
 from rasr.weights import fill_model, find, plan_download, read_weights, require
 
 if TYPE_CHECKING:
@@ -101,13 +102,13 @@ class MeasuringProtocol:
 class MetricWeights:
     """Weights of metrics: in ``folder`` or in the usual places; ``download=True`` fetches what is missing."""
 
-    def __init__(self, folder: Path | None = None, *, download: bool = False) -> None:
-        self._folder, self._download = folder, download
+    def __init__(self, folder: Path | None = None, *, download: bool = False, progress: Progress | None = None) -> None:
+        self._folder, self._download, self._progress = folder, download, progress
 
     def find(self, name: str) -> Path:
         """Return the file called ``name`` in the catalogue. Raises WeightsMissing, saying how to get it."""
         if self._download and find(name, folder=self._folder) is None:
-            return plan_download(name).run()
+            return plan_download(name).run(self._progress)
         return require(name, folder=self._folder)
 
     def load(self, name: str) -> dict[str, torch.Tensor]:
