@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -79,4 +80,25 @@ def test_mistakes_are_usage_errors(run_rasr: Run, photos: Path, tmp_path: Path) 
     done = run_rasr("train", "nonsense")
     assert done.returncode == 2
     assert "mini-reference-cpu" in done.stderr
+    assert not (tmp_path / "trained").exists()
+
+
+def test_mistakes_are_reported_before_torch_is_loaded(run_rasr: Run, photos: Path, tmp_path: Path) -> None:
+    held = tmp_path / "held" / "checkpoints"
+    held.mkdir(parents=True)
+    (held / "step-00000250.safetensors").touch()
+    missing = tmp_path / "missing.safetensors"
+    for options, message in (
+        (["--photos", tmp_path / "nowhere"], "data.photos: .*nowhere is not a folder"),
+        (["--photos", photos, "--validate-on", tmp_path / "none"], "validation.photos: .*none is not a folder"),
+        (["--photos", photos, "--out", "held"], "held holds a run of 250 steps. Add --resume"),
+        (["--photos", photos, "--set", "loop.accumulation=3"], "Use a multiple of 3"),
+        (["--photos", photos, "--set", "model.reference.blokcs=3"], "model.reference: unknown key 'blokcs'"),
+        (["--photos", photos, "--set", "model.preset=minni"], "minni"),
+        (["--photos", photos, "--set", f"model.weights.backbone={missing}"], "There is no weights file .*missing"),
+    ):
+        done = run_rasr("train", "mini-backbone-cpu", *options, PYTHONPROFILEIMPORTTIME="1")
+        assert done.returncode in {1, 2}, done.stderr[-1000:]
+        assert re.search(message, done.stderr), done.stderr[-1000:]
+        assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE), message
     assert not (tmp_path / "trained").exists()

@@ -47,10 +47,17 @@ def command(
     finish the step, save and exit with 130; after any end, also a crash, --resume goes on with the same result as if
     nothing had happened. Start it through `accelerate launch` to use several devices: the batch is shared out.
     """
-    from rasr.training import Trainer, read_training_config
+    from rasr.training import read_training_config
+    from rasr.training.checkpoint import check_run
 
     settings = read_training_config(config, changes, photos=photos, validation=validate_on)
     folder = out or Path("trained") / settings.name
+    check_run(settings, folder, resume=resume)
+    settings.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
+    settings.model.read_preset()
+
+    from rasr.training import Trainer  # torch comes with it: what is wrong above is said at once
+
     leads = os.environ.get("RANK", "0") == "0"
     with progress_bar() as progress:
         task = progress.add_task(settings.name, total=settings.loop.steps)

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from rasr.errors import WeightsCorrupt
+from rasr.errors import ConfigError, UsageError, WeightsCorrupt, WeightsMissing
 from rasr.training.config import TrainingConfig
 from rasr.weights import read_safetensors, write_safetensors
 
-__all__ = ["Checkpoint"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Checkpoint", "check_run"]
 
 FORMAT = "rasr-training-1"
 NAME = re.compile(r"step-(\d{8})\.safetensors")
@@ -83,3 +85,21 @@ def _newest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
+
+
+def check_run(config: TrainingConfig, folder: Path, *, resume: bool) -> None:
+    """Refuse a run that cannot begin, from names alone, before torch is loaded.
+
+    Raises UsageError when the folder holds a run and ``resume`` is false, ConfigError for a folder of photos and
+    WeightsMissing for a file in model.weights that is not there.
+    """
+    if not resume and (found := _newest_first(folder / "checkpoints")):
+        steps = int(found[0].stem.removeprefix("step-"))
+        raise UsageError(f"{folder} holds a run of {steps} steps. Add --resume, or choose another --out.")
+    for key, roots in (("data.photos", config.data.photos), ("validation.photos", config.validation.photos)):
+        for root in roots:
+            if not root.is_dir():
+                raise ConfigError(f"{key}: {root} is not a folder.")
+    for place in map(Path, config.model.weights.values()):
+        if place.is_absolute() and not place.exists():
+            raise WeightsMissing(f"There is no weights file {place}.")

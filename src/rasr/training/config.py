@@ -1,33 +1,22 @@
-"""A training run as a TOML file: the same language for all three stages, every key checked."""
+"""Training configuration: one TOML file for all stages, every key checked."""
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError
 
-__all__ = [
-    "DataConfig",
-    "LoopConfig",
-    "LossConfig",
-    "ModelSection",
-    "OptimizerConfig",
-    "Phase",
-    "ReferenceMix",
-    "ReferencesConfig",
-    "TrainingConfig",
-    "ValidationConfig",
-    "changed_keys",
-    "packaged_configs",
-    "read_training_config",
-]
+if TYPE_CHECKING:
+    from rasr.generator.config import ModelConfig
+
+__all__ = ["OptimizerConfig", "TrainingConfig", "changed_keys", "read_training_config"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -39,7 +28,7 @@ class _Table(BaseModel):
 
 
 class ModelSection(_Table):
-    """What is trained."""
+    """The model that is trained, and the weights it starts from."""
 
     preset: str
     """A diffusion preset (``mini``, ``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
@@ -52,11 +41,27 @@ class ModelSection(_Table):
     cleaner: Literal["none", "realesrgan", "realesrgan-tuned"] = "none"
     """A single-image restorer that runs before the model; its output is the picture the model starts from."""
 
+    @model_validator(mode="after")
+    def _known_parts(self) -> ModelSection:
+        if unknown := self.weights.keys() - {"backbone", "adapter", "base", "checkpoint"}:
+            known = "Known: backbone, adapter, base, checkpoint."
+            raise ValueError(f"weights: unknown part '{min(unknown)}'. {known}")
+        return self
+
+    def read_preset(self) -> ModelConfig:
+        """Read the preset, with its [reference] table changed as asked. Raises ConfigError."""
+        from rasr.generator.config import read_model_config
+
+        preset = read_model_config(self.preset)
+        changed = {**preset.reference.model_dump(), **self.reference}
+        reference = check_table(type(preset.reference), changed, "model.reference")
+        return preset.model_copy(update={"reference": reference}) if self.reference else preset
+
 
 class DataConfig(_Table):
-    """Where the good photos are and what a sample is cut from them."""
+    """Good photos, and the samples that are cut from them."""
 
-    photos: tuple[Path, ...] = Field(min_length=1)
+    photos: tuple[Path, ...] = ()
     layout: Literal["folder", "lsdir", "flickr30"] = "folder"
     crop: Positive = 256
     """Side of the HR crop in pixels. Photos with a shorter side are left out by name: nothing is enlarged."""
@@ -81,6 +86,8 @@ class DataConfig(_Table):
 
     @model_validator(mode="after")
     def _crop_divides(self) -> DataConfig:
+        if not self.photos:
+            raise ValueError("photos is not set. Name a folder of photos: --photos FOLDER")
         if self.crop % self.scale:
             raise ValueError(f"crop {self.crop} is not a multiple of scale {self.scale}")
         if self.pool and (self.pool_side < self.crop or self.pool_side % self.scale):
@@ -91,7 +98,7 @@ class DataConfig(_Table):
 
 
 class ReferenceMix(_Table):
-    """How often a sample's reference is of each kind; the shares add up to 1."""
+    """Shares of the kinds of references; they add up to 1."""
 
     retrieved: Share = 0.0
     """One of the ``top_k`` most similar other photos of the gallery."""
@@ -113,7 +120,7 @@ class ReferenceMix(_Table):
 
 
 class Phase(_Table):
-    """A stretch of the curriculum."""
+    """Stretch of the curriculum."""
 
     until: Annotated[int, Field(ge=0)] = 0
     """First step that no longer belongs to it; 0 in the last phase."""
@@ -121,7 +128,7 @@ class Phase(_Table):
 
 
 class ReferencesConfig(_Table):
-    """Where references come from in training. The target photo and its near-duplicates are never retrieved."""
+    """References in training. The target photo and its near-duplicates are never retrieved."""
 
     phases: tuple[Phase, ...] = (Phase(mix=ReferenceMix(null=1.0)),)
     gallery: Path | None = None
@@ -143,7 +150,7 @@ class ReferencesConfig(_Table):
         return self
 
     def mix_at(self, step: int) -> ReferenceMix:
-        """The mix that holds at a step."""
+        """Return the mix that holds at a step."""
         return next(phase.mix for phase in self.phases if phase.until == 0 or step < phase.until)
 
 
@@ -173,7 +180,7 @@ class LossConfig(_Table):
 
 
 class OptimizerConfig(_Table):
-    """AdamW for the model and, apart, for the discriminator."""
+    """AdamW, for the model and, apart, for the discriminator."""
 
     lr: Annotated[float, Field(gt=0)] = 2e-5
     discriminator_lr: Annotated[float, Field(gt=0)] = 2e-5
@@ -189,7 +196,7 @@ class OptimizerConfig(_Table):
 
 
 class LoopConfig(_Table):
-    """How long, in what portions and where."""
+    """Length, portions and place of the training."""
 
     steps: Positive
     """Optimizer steps."""
@@ -218,7 +225,7 @@ class ValidationConfig(_Table):
 
 
 class TrainingConfig(_Table):
-    """One run."""
+    """One training run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     stage: Literal["backbone", "reference"]
@@ -235,6 +242,15 @@ class TrainingConfig(_Table):
     def guided(self) -> bool:
         """True for the stage that trains with references."""
         return self.stage == "reference"
+
+    def check_batch(self, processes: int) -> None:
+        """Raise ConfigError unless the batch can be cut into equal portions for so many processes."""
+        portions = processes * self.loop.accumulation
+        if self.loop.batch % portions:
+            raise ConfigError(
+                f"loop.batch {self.loop.batch} cannot be cut into {processes} processes times {self.loop.accumulation} "
+                f"portions. Use a multiple of {portions}."
+            )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingConfig:
@@ -255,7 +271,7 @@ class TrainingConfig(_Table):
         return self
 
 
-FREE = (
+RESUMABLE = (
     "data.cache_gb",
     "data.photos",
     "data.workers",
@@ -288,26 +304,17 @@ def read_training_config(
     and the key; an unknown key comes with the nearest known one.
     """
     path = _locate(source)
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
-    for change in changes:
-        _apply_change(tree, change)
-    for table, given in (("data", photos), ("validation", validation)):
-        if given:
-            tree.setdefault(table, {})["photos"] = [str(folder.expanduser().resolve()) for folder in given]
-    try:
-        config = TrainingConfig.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
-    return _with_absolute_paths(config, path.resolve().parent)
+    tree = read_toml(path)
+    for key, value in map(_parse_change, changes):
+        _put(tree, key, value)
+    for key, folders in (("data.photos", photos), ("validation.photos", validation)):
+        if folders:
+            _put(tree, key, [str(folder.expanduser().resolve()) for folder in folders])
+    return _with_absolute_paths(check_table(TrainingConfig, tree, path), path.resolve().parent)
 
 
 def packaged_configs() -> dict[str, Path]:
-    """The configurations that come with RASR, by name."""
+    """List the configurations that come with RASR, by name."""
     folder = Path(str(files("rasr.training"))) / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
@@ -323,58 +330,40 @@ def _locate(source: str | Path) -> Path:
 
 
 def changed_keys(old: TrainingConfig, new: TrainingConfig) -> list[str]:
-    """Keys on which a resumed run must agree with its checkpoint and does not, as ``table.key: old → new``."""
+    """List the keys on which a resumed run must agree with its checkpoint, as ``table.key: old → new``."""
     before, after = (dict(_leaves(config.model_dump(mode="json"))) for config in (old, new))
     return [
         f"{key}: {before.get(key)} → {after.get(key)}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(FREE)
+        if before.get(key) != after.get(key) and not key.startswith(RESUMABLE)
     ]
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return found
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
-def _apply_change(tree: dict[str, Any], change: str) -> None:
+def _parse_change(change: str) -> tuple[str, Any]:
     key, equals, text = change.partition("=")
     if not equals:
         raise ConfigError(f"'{change}' is not of the form table.key=value.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.strip().split(".")
+        return key.strip(), text
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
     for name in tables:
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"'{change}': {name} is not a table.")
+            raise ConfigError(f"'{key}': {name} is not a table.")
     tree[last] = value
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if place == "data.photos" and first["type"] == "missing":
-        return "data.photos is not set. Name a folder of photos: --photos FOLDER"
-    if first["type"] != "extra_forbidden":
-        message = first["msg"].removeprefix("Value error, ")
-        return f"{place}: {message}" if place else message
-    known = _fields_at(TrainingConfig, [part for part in first["loc"][:-1] if isinstance(part, str)])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
-    suggestion = f". Did you mean '{near[0]}'?" if near else ""
-    return f"unknown key '{place}'{suggestion}"
-
-
-def _fields_at(table: type[BaseModel], place: Sequence[str]) -> list[str]:
-    for name in place:
-        annotation = table.model_fields[name].annotation
-        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        table = next(kind for kind in inner if issubclass(kind, BaseModel))
-    return list(table.model_fields)
 
 
 def _with_absolute_paths(config: TrainingConfig, folder: Path) -> TrainingConfig:

@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged, UsageError
+from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged
 from rasr.files import write_bytes
-from rasr.training.checkpoint import Checkpoint
+from rasr.training.checkpoint import Checkpoint, check_run
 from rasr.training.config import TrainingConfig, changed_keys
 from rasr.training.data import TrainingData
 from rasr.training.loader import BatchStream
@@ -88,21 +88,17 @@ class Trainer:
         )
         self._main = bool(self._accelerator.is_main_process)
         self._log = log if self._main else lambda _line: None
-        portions = self._accelerator.num_processes * config.loop.accumulation
-        if config.loop.batch % portions:
-            raise ConfigError(
-                f"loop.batch {config.loop.batch} cannot be cut into {self._accelerator.num_processes} processes times "
-                f"{config.loop.accumulation} portions. Use a multiple of {portions}."
-            )
+        config.check_batch(self._accelerator.num_processes)
 
     def run(self, *, resume: bool = False, max_minutes: float | None = None) -> Outcome:
         """Train until the last step, the time limit or a signal, saving on the way and at the end.
 
-        Raises UsageError when the folder holds a run and ``resume`` is false, ConfigError when the config differs from
-        the run's, TrainingDiverged, OutputError (disk full), and what the data and the weights raise. Whatever happens,
-        the last complete checkpoint stays.
+        Raises what :func:`check_run` does, ConfigError when the config differs from the resumed run's,
+        TrainingDiverged, OutputError (disk full), and what the data and the weights raise. Whatever happens, the last
+        complete checkpoint stays.
         """
-        found = self._find_checkpoint(resume=resume)
+        check_run(self.config, self.folder, resume=resume)
+        found = self._find_checkpoint() if resume else None
         self._set_up()
         step, seconds = 0, 0.0
         if found:
@@ -111,12 +107,10 @@ class Trainer:
         with _noted_signals() as signals:
             return self._train(step, seconds, signals, max_minutes)
 
-    def _find_checkpoint(self, *, resume: bool) -> Checkpoint | None:
+    def _find_checkpoint(self) -> Checkpoint | None:
         found, damaged = Checkpoint.latest(self.folder / "checkpoints")
         for sentence in damaged:
             self._log(f"passed over: {sentence}")
-        if found and not resume:
-            raise UsageError(f"{self.folder} holds a run of {found.step} steps. Add --resume, or choose another --out.")
         if found and (changes := changed_keys(found.config, self.config)):
             raise ConfigError(
                 f"{self.folder} was trained with another configuration: {'; '.join(changes)}. Change it back, or start "

@@ -1,4 +1,4 @@
-"""What the loop asks of a model, and RefDSR behind that interface."""
+"""Trainable models: the interface that the loop asks for, and RefDSR behind it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
     from rasr.generator.refdsr import RefDSR
 
-__all__ = ["RefDSRModel", "TrainableModel", "build_trainable", "enlarge"]
+__all__ = ["TrainableModel", "build_trainable"]
 
 
 class TrainableModel(Protocol):
-    """A module that restores a batch. The loop knows nothing else of it."""
+    """Module that restores a batch. The loop knows nothing else of it."""
 
     def __call__(self, batch: TrainingBatch) -> Tensor:
-        """The restored pictures, (N, 3, H, W) on the [0, 1] scale, not clamped."""
+        """Restore a batch: (N, 3, H, W) on the [0, 1] scale, not clamped."""
         ...
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Name → parameter: exactly what is optimised, saved and averaged. Everything else stays as it is."""
+        """Return name → parameter of exactly what is optimised, saved and averaged; all else stays as it is."""
         ...
 
     def to(self, device: torch.device) -> Any:
@@ -66,11 +65,11 @@ class RefDSRModel(nn.Module):
         model.trainable_parameters(stage)  # type: ignore[arg-type]  # the config allows these stages only
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What the stage unfroze."""
+        """Return what the stage unfroze."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def checkpoint_gradients(self) -> None:
-        """Diffusers' own gradient checkpointing."""
+        """Turn on diffusers' own gradient checkpointing."""
         self.model.gradient_checkpointing()
 
     def forward(self, batch: TrainingBatch) -> Tensor:
@@ -106,7 +105,7 @@ class RefDSRModel(nn.Module):
 
 
 def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
-    """LQ pictures (N, 3, h, w) at the output's (height, width), as ``rasr.images.resize`` makes them for restoring."""
+    """Enlarge LQ (N, 3, h, w) to the output's (height, width), as ``rasr.images.resize`` does for restoring."""
     # antialias=True selects the cubic that Pillow uses (a = −0.5); torch's plain bicubic is another one (−0.75).
     return F.interpolate(lq, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
@@ -114,7 +113,7 @@ def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
 def build_trainable(
     config: TrainingConfig, device: torch.device, log: Callable[[str], None]
 ) -> tuple[RefDSRModel, Encoder | None]:
-    """The model of a config with the weights of earlier stages loaded, in fp32, and the encoder of its context.
+    """Build a config's model in fp32, with the weights of earlier stages, and the encoder of its context.
 
     The backbone stage starts from fresh weights unless ``model.weights.backbone`` names a file; the reference stage
     takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
@@ -123,26 +122,16 @@ def build_trainable(
     from rasr.device import Device
     from rasr.gallery.encoders import load_encoder
     from rasr.generator.adapter import load_adapter, load_backbone
-    from rasr.generator.config import WeightPaths, read_model_config
+    from rasr.generator.config import WeightPaths
     from rasr.generator.refdsr import build_model
 
-    preset = read_model_config(config.model.preset)
-    if config.model.reference:
-        changed = {**preset.reference.model_dump(), **config.model.reference}
-        try:
-            preset = preset.model_copy(update={"reference": type(preset.reference).model_validate(changed)})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(f"model.reference: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    weights = dict(config.model.weights)
-    backbone, adapter = weights.pop("backbone", None), weights.pop("adapter", None)
-    base, checkpoint = weights.pop("base", None), weights.pop("checkpoint", None)
-    if weights:
-        unknown = next(iter(weights))
-        raise ConfigError(f"model.weights: unknown part '{unknown}'. Known: backbone, adapter, base, checkpoint.")
-    fresh = config.stage != "reference" and backbone is None and not preset.base
+    preset, weights = config.model.read_preset(), config.model.weights
+    backbone, adapter = weights.get("backbone"), weights.get("adapter")
+    fresh = not config.guided and backbone is None and not preset.base
     states: Tensor | None = None
-    sources = WeightPaths.find(preset, weights=backbone, adapter="none", base=base, checkpoint=checkpoint)
+    sources = WeightPaths.find(
+        preset, weights=backbone, adapter="none", base=weights.get("base"), checkpoint=weights.get("checkpoint")
+    )
     if preset.base:
         from rasr.generator.stable_diffusion import load_stable_diffusion
 
@@ -158,7 +147,7 @@ def build_trainable(
     if config.model.zero_output:
         nn.init.zeros_(model.unet.conv_out.weight)
         nn.init.zeros_(model.unet.conv_out.bias)
-    if config.stage == "reference" and not sources.trained:
+    if config.guided and not sources.trained:
         raise ConfigError(
             f"stage 'reference' stands on a trained backbone, and '{preset.name}' has none here. Train 'backbone' "
             'first and name its file: [model.weights] backbone = "...safetensors"'
