@@ -16,6 +16,6 @@ def test_exports_are_sorted_and_there() -> None:
 
 
 def test_importing_loads_no_network_library() -> None:
-    code = "import sys, rasr.evaluation; print([m for m in ('torch', 'lancedb', 'diffusers') if m in sys.modules])"
+    code = "import sys, rasr.evaluation; print([m for m in ('torch', 'scipy', 'jinja2', 'lancedb', 'diffusers') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

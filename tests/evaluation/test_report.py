@@ -12,7 +12,7 @@ from PIL import Image
 
 from rasr.errors import UsageError
 from rasr.evaluation import Evaluation, EvaluationSettings, InputSettings, evaluate, write_report
-from rasr.evaluation.report.crops import telling_window
+from rasr.evaluation.report.figures import telling_window
 from tests.evaluation.conftest import Enlarger
 
 VOID = {"meta", "img"}

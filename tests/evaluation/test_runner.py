@@ -16,7 +16,7 @@ from rasr.errors import LeakFound, UsageError, WeightsMissing
 from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
 from rasr.evaluation.metrics import MetricInfo, SetMetric
 from rasr.evaluation.metrics.fid import frechet_distance
-from rasr.evaluation.rows import best_two
+from rasr.evaluation.tables import tabulate
 from rasr.images import FloatImage, read_picture
 from tests.evaluation.conftest import Enlarger, photo
 
@@ -114,9 +114,9 @@ def test_missing_and_wrong_sized_pictures_are_named_and_the_row_is_marked(
     text = (evaluation.settings.out / "results.md").read_text()
     assert "bad (incomplete: 7 of 9)" in text
     assert "picture 'p5'" in text
-    best, second = best_two(evaluation.rows, evaluation.metrics[0])
-    assert best == round(evaluation.rows[0].mean("PSNR") or 0, 2)
-    assert second is None  # the incomplete row is never ranked
+    cells = [line.cells["PSNR"] for line in tabulate(evaluation).rows]
+    assert [cell.rank for cell in cells] == ["best", None]  # the incomplete row is never ranked
+    assert cells[0].text == f"{evaluation.rows[0].mean('PSNR'):.2f}"
 
 
 def test_a_method_that_cannot_run_keeps_its_row_and_the_others_go_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -142,9 +143,7 @@ def command(
     written = write_report(evaluation, pictures)
     _tell_problems(evaluation)
     if as_json_:
-        from rasr.evaluation.tables import as_json
-
-        print_json(as_json(evaluation))
+        print_json(json.loads((out / "results.json").read_text(encoding="utf-8")))
     else:
         click.echo((out / "results.md").read_text(encoding="utf-8"))
     say(f"Written: {', '.join(str(path) for path in written)}")

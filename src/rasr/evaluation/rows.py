@@ -1,17 +1,71 @@
-"""Rows of the table: one method under one reference policy, and the differences between them."""
+"""Rows of the table: one method under one reference policy; and the differences of rows, with bootstrap intervals."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rasr.evaluation.bootstrap import Interval, paired_difference
+import numpy as np
+from numpy.typing import NDArray
+
 from rasr.evaluation.method import MethodInfo
 from rasr.evaluation.metrics import MetricInfo
 from rasr.gallery import Reference
 
-__all__ = ["Gain", "Row", "best_two", "reference_gains"]
+__all__ = ["Gain", "Interval", "Row", "mean_interval", "paired_difference", "reference_gains"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with the interval that covers the true one with probability ``level``."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    level: float = 0.95
+
+    @property
+    def decided(self) -> bool:
+        """True when zero lies outside the interval."""
+        return self.low > 0 or self.high < 0
+
+    def text(self, decimals: int) -> str:
+        """``+0.38 [+0.12, +0.61]``."""
+        mean, low, high = (f"{value:+.{decimals}f}" for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
+
+
+def mean_interval(
+    values: Sequence[float] | NDArray[np.float64], *, level: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Studentised (bootstrap-t) interval of the mean of (N,) values, 4000 resamples; None for fewer than eight.
+
+    Each resample's deviation is divided by its own standard error (Efron 1979; Hall 1988), which keeps its promise on
+    small and skewed sets: measured coverage of the 95 % interval is 93–96 % at 20 to 100 values, where the usual
+    percentile interval falls to 90 % (docs/decisions.md).
+    """
+    x = np.asarray(values, dtype=np.float64)
+    count = len(x)
+    if count < 8:  # resamples of fewer are so often one value repeated that the interval means nothing
+        return None
+    mean, deviation = float(x.mean()), float(x.std(ddof=1))
+    if deviation <= 1e-12 * max(1.0, abs(mean)):
+        return Interval(mean, mean, mean, count, level)
+    draws = x[np.random.default_rng(seed).integers(0, count, (4000, count))]
+    deviations = draws.std(axis=1, ddof=1)
+    usable = deviations > 1e-9 * deviation  # a draw of one value repeated has no spread to divide by
+    t = (draws.mean(axis=1)[usable] - mean) / deviations[usable]
+    tail = (1 - level) / 2
+    below, above = np.quantile(t, [tail, 1 - tail])
+    return Interval(mean, float(mean - above * deviation), float(mean - below * deviation), count, level)
+
+
+def paired_difference(ours: Mapping[str, float], baseline: Mapping[str, float]) -> Interval | None:
+    """95 % interval of the mean of ours − baseline over the pictures both have; None for fewer than eight."""
+    shared = sorted(ours.keys() & baseline.keys())
+    return mean_interval([ours[name] - baseline[name] for name in shared])
 
 
 @dataclass(slots=True)
@@ -49,7 +103,7 @@ class Row:
 
     @property
     def complete(self) -> bool:
-        """Whether every picture was restored at the right size; others are shown but never ranked."""
+        """True when every picture was restored at the right size; other rows are shown but never ranked."""
         return not self.failed and len(self.outputs) == self.expected
 
     @property
@@ -72,9 +126,7 @@ class Row:
 
     def difference(self, metric: str, other: Row) -> Interval | None:
         """Paired 95 % interval of self − other; None for distribution metrics and fewer than eight pictures."""
-        if metric not in self.scores or metric not in other.scores:
-            return None
-        return paired_difference(self.scores[metric], other.scores[metric])
+        return paired_difference(self.scores.get(metric, {}), other.scores.get(metric, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +134,15 @@ class Gain:
     """What the reference does to one method by one metric: retrieved minus a control, picture by picture."""
 
     method: str
-    metric: str
+    metric: MetricInfo
     against: str
     """``random`` or ``none``."""
     interval: Interval
-    helps: bool | None
-    """True or False where the interval excludes zero, None where the pictures do not decide."""
+
+    @property
+    def helps(self) -> bool | None:
+        """True or False where the interval excludes zero, None where the pictures do not decide."""
+        return self.metric.improves(self.interval.mean) if self.interval.decided else None
 
     @property
     def verdict(self) -> str:
@@ -99,27 +154,13 @@ class Gain:
 
 def reference_gains(rows: Sequence[Row], metrics: Sequence[MetricInfo]) -> list[Gain]:
     """Retrieved − random (the honest control: any photo) and retrieved − none, for every method that has both rows."""
-    table = {(row.info.name, row.policy): row for row in rows if row.info.uses_reference}
-    gains = []
-    for (method, policy), row in table.items():
-        if policy != "retrieved":
-            continue
-        for against in ("random", "none"):
-            control = table.get((method, against))
-            for metric in metrics if control is not None else ():
-                interval = row.difference(metric.name, control) if control else None
-                if interval is not None:
-                    helps = metric.improves(interval.mean) if interval.decided else None
-                    gains.append(Gain(method, metric.name, against, interval, helps))
-    return gains
-
-
-def best_two(rows: Sequence[Row], metric: MetricInfo) -> tuple[float | None, float | None]:
-    """Best and second best printed figure among complete rows without remark; equal figures share a place."""
-    figures = {
-        round(value, metric.decimals)
-        for row in rows
-        if row.complete and not row.info.remark and (value := row.mean(metric.name)) is not None
-    }
-    ordered = sorted(figures, reverse=metric.better == "higher")
-    return (ordered[0] if ordered else None, ordered[1] if len(ordered) > 1 else None)
+    table = {row.key: row for row in rows if row.info.uses_reference}
+    return [
+        Gain(row.info.name, metric, against, interval)
+        for row in table.values()
+        if row.policy == "retrieved"
+        for against in ("random", "none")
+        if (control := table.get(f"{row.info.name}:{against}")) is not None
+        for metric in metrics
+        if (interval := row.difference(metric.name, control)) is not None
+    ]

@@ -76,13 +76,6 @@ class Evaluation:
     """What the references came from, in words."""
 
     @property
-    def columns(self) -> list[MetricInfo | Unavailable]:
-        """All columns asked for, in the order of the metrics' table."""
-        by_name: dict[str, MetricInfo | Unavailable] = {column.name: column for column in self.unavailable}
-        by_name |= {metric.name: metric for metric in self.metrics}
-        return [by_name[name] for name in METRICS if name in by_name]
-
-    @property
     def complete(self) -> bool:
         """Whether every row has every picture."""
         return all(row.complete and not row.problems for row in self.rows)

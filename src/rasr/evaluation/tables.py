@@ -1,78 +1,159 @@
-"""The table as Markdown, CSV and JSON, and everything needed to judge it: protocol, intervals, gains, problems."""
+"""The table of an evaluation: one model of it, written as JSON, Markdown and CSV (and as a page by ``report``)."""
 
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rasr.evaluation.bootstrap import Interval
-from rasr.evaluation.environment import environment
 from rasr.evaluation.method import FAMILIES
-from rasr.evaluation.metrics import MetricInfo
+from rasr.evaluation.metrics import METRICS, MetricInfo, Unavailable
 from rasr.evaluation.metrics.fid import small_set_warning
-from rasr.evaluation.rows import Gain, Row, best_two, reference_gains
+from rasr.evaluation.rows import Gain, Interval, Row, reference_gains
 from rasr.evaluation.runner import Evaluation
 from rasr.files import write_bytes
 
-__all__ = ["as_json", "as_markdown", "figure", "notes", "ordered", "signed", "write_tables"]
+__all__ = ["Cell", "Table", "TableRow", "tabulate", "write_tables"]
+
+_PACKAGES = ("rasr", "numpy", "scipy", "pillow", "torch", "ncnn", "diffusers", "lancedb")
 
 
-def write_tables(evaluation: Evaluation) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure of the table: what a row scored by a metric."""
+
+    column: MetricInfo | Unavailable
+    value: float | None = None
+    text: str = "unavailable"
+    """As printed: with the metric's digits, ``–`` where there is no value."""
+    rank: str | None = None
+    """``best`` or ``second`` among the complete rows without remark; equal printed figures share one."""
+    change: float | None = None
+    """Difference to the baseline's value."""
+    interval: Interval | None = None
+    """Paired interval of that difference, where the pictures give one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row as printed."""
+
+    row: Row
+    policy: str | None
+    """The reference policy, None for a method that uses no reference."""
+    status: str
+    """``not run`` or ``incomplete: 7 of 9``, else empty."""
+    seconds: str
+    memory: str
+    cells: dict[str, Cell]
+    """One for each column, in order."""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Method with its status, and policy."""
+        label = self.row.info.label
+        return f"{label} ({self.status})" if self.status else label, self.policy or "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All that is written down of an evaluation."""
+
+    evaluation: Evaluation
+    columns: list[MetricInfo | Unavailable]
+    """Those asked for, in the order of the metrics' table."""
+    rows: list[TableRow]
+    """Grouped by family, in the order of the paper's Table I, and within a family as asked for."""
+    gains: list[Gain]
+    notes: list[str]
+    """What a reader must know before believing the table, one sentence each."""
+    environment: dict[str, str]
+
+
+def tabulate(evaluation: Evaluation) -> Table:
+    """Compute every figure, rank and interval of the table once."""
+    known: dict[str, MetricInfo | Unavailable] = {column.name: column for column in evaluation.unavailable}
+    known |= {metric.name: metric for metric in evaluation.metrics}
+    columns = [known[name] for name in METRICS if name in known]
+    places = {metric.name: _best_two(evaluation.rows, metric) for metric in evaluation.metrics}
+    rows = [
+        TableRow(
+            row,
+            row.policy if row.info.uses_reference else None,
+            "not run" if row.failed else "" if row.complete else f"incomplete: {len(row.outputs)} of {row.expected}",
+            "–" if row.median_seconds is None else f"{row.median_seconds:.2f}",
+            f"{row.memory / 2**20:.0f} MiB" if row.memory else "–",
+            {column.name: _cell(row, column, places.get(column.name, []), evaluation.baseline) for column in columns},
+        )
+        for row in sorted(evaluation.rows, key=lambda row: FAMILIES.index(row.info.family))
+    ]
+    gains = reference_gains(evaluation.rows, evaluation.metrics)
+    return Table(evaluation, columns, rows, gains, list(_notes(evaluation)), _environment())
+
+
+def write_tables(table: Table) -> list[Path]:
     """Write results.json, results.md, results.csv and scores.csv (one line a picture); returns their paths."""
-    out = evaluation.settings.out
     contents = {
-        "results.json": json.dumps(as_json(evaluation), indent=1, ensure_ascii=False) + "\n",
-        "results.md": as_markdown(evaluation),
-        "results.csv": _rows_csv(evaluation),
-        "scores.csv": _scores_csv(evaluation),
+        "results.json": json.dumps(_json(table), indent=1, ensure_ascii=False) + "\n",
+        "results.md": _markdown(table),
+        "results.csv": _csv(_csv_rows(table)),
+        "scores.csv": _csv(_csv_scores(table)),
     }
+    out = table.evaluation.settings.out
     return [write_bytes(text.encode(), out / name, overwrite=True) for name, text in contents.items()]
 
 
-def ordered(evaluation: Evaluation) -> list[Row]:
-    """Rows grouped by family, in the order of the paper's Table I, and within a family as asked for."""
-    return sorted(evaluation.rows, key=lambda row: FAMILIES.index(row.info.family))
+def _best_two(rows: Sequence[Row], metric: MetricInfo) -> list[float]:
+    """Best and second best printed figure among complete rows without remark."""
+    ranked = [row.mean(metric.name) for row in rows if row.complete and not row.info.remark]
+    figures = {round(value, metric.decimals) for value in ranked if value is not None}
+    return sorted(figures, reverse=metric.better == "higher")[:2]
 
 
-def figure(value: float | None, metric: MetricInfo) -> str:
-    """A figure as printed."""
-    return "–" if value is None else f"{value:.{metric.decimals}f}"
+def _cell(row: Row, column: MetricInfo | Unavailable, places: Sequence[float], baseline: Row | None) -> Cell:
+    if isinstance(column, Unavailable):
+        return Cell(column)
+    value = row.mean(column.name)
+    if value is None:
+        return Cell(column, text="–")
+    ranks = dict(zip(places, ("best", "second"), strict=False)) if row.complete and not row.info.remark else {}
+    other = baseline if baseline is not row else None
+    base = other.mean(column.name) if other else None
+    return Cell(
+        column,
+        value,
+        f"{value:.{column.decimals}f}",
+        ranks.get(round(value, column.decimals)),
+        None if base is None else value - base,
+        row.difference(column.name, other) if other else None,
+    )
 
 
-def signed(interval: Interval, metric: MetricInfo) -> str:
-    """``+0.38 [+0.12, +0.61]``."""
-    low, high = (f"{bound:+.{metric.decimals}f}" for bound in (interval.low, interval.high))
-    return f"{interval.mean:+.{metric.decimals}f} [{low}, {high}]"
-
-
-def notes(evaluation: Evaluation) -> Iterator[str]:
-    """What a reader must know before believing the table, one sentence each."""
-    count = len(evaluation.inputs)
+def _notes(evaluation: Evaluation) -> Iterator[str]:
+    settings, count = evaluation.settings, len(evaluation.inputs)
     yield f"{count} pictures of '{evaluation.benchmark.name}' ({evaluation.benchmark.layout})."
     if evaluation.gallery:
         yield f"References: {evaluation.gallery}."
-        shown = "always" if evaluation.settings.accept == "always" else "when the retrieval policy accepts it"
-        yield f"The best match is shown {shown}, k = {evaluation.settings.k}."
+        shown = "always" if settings.accept == "always" else "when the retrieval policy accepts it"
+        yield f"The best match is shown {shown}, k = {settings.k}."
         if not evaluation.leaks:
             yield "Checked: no test picture, nor a near-duplicate of one, is among the references."
-    kept = (
-        "Excluded from the references" if evaluation.settings.exclude_leaks else "Among the benchmark's own references"
-    )
+    kept = "Excluded from the references" if settings.exclude_leaks else "Among the benchmark's own references"
     for leak in evaluation.leaks:
         yield f"{kept}: {leak.photo} {leak.why} '{leak.name}'."
-    if any(metric.kind == "distribution" for metric in evaluation.metrics):
-        warning = small_set_warning(count)
-        if warning:
-            yield warning
+    if any(metric.kind == "distribution" for metric in evaluation.metrics) and (warning := small_set_warning(count)):
+        yield warning
     for column in evaluation.unavailable:
         yield f"{column.name} is unavailable: {column.reason}"
-    remarks = {row.info.name: row.info.remark for row in evaluation.rows if row.info.remark}
-    for name, remark in remarks.items():
+    for name, remark in {row.info.name: row.info.remark for row in evaluation.rows if row.info.remark}.items():
         yield f"{name}: {remark}. Its rows are shown and never ranked."
     for row in evaluation.rows:
         if row.failed:
@@ -83,43 +164,71 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
             yield f"{row.label}, picture '{name}': {problem}."
 
 
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
+def _environment() -> dict[str, str]:
+    """Date, machine, and the versions of what computes."""
+    import torch
+
+    versions = []
+    for name in _PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "packages": ", ".join(versions),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _json(table: Table) -> dict[str, Any]:
     """Everything; ``rows`` has one object for each method and policy."""
-    baseline = evaluation.baseline
-    settings = asdict(evaluation.settings)
+    evaluation = table.evaluation
+    benchmark, settings = evaluation.benchmark, asdict(evaluation.settings)
     return {
         "benchmark": {
-            "name": evaluation.benchmark.name,
-            "layout": evaluation.benchmark.layout,
-            "root": str(evaluation.benchmark.root),
+            "name": benchmark.name,
+            "layout": benchmark.layout,
+            "root": str(benchmark.root),
             "pictures": [item.name for item in evaluation.inputs],
         },
         "settings": {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
-        "environment": environment(),
+        "environment": table.environment,
         "metrics": [
-            {**asdict(metric), "low": _finite(metric.low), "high": _finite(metric.high)}
+            {key: None if value in {float("inf"), float("-inf")} else value for key, value in asdict(metric).items()}
             for metric in evaluation.metrics
         ],
         "unavailable": [asdict(column) for column in evaluation.unavailable],
-        "baseline": baseline.key if baseline else None,
-        "rows": [_row_json(evaluation, row) for row in ordered(evaluation)],
-        "gains": [_gain_json(gain) for gain in reference_gains(evaluation.rows, evaluation.metrics)],
-        "notes": list(notes(evaluation)),
+        "baseline": evaluation.baseline.key if evaluation.baseline else None,
+        "rows": [_json_row(line, [metric.name for metric in evaluation.metrics]) for line in table.rows],
+        "gains": [
+            {"method": gain.method, "metric": gain.metric.name, "against": gain.against, "verdict": gain.verdict}
+            | asdict(gain.interval)
+            for gain in table.gains
+        ],
+        "notes": table.notes,
     }
 
 
-def _row_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
-    baseline = evaluation.baseline
-    differences = {
-        metric.name: _interval_json(interval)
-        for metric in evaluation.metrics
-        if baseline is not None and baseline is not row and (interval := row.difference(metric.name, baseline))
-    }
+def _json_row(line: TableRow, metrics: Sequence[str]) -> dict[str, Any]:
+    row, intervals = line.row, {name: line.cells[name].interval for name in metrics}
     return {
         "method": row.info.name,
         "label": row.label,
         "family": row.info.family,
-        "policy": row.policy if row.info.uses_reference else None,
+        "policy": line.policy,
         "remark": row.info.remark,
         "licence": row.info.licence,
         "pictures": len(row.outputs),
@@ -127,8 +236,8 @@ def _row_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
         "complete": row.complete,
         "failed": row.failed or None,
         "problems": row.problems,
-        "scores": {metric.name: row.mean(metric.name) for metric in evaluation.metrics},
-        "difference": differences,
+        "scores": {name: line.cells[name].value for name in metrics},
+        "difference": {name: asdict(interval) for name, interval in intervals.items() if interval},
         "reference_similarity": row.similarity,
         "seconds": row.median_seconds,
         "memory_bytes": row.memory or None,
@@ -136,127 +245,72 @@ def _row_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
     }
 
 
-def _metric_json(metric: MetricInfo) -> dict[str, Any]:
-    return {**asdict(metric), "low": _finite(metric.low), "high": _finite(metric.high)}
-
-
-def _gain_json(gain: Gain) -> dict[str, Any]:
-    facts = {"method": gain.method, "metric": gain.metric, "against": gain.against, "verdict": gain.verdict}
-    return facts | _interval_json(gain.interval)
-
-
-def _interval_json(interval: Interval) -> dict[str, Any]:
-    return asdict(interval)
-
-
-def _finite(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None
-
-
-def as_markdown(evaluation: Evaluation) -> str:
+def _markdown(table: Table) -> str:
     """Notes, the table (best bold, second best underlined), the gains of the reference, and the protocol."""
-    metrics = evaluation.metrics
-    lines = [f"# {evaluation.benchmark.name}", "", *(f"- {note}" for note in notes(evaluation)), ""]
-    columns = [f"{c.name} {c.arrow}" if isinstance(c, MetricInfo) else c.name for c in evaluation.columns]
-    lines += _table_head(["Method", "Reference", "Kind", *columns, "s / picture", "Memory"])
-    places = {metric.name: best_two(evaluation.rows, metric) for metric in metrics}
-    for row in ordered(evaluation):
-        cells = [
-            _ranked(row, column, places[column.name]) if isinstance(column, MetricInfo) else "unavailable"
-            for column in evaluation.columns
-        ]
-        policy = row.policy if row.info.uses_reference else "–"
-        lines.append(_line([_name(row), policy, row.info.family, *cells, _seconds(row), _memory(row)]))
-    baseline = evaluation.baseline
-    if baseline is not None and len(evaluation.rows) > 1:
+    evaluation, baseline = table.evaluation, table.evaluation.baseline
+    lines = [f"# {evaluation.benchmark.name}", "", *(f"- {note}" for note in table.notes), ""]
+    marks = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
+    head = ["Method", "Reference", "Kind", *(column.heading for column in table.columns), "s / picture", "Memory"]
+    cells = []
+    for line in table.rows:
+        figures = [marks[cell.rank].format(cell.text) for cell in line.cells.values()]
+        cells.append([*line.name, line.row.info.family, *figures, line.seconds, line.memory])
+    lines += _grid(head, cells)
+    if baseline is not None and len(table.rows) > 1:
         lines += ["", f"Difference to {baseline.label}, paired bootstrap, 95 %:", ""]
-        paired = [metric for metric in metrics if metric.kind != "distribution"]
-        lines += _table_head(["Method", "Reference", *(f"{m.name} {m.arrow}" for m in paired)])
-        for row in ordered(evaluation):
-            if row is not baseline and not row.failed:
-                intervals = [(metric, row.difference(metric.name, baseline)) for metric in paired]
-                cells = [signed(interval, metric) if interval else "–" for metric, interval in intervals]
-                lines.append(_line([_name(row), row.policy if row.info.uses_reference else "–", *cells]))
-    lines += _gains_markdown(reference_gains(evaluation.rows, metrics), metrics)
-    lines += ["", "Protocol:", "", *(f"- {m.name}: {m.protocol}. {m.source}." for m in metrics), ""]
-    lines += [f"{key}: {value}  " for key, value in environment().items()]
-    return "\n".join(lines) + "\n"
+        paired = [metric for metric in evaluation.metrics if metric.kind != "distribution"]
+        cells = [
+            [*line.name, *(_interval(line.cells[metric.name].interval, metric) for metric in paired)]
+            for line in table.rows
+            if line.row is not baseline and not line.row.failed
+        ]
+        lines += _grid(["Method", "Reference", *(metric.heading for metric in paired)], cells)
+    if table.gains:
+        lines += ["", "What the reference does (retrieved minus control, paired bootstrap, 95 %):", ""]
+        cells = [
+            [g.method, g.metric.heading, g.against, _interval(g.interval, g.metric), g.verdict] for g in table.gains
+        ]
+        lines += _grid(["Method", "Metric", "Control", "Difference", "Verdict"], cells)
+    lines += ["", "Protocol:", "", *(f"- {m.name}: {m.protocol}. {m.source}." for m in evaluation.metrics), ""]
+    return "\n".join([*lines, *(f"{key}: {value}  " for key, value in table.environment.items())]) + "\n"
 
 
-def _gains_markdown(gains: list[Gain], metrics: list[MetricInfo]) -> list[str]:
-    if not gains:
-        return []
-    by_name = {metric.name: metric for metric in metrics}
-    lines = ["", "What the reference does (retrieved minus control, paired bootstrap, 95 %):", ""]
-    lines += _table_head(["Method", "Metric", "Control", "Difference", "Verdict"])
-    for gain in gains:
-        metric = by_name[gain.metric]
-        cells = [f"{gain.metric} {metric.arrow}", gain.against, signed(gain.interval, metric), gain.verdict]
-        lines.append(_line([gain.method, *cells]))
-    return lines
+def _interval(interval: Interval | None, metric: MetricInfo) -> str:
+    return interval.text(metric.decimals) if interval else "–"
 
 
-def _ranked(row: Row, metric: MetricInfo, places: tuple[float | None, float | None]) -> str:
-    value = row.mean(metric.name)
-    text = figure(value, metric)
-    if value is None or not row.complete or row.info.remark:
-        return text
-    rounded = round(value, metric.decimals)
-    return f"**{text}**" if rounded == places[0] else f"<u>{text}</u>" if rounded == places[1] else text
+def _grid(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """A Markdown table, line by line."""
+    cells = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
 
 
-def _name(row: Row) -> str:
-    name = row.info.label
-    if row.failed:
-        return f"{name} (not run)"
-    return name if row.complete else f"{name} (incomplete: {len(row.outputs)} of {row.expected})"
+def _csv_rows(table: Table) -> Iterator[list[Any]]:
+    facts = ("method", "remark", "policy", "family", "pictures", "expected")
+    yield [*facts, *(column.name for column in table.columns), "seconds", "memory_bytes"]
+    for line in table.rows:
+        row, info = line.row, line.row.info
+        cells = line.cells.values()
+        figures = [cell.text if isinstance(cell.column, Unavailable) else _exact(cell.value) for cell in cells]
+        counts = [len(row.outputs), row.expected]
+        times = [_exact(row.median_seconds), row.memory or ""]
+        yield [info.name, info.remark, line.policy, info.family, *counts, *figures, *times]
 
 
-def _seconds(row: Row) -> str:
-    seconds = row.median_seconds
-    return "–" if seconds is None else f"{seconds:.2f}"
+def _csv_scores(table: Table) -> Iterator[list[Any]]:
+    names = [metric.name for metric in table.evaluation.metrics if metric.kind != "distribution"]
+    yield ["method", "policy", "picture", "reference", "similarity", *names]
+    for line in table.rows:
+        for item in table.evaluation.inputs:
+            choice = next(iter(line.row.references.get(item.name, ())), None)
+            shown = [choice.path, _exact(choice.score)] if choice else ["", ""]
+            values = [_exact(line.row.scores.get(name, {}).get(item.name)) for name in names]
+            yield [line.row.info.name, line.policy, item.name, *shown, *values]
 
 
-def _memory(row: Row) -> str:
-    return f"{row.memory / 2**20:.0f} MiB" if row.memory else "–"
-
-
-def _table_head(columns: list[str]) -> list[str]:
-    return [_line(columns), _line(["---"] * len(columns))]
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _rows_csv(evaluation: Evaluation) -> str:
-    names = [column.name for column in evaluation.columns]
-    missing = {column.name for column in evaluation.unavailable}
+def _csv(rows: Iterable[list[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    facts = ["method", "remark", "policy", "family", "pictures", "expected"]
-    writer.writerow([*facts, *names, "seconds", "memory_bytes"])
-    for row in ordered(evaluation):
-        policy = row.policy if row.info.uses_reference else ""
-        figures = ["unavailable" if name in missing else _exact(row.mean(name)) for name in names]
-        counts = [str(len(row.outputs)), str(row.expected)]
-        facts = [row.info.name, row.info.remark, policy, row.info.family, *counts]
-        writer.writerow([*facts, *figures, _exact(row.median_seconds), row.memory or ""])
-    return text.getvalue()
-
-
-def _scores_csv(evaluation: Evaluation) -> str:
-    names = [metric.name for metric in evaluation.metrics if metric.kind != "distribution"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "policy", "picture", "reference", "similarity", *names])
-    for row in ordered(evaluation):
-        policy = row.policy if row.info.uses_reference else ""
-        for item in evaluation.inputs:
-            choice = next(iter(row.references.get(item.name, ())), None)
-            shown = [str(choice.path), _exact(choice.score)] if choice else ["", ""]
-            values = [_exact(row.scores.get(name, {}).get(item.name)) for name in names]
-            writer.writerow([row.info.name, policy, item.name, *shown, *values])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

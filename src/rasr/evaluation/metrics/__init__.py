@@ -77,8 +77,13 @@ class MetricInfo:
 
     @property
     def arrow(self) -> str:
-        """``↑`` or ``↓``, as in table headings."""
+        """``↑`` or ``↓``."""
         return "↑" if self.better == "higher" else "↓"
+
+    @property
+    def heading(self) -> str:
+        """Heading of its column, ``PSNR ↑``."""
+        return f"{self.name} {self.arrow}"
 
     def improves(self, difference: float) -> bool:
         """True when a change by ``difference`` is for the better."""
@@ -192,6 +197,11 @@ class Unavailable:
 
     name: str
     reason: str
+
+    @property
+    def heading(self) -> str:
+        """Heading of the column."""
+        return self.name
 
 
 def parse_metrics(text: str) -> list[str]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rasr.evaluation.report.comparison import write_comparison
-from rasr.evaluation.report.page import page
 from rasr.evaluation.runner import Evaluation
-from rasr.evaluation.tables import write_tables
+from rasr.evaluation.tables import tabulate, write_tables
 from rasr.files import write_bytes
 
 __all__ = ["write_report"]
@@ -17,10 +15,16 @@ __all__ = ["write_report"]
 def write_report(evaluation: Evaluation, pictures: Sequence[str] = ()) -> list[Path]:
     """Write results.json, results.md, results.csv, scores.csv, report.html and figure.png; returns their paths.
 
-    ``pictures`` names those of the figure; without, the ones on which the methods differ most are taken.
+    ``pictures`` names those of the figure; without, the ones on which the methods differ most are taken. Raises
+    UsageError for a picture that is not in the benchmark.
     """
-    written = write_tables(evaluation)
-    report = evaluation.settings.out / "report.html"
-    written.append(write_bytes(page(evaluation).encode(), report, overwrite=True))
-    figure = write_comparison(evaluation, pictures)
-    return [*written, figure] if figure is not None else written
+    from rasr.evaluation.report.figures import comparison  # scipy and jinja2 are for those who write a report
+    from rasr.evaluation.report.page import page
+
+    table = tabulate(evaluation)
+    written = write_tables(table)
+    written.append(write_bytes(page(table).encode(), evaluation.settings.out / "report.html", overwrite=True))
+    figure = comparison(evaluation, pictures)
+    if figure is not None:
+        written.append(write_bytes(figure, evaluation.settings.out / "figure.png", overwrite=True))
+    return written

@@ -1,163 +1,137 @@
-"""The page: one HTML file with everything inside it, readable without a network and without scripts."""
+"""The page: values for ``page.html``, its plots and its cases with the pictures inside."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Iterator
-from html import escape
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from rasr.evaluation.environment import environment
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
 from rasr.evaluation.metrics import MetricInfo
-from rasr.evaluation.report.cases import case_section
-from rasr.evaluation.report.scatter import gain_bar, scatter
-from rasr.evaluation.rows import Row, best_two, reference_gains
+from rasr.evaluation.report.figures import (
+    Cases,
+    enlarged_input,
+    find_cases,
+    reference_picture,
+    shown_rows,
+    telling_window,
+)
+from rasr.evaluation.rows import Row
 from rasr.evaluation.runner import Evaluation
-from rasr.evaluation.tables import figure, notes, ordered, signed
+from rasr.evaluation.tables import Table
+from rasr.images import FloatImage, read_picture
 
 __all__ = ["page"]
 
-_STYLE = Path(__file__).with_name("page.css")
+_FOLDER = Path(__file__).parent
 
 
-def page(evaluation: Evaluation) -> str:
-    """The whole report as HTML."""
-    title = f"Evaluation on {escape(evaluation.benchmark.name)}"
-    style = _STYLE.read_text(encoding="utf-8")
-    body = "\n".join(
-        [
-            f"<h1>{title}</h1>",
-            "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes(evaluation)) + "</ul>",
-            *_table(evaluation),
-            *_gains(evaluation),
-            *_scatters(evaluation),
-            *case_section(evaluation),
-            *_facts(evaluation),
-        ]
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
-
-
-def _table(evaluation: Evaluation) -> Iterator[str]:
-    heads = [
-        f'<th title="{escape(c.protocol)}">{c.name} {c.arrow}</th>'
-        if isinstance(c, MetricInfo)
-        else f'<th title="{escape(c.reason)}">{c.name}</th>'
-        for c in evaluation.columns
+def page(table: Table) -> str:
+    """Render the whole report as HTML."""
+    evaluation = table.evaluation
+    reach: dict[str, float] = {}
+    for gain in table.gains:
+        bound = max(abs(gain.interval.low), abs(gain.interval.high))
+        reach[gain.metric.name] = max(bound, reach.get(gain.metric.name, 0.0))
+    settings = [
+        (line.row.key, {k: v for k, v in line.row.info.settings.items() if k not in {"profile", "files"}})
+        for line in table.rows
     ]
-    baseline = evaluation.baseline
-    yield "<h2>Table</h2>"
-    under = (
-        f"; below each figure: difference to {escape(baseline.label)}" if baseline and len(evaluation.rows) > 1 else ""
+    cases = find_cases(evaluation)
+    template = jinja2.Environment(autoescape=True).from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
+    text = template.render(
+        table=table,
+        evaluation=evaluation,
+        baseline=evaluation.baseline,
+        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of this package
+        reach=reach,
+        plots=_plots(table),
+        cases=cases,
+        shown=cases and partial(_shown, evaluation, cases),
+        settings=[(key, json.dumps(facts, ensure_ascii=False)) for key, facts in settings],
     )
-    yield f'<p><span class="best">Best</span> and <span class="second">second best</span>{under}.</p>'
-    yield '<div class="scroll"><table><thead><tr><th>Method</th><th>Reference</th>' + "".join(heads)
-    yield "<th>s / picture</th><th>Memory</th></tr></thead><tbody>"
-    places = {metric.name: best_two(evaluation.rows, metric) for metric in evaluation.metrics}
-    family = ""
-    for row in ordered(evaluation):
-        if row.info.family != family:
-            family = row.info.family
-            yield f'<tr class="family"><td colspan="{len(heads) + 4}">{escape(family)}</td></tr>'
-        cells = [
-            _cell(row, baseline, column, places[column.name])
-            if isinstance(column, MetricInfo)
-            else f'<td class="muted" title="{escape(column.reason)}">unavailable</td>'
-            for column in evaluation.columns
-        ]
-        policy = row.policy if row.info.uses_reference else "–"
-        seconds = "–" if row.median_seconds is None else f"{row.median_seconds:.2f}"
-        memory = f"{row.memory / 2**20:.0f} MiB" if row.memory else "–"
-        similarity = f"<small>similarity {row.similarity:.3f}</small>" if row.similarity is not None else ""
-        yield f"<tr><td>{_name(row)}</td><td>{policy}{similarity}</td>{''.join(cells)}"
-        yield f"<td>{seconds}</td><td>{memory}</td></tr>"
-    yield "</tbody></table></div>"
+    return f"{text}\n"
 
 
-def _name(row: Row) -> str:
-    name = escape(row.info.label)
-    if row.failed:
-        return f"{name}<small>not run: {escape(row.failed)}</small>"
-    if not row.complete:
-        return f"{name}<small>incomplete: {len(row.outputs)} of {row.expected}</small>"
-    return name
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    """Picture-by-picture comparison of a row with the baseline."""
+
+    caption: str
+    ticks: list[tuple[float, str]]
+    """Places along both axes, in parts of their length, and their text."""
+    points: list[tuple[str, float, float, str]]
+    """Class (good, bad, same), place across and up, and the text under the pointer."""
 
 
-def _cell(row: Row, baseline: Row | None, metric: MetricInfo, places: tuple[float | None, float | None]) -> str:
-    value = row.mean(metric.name)
-    text = figure(value, metric)
-    if value is not None and row.complete and not row.info.remark:
-        rounded = round(value, metric.decimals)
-        kind = "best" if rounded == places[0] else "second" if rounded == places[1] else ""
-        text = f'<span class="{kind}">{text}</span>' if kind else text
-    base = baseline.mean(metric.name) if baseline is not None and baseline is not row else None
-    if value is None or base is None or baseline is None:
-        return f"<td>{text}</td>"
-    interval = row.difference(metric.name, baseline)
-    hover = f' title="{signed(interval, metric)}, paired bootstrap 95 %"' if interval else ""
-    return f"<td{hover}>{text}<small>{value - base:+.{metric.decimals}f}</small></td>"
+def _plots(table: Table) -> list[tuple[MetricInfo, list[_Plot]]] | None:
+    """All plots by metric; None with nothing to compare."""
+    baseline = table.evaluation.baseline
+    if baseline is None or len(table.rows) < 2:
+        return None
+    metrics = [metric for metric in table.evaluation.metrics if metric.kind != "distribution"]
+    rows = [line.row for line in table.rows if line.row is not baseline]
+    drawn = [(metric, [plot for row in rows if (plot := _plot(row, baseline, metric))]) for metric in metrics]
+    return [(metric, plots) for metric, plots in drawn if plots]
 
 
-def _gains(evaluation: Evaluation) -> Iterator[str]:
-    gains = reference_gains(evaluation.rows, evaluation.metrics)
-    if not gains:
-        return
-    by_name = {metric.name: metric for metric in evaluation.metrics}
-    yield "<h2>What the reference does</h2>"
-    yield (
-        "<p>Retrieved minus control on the same pictures, with its paired bootstrap 95 % interval. "
-        "Random is the honest control: the method is shown some photo of the same gallery.</p>"
+def _plot(row: Row, baseline: Row, metric: MetricInfo) -> _Plot | None:
+    ours, theirs = row.scores.get(metric.name, {}), baseline.scores.get(metric.name, {})
+    names = sorted(ours.keys() & theirs.keys())
+    if not names:
+        return None
+    values = [*(ours[name] for name in names), *(theirs[name] for name in names)]
+    low, high = min(values), max(values)
+    pad = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    low, length = low - pad, high - low + 2 * pad
+    gains = {name: ours[name] - theirs[name] for name in names}
+    better = {name for name in names if metric.improves(gains[name])}
+    return _Plot(
+        f"{row.label}: better on {len(better)} of {len(names)}",
+        [(part, f"{low + length * part:.3g}") for part in (0.1, 0.5, 0.9)],
+        [
+            (
+                "good" if name in better else "bad" if gains[name] else "same",
+                (theirs[name] - low) / length,
+                (ours[name] - low) / length,
+                f"{name}: {theirs[name]:.{metric.decimals}f} → {ours[name]:.{metric.decimals}f}",
+            )
+            for name in names
+        ],
     )
-    yield '<div class="scroll"><table><thead><tr><th>Method</th><th>Metric</th><th>Control</th><th>Difference</th>'
-    yield "<th></th><th>Verdict</th></tr></thead><tbody>"
-    for gain in gains:
-        metric = by_name[gain.metric]
-        reach = max(
-            max(abs(other.interval.low), abs(other.interval.high)) for other in gains if other.metric == gain.metric
-        )
-        yield (
-            f"<tr><td>{escape(gain.method)}</td><td>{gain.metric} {metric.arrow}</td><td>{gain.against}</td>"
-            f"<td>{signed(gain.interval, metric)}</td><td>{gain_bar(gain, reach)}</td><td>{gain.verdict}</td></tr>"
-        )
-    yield "</tbody></table></div>"
 
 
-def _scatters(evaluation: Evaluation) -> Iterator[str]:
-    baseline = evaluation.baseline
-    if baseline is None or len(evaluation.rows) < 2:
-        return
-    yield f"<h2>Picture by picture, against {escape(baseline.label)}</h2>"
-    for metric in evaluation.metrics:
-        plots = [
-            scatter(row, baseline, metric)
-            for row in ordered(evaluation)
-            if row is not baseline and row.scores.get(metric.name)
-        ]
-        if metric.kind != "distribution" and any(plots):
-            opened = " open" if metric.name in {"PSNR", "LPIPS", "EPD"} else ""
-            yield f'<details{opened}><summary>{metric.name} {metric.arrow}</summary><div class="plots">'
-            yield "".join(plots) + "</div></details>"
+def _shown(evaluation: Evaluation, cases: Cases, name: str) -> Iterator[tuple[str, str]]:
+    """Pictures of one case with their captions, cropped where its two rows differ most; then the references used."""
+    item = next(item for item in evaluation.inputs if item.name == name)
+    rows = [cases.other, *(row for row in shown_rows(evaluation) if row not in (cases.row, cases.other)), cases.row]
+    pictures = {row.key: read_picture(evaluation.output(row, name)).pixels for row in rows if name in row.outputs}
+    window = telling_window(pictures[cases.row.key], pictures[cases.other.key])
+    yield _data_url(window.cut(enlarged_input(item))), "input (bicubic)"
+    for row in rows:
+        if row.key in pictures:
+            value = row.scores.get(cases.metric.name, {}).get(name)
+            score = "" if value is None else f", {cases.metric.name} {value:.{cases.metric.decimals}f}"
+            yield _data_url(window.cut(pictures[row.key])), f"{row.label}{score}"
+    yield _data_url(window.cut(read_picture(item.truth).pixels)), "ground truth"
+    used: dict[Path, str] = {}
+    for row in (cases.row, *rows):
+        for choice in row.references.get(name, ())[:1]:
+            used.setdefault(choice.path, f"reference, {row.policy}: {choice.path.name}, similarity {choice.score:.3f}")
+    for path, caption in used.items():
+        yield _data_url(reference_picture(path, 200)), caption
 
 
-def _facts(evaluation: Evaluation) -> Iterator[str]:
-    yield "<h2>Protocol</h2><dl>"
-    for metric in evaluation.metrics:
-        source = f'<span class="muted">{escape(metric.source)}</span>'
-        yield f"<dt>{metric.name}</dt><dd>{escape(metric.protocol)}. {source}</dd>"
-    for column in evaluation.unavailable:
-        yield f"<dt>{column.name}</dt><dd>unavailable: {escape(column.reason)}</dd>"
-    yield "</dl><h2>Settings</h2><dl>"
-    made = evaluation.settings.inputs
-    crop = f"centre {made.crop}×{made.crop}" if made.crop else "whole picture"
-    yield f"<dt>inputs</dt><dd>{crop}, ×{made.scale}, {escape(made.degradation)}, seed {made.seed}</dd>"
-    for row in ordered(evaluation):
-        facts = {key: value for key, value in row.info.settings.items() if key not in {"profile", "files"}}
-        yield f"<dt>{escape(row.key)}</dt><dd>{escape(json.dumps(facts, ensure_ascii=False))}</dd>"
-    yield "</dl><h2>Environment</h2><dl>"
-    for key, value in environment().items():
-        yield f"<dt>{key}</dt><dd>{escape(value)}</dd>"
-    yield "</dl>"
+def _data_url(pixels: FloatImage) -> str:
+    """The picture as a JPEG inside a URL, so that the page needs no other file."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(buffer, "JPEG", quality=92, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rasr.evaluation.bootstrap import mean_interval, paired_difference
+from rasr.evaluation.rows import mean_interval, paired_difference
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
