@@ -21,7 +21,7 @@ from PIL import Image
 
 from rasr.cli.main import main
 
-METHODS = ("bicubic", "realesrgan", "realesrgan-tuned", "rasrnet-mini")
+METHODS = ("bicubic", "realesrgan", "realesrgan-tuned", "mini")
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "hubble_deep_field.jpg",
            "retina.jpg", "ihc.png", "moon.png", "grass.png", "brick.png", "gravel.png")  # fmt: skip
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.degrade import crop_to_multiple, degrade
-from rasr.evaluation.inputs import file_hash
+from rasr.files import sha256_file
 from rasr.gallery.encoders import Encoder
 from rasr.generator.presets import load_generator
 from rasr.generator.protocol import GenerationSettings, Generator
@@ -122,7 +122,7 @@ def machine() -> str:
 @functools.cache
 def tuned_version() -> str:
     """Of the layers in ``realesrgan-tuned``: what is kept of their making carries it."""
-    return file_hash(require("realesrgan-tuned"))[:8]
+    return sha256_file(require("realesrgan-tuned"))[:8]
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from rasr.evaluation import Job, MethodInfo, Outcome
+from rasr.evaluation import EvalJob, EvalOutcome, MethodInfo
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
 
 SAMPLES = Path(skimage.data.__file__).parent
@@ -63,16 +63,16 @@ class Enlarger:
     def info(self) -> MethodInfo:
         return MethodInfo(self.name, "Other", "a stand-in", self.uses_reference, settings={"strength": self.strength})
 
-    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
         for job in jobs:
             if self.interrupt_after is not None and len(self.done) >= self.interrupt_after:
                 raise KeyboardInterrupt
             self.done.append(f"{job.output.parent.name}/{job.name}")
             if job.name not in self.skip:
                 write_picture(Picture(self._restore(job)), job.output, overwrite=True)
-            yield Outcome(job.name, 0.5, 1_000_000)
+            yield EvalOutcome(job.name, 0.5, 1_000_000)
 
-    def _restore(self, job: Job) -> FloatImage:
+    def _restore(self, job: EvalJob) -> FloatImage:
         size = (job.width // 2, job.height // 2) if job.name in self.wrong_size else (job.width, job.height)
         pixels = resize(read_picture(job.low).pixels, size)
         for choice in job.references:

@@ -42,5 +42,5 @@ def test_keys_depend_on_every_part_and_on_nothing_else() -> None:
 
 
 def test_an_unwritable_journal_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="Cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         Journal(tmp_path / "missing" / "j").put("a", value=1)

@@ -20,9 +20,9 @@ __all__ = ["command"]
 @click.command(
     "evaluate",
     epilog=examples(
-        "rasr evaluate photos/test -g photos/train --crop 512 --method realesrgan --method rasrnet-mini -o out",
-        "rasr evaluate RASR-Flickr30 --method osediff --method rasrnet-sd21 --baseline osediff -o out",
-        "rasr evaluate CUFED5 --method rasrnet-mini --references paired,retrieved,random,none -o out",
+        "rasr evaluate photos/test -g photos/train --crop 512 --method realesrgan --method mini -o out",
+        "rasr evaluate RASR-Flickr30 --method sd21-osediff:no-reference --method sd21-osediff -o out",
+        "rasr evaluate CUFED5 --method mini --references paired,retrieved,random,none -o out",
         "rasr evaluate photos --lq photos-lq --method mine=outputs:results/ --references none -o out",
         "rasr evaluate photos/test -g photos/train --method spandrel:BSRGAN.pth --metrics psnr,ssim,niqe -o out",
     ),
@@ -104,6 +104,7 @@ def command(
     """
     from rasr.device import choose_device
     from rasr.evaluation import EvaluationSettings, InputSettings, MethodOptions, evaluate, load_method, write_report
+    from rasr.evaluation.methods import ALIASES
     from rasr.evaluation.metrics import MeasuringProtocol, parse_metrics
     from rasr.evaluation.references import parse_policies
 
@@ -130,11 +131,15 @@ def command(
         exclude_leaks=exclude_leaks,
     )
     loaded = [load_method(spec, options) for spec in methods]
+    for name in (spec for spec in methods if spec in ALIASES):
+        say(
+            f"rasr: the method '{name}' is called '{ALIASES[name]}' now; the next version no longer knows the old name."
+        )
     say(f"Evaluating on {place}")
     with progress_bar() as bar:
         tasks = {}
 
-        def tell(what: str, done: int, total: int) -> None:
+        def tell(what: str, done: float, total: float) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total, visible=done < total)

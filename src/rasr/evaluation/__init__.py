@@ -3,24 +3,24 @@
 :func:`evaluate` does the work, :func:`write_report` writes the tables and the page.
 """
 
-from rasr.evaluation.benchmark import Benchmark, Sample, load_benchmark
+from rasr.evaluation.benchmark import Benchmark, BenchmarkSample, load_benchmark
 from rasr.evaluation.inputs import InputSettings, TestInput
-from rasr.evaluation.method import Job, Method, MethodInfo, Outcome
+from rasr.evaluation.method import EvalJob, EvalOutcome, Method, MethodInfo
 from rasr.evaluation.methods import MethodOptions, list_methods, load_method
 from rasr.evaluation.report import write_report
 from rasr.evaluation.runner import Evaluation, EvaluationSettings, evaluate
 
 __all__ = [
     "Benchmark",
+    "BenchmarkSample",
+    "EvalJob",
+    "EvalOutcome",
     "Evaluation",
     "EvaluationSettings",
     "InputSettings",
-    "Job",
     "Method",
     "MethodInfo",
     "MethodOptions",
-    "Outcome",
-    "Sample",
     "TestInput",
     "evaluate",
     "list_methods",

@@ -14,11 +14,11 @@ from pathlib import Path
 from rasr.errors import BenchmarkError, PictureError, UsageError
 from rasr.images import find_pictures
 
-__all__ = ["LAYOUTS", "Benchmark", "ReferencePhoto", "Sample", "load_benchmark"]
+__all__ = ["LAYOUTS", "Benchmark", "BenchmarkSample", "ReferencePhoto", "load_benchmark"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class BenchmarkSample:
     """One test picture."""
 
     name: str
@@ -47,7 +47,7 @@ class Benchmark:
     name: str
     layout: str
     root: Path
-    samples: tuple[Sample, ...]
+    samples: tuple[BenchmarkSample, ...]
     references: tuple[ReferencePhoto, ...] = ()
     by_category: bool = False
     """References are looked for in the sample's own category only (RASR-Flickr30: one gallery a species)."""
@@ -98,7 +98,7 @@ _CUFED5 = re.compile(r"(?P<group>.+)_(?P<rank>\d)\.\w+")
 def _pairs(path: Path) -> Benchmark:
     """CUFED5 (``000_0.png`` with ``000_1`` to ``000_5``) or WR-SR (``input/001.png`` with ``ref/001_ref.png``)."""
     groups = _wrsr(path) if (path / "input").is_dir() else _cufed5(path)
-    samples = tuple(Sample(name, truth, paired=tuple(refs)) for name, (truth, refs) in sorted(groups.items()))
+    samples = tuple(BenchmarkSample(name, truth, paired=tuple(refs)) for name, (truth, refs) in sorted(groups.items()))
     references = tuple(ReferencePhoto(photo) for sample in samples for photo in sample.paired)
     return Benchmark(path.name, "pairs", path, samples, references)
 
@@ -151,7 +151,7 @@ def _folder(path: Path, low: Path | None = None) -> Benchmark:
 LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {"flickr30": _flickr30, "pairs": _pairs, "folder": _folder}
 
 
-def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[Sample, ...]:
+def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[BenchmarkSample, ...]:
     """Samples called by their file's stem, or ``category__stem`` where stems repeat."""
     categories = ["" if category == "." else category for category, _, _ in entries]
     repeated = {stem for stem, count in Counter(truth.stem for _, truth, _ in entries).items() if count > 1}
@@ -159,7 +159,7 @@ def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[Sample, ..
     for category, (_, truth, low) in zip(categories, entries, strict=True):
         stem = truth.stem
         name = f"{category.replace('/', '__')}__{stem}" if stem in repeated and category else stem
-        samples.append(Sample(name, truth, low, category))
+        samples.append(BenchmarkSample(name, truth, low, category))
     twice = [name for name, count in Counter(sample.name for sample in samples).items() if count > 1]
     if twice:
         raise BenchmarkError(f"Several test pictures are called '{twice[0]}'. Give them different names.")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rasr.degrade import crop_to_multiple, degrade
 from rasr.errors import BenchmarkError, PictureError
-from rasr.evaluation.benchmark import Benchmark, Sample
-from rasr.files import write_bytes
+from rasr.evaluation.benchmark import Benchmark, BenchmarkSample
+from rasr.files import sha256_file, write_bytes
 from rasr.images import FloatImage, Picture, read_picture, write_picture
+from rasr.progress import Progress
 
-__all__ = ["InputSettings", "TestInput", "file_hash", "prepare_inputs"]
+__all__ = ["InputSettings", "TestInput", "prepare_inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class TestInput:
 
 
 def prepare_inputs(
-    benchmark: Benchmark, out: Path, settings: InputSettings, progress: Callable[[int, int], None] | None = None
+    benchmark: Benchmark, out: Path, settings: InputSettings, progress: Progress | None = None
 ) -> list[TestInput]:
     """Write ``out/hr/NAME.png`` and ``out/lq/NAME.png``, and ``out/manifest.json`` with how each came about.
 
@@ -70,36 +69,30 @@ def prepare_inputs(
         records[sample.name] = record
         inputs.append(_input(sample, out, record))
         if progress:
-            progress(done + 1, len(benchmark.samples))
+            progress("inputs", done + 1, len(benchmark.samples))
     write_bytes(json.dumps(records, indent=1, ensure_ascii=False).encode(), manifest, overwrite=True)
     return inputs
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _identity(sample: Sample, settings: InputSettings) -> dict[str, Any]:
-    low = file_hash(sample.low) if sample.low else None
+def _identity(sample: BenchmarkSample, settings: InputSettings) -> dict[str, Any]:
+    low = sha256_file(sample.low) if sample.low else None
     made = asdict(settings) if sample.low is None else {"crop": settings.crop}
-    return {"truth": file_hash(sample.truth), "low": low, **made}
+    return {"truth": sha256_file(sample.truth), "low": low, **made}
 
 
 def _current(
-    record: dict[str, Any] | None, sample: Sample, out: Path, settings: InputSettings
+    record: dict[str, Any] | None, sample: BenchmarkSample, out: Path, settings: InputSettings
 ) -> dict[str, Any] | None:
     if record is None or record["made_from"] != _identity(sample, settings):
         return None
     for folder in ("hr", "lq"):
         path = out / folder / f"{sample.name}.png"
-        if not path.is_file() or file_hash(path) != record[f"{folder}_sha256"]:
+        if not path.is_file() or sha256_file(path) != record[f"{folder}_sha256"]:
             return None
     return record
 
 
-def _make(sample: Sample, out: Path, settings: InputSettings) -> dict[str, Any]:
+def _make(sample: BenchmarkSample, out: Path, settings: InputSettings) -> dict[str, Any]:
     try:
         truth = read_picture(sample.truth).pixels
         if sample.low is not None:
@@ -118,12 +111,12 @@ def _make(sample: Sample, out: Path, settings: InputSettings) -> dict[str, Any]:
     for folder, pixels in (("hr", truth), ("lq", low)):
         path = out / folder / f"{sample.name}.png"
         write_picture(Picture(pixels), path, bits=8, overwrite=True)
-        record[f"{folder}_sha256"] = file_hash(path)
+        record[f"{folder}_sha256"] = sha256_file(path)
     record |= {"width": truth.shape[1], "height": truth.shape[0], "scale": _scale_of(sample, truth, low)}
     return record
 
 
-def _input(sample: Sample, out: Path, record: dict[str, Any]) -> TestInput:
+def _input(sample: BenchmarkSample, out: Path, record: dict[str, Any]) -> TestInput:
     return TestInput(
         sample.name,
         sample.category,
@@ -139,7 +132,7 @@ def _input(sample: Sample, out: Path, record: dict[str, Any]) -> TestInput:
     )
 
 
-def _centre(sample: Sample, pixels: FloatImage, side: int | None) -> FloatImage:
+def _centre(sample: BenchmarkSample, pixels: FloatImage, side: int | None) -> FloatImage:
     if side is None:
         return pixels
     height, width = pixels.shape[:2]
@@ -151,7 +144,7 @@ def _centre(sample: Sample, pixels: FloatImage, side: int | None) -> FloatImage:
     return pixels[top : top + side, left : left + side]
 
 
-def _scale_of(sample: Sample, truth: FloatImage, low: FloatImage) -> int:
+def _scale_of(sample: BenchmarkSample, truth: FloatImage, low: FloatImage) -> int:
     height, width = low.shape[:2]
     scale: int = truth.shape[1] // width
     if truth.shape[:2] != (height * scale, width * scale):

@@ -1,14 +1,13 @@
-"""What is finished, so that it is never done twice: an append-only file of results keyed by what determines them."""
+"""Journal of finished work, so that it is never done twice: records keyed by what determines them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from rasr.errors import OutputError
+from rasr.files import JsonLines
 
 __all__ = ["Journal", "key_of"]
 
@@ -20,41 +19,22 @@ def key_of(*parts: Any) -> str:
 
 
 class Journal:
-    """Records by key in a file of JSON lines, one synced write each; a torn last line is dropped.
+    """Records by key in a file of JSON lines; the last one of a key counts.
 
     Keys hold everything a record depends on, so a record is either right or not found.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._records: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            content = path.read_bytes()
-            for line in content.splitlines():
-                try:
-                    record = json.loads(line)
-                    self._records[record["key"]] = record
-                except (ValueError, KeyError, TypeError):
-                    continue
-            if content and not content.endswith(b"\n"):
-                self._append(b"\n")
+        self._lines = JsonLines(path)
+        self._records = {record["key"]: record for record in self._lines.read() if isinstance(record.get("key"), str)}
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The record, or None."""
+        """Return the record, or None."""
         return self._records.get(key)
 
     def put(self, key: str, **record: Any) -> dict[str, Any]:
         """Store a record for good before returning it. Raises OutputError when it cannot be written."""
         full = {"key": key, **record}
-        self._append(json.dumps(full, ensure_ascii=False).encode() + b"\n")
+        self._lines.append(full)
         self._records[key] = full
         return full
-
-    def _append(self, line: bytes) -> None:
-        try:
-            with self._path.open("ab") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(f"Cannot write {self._path}: {error.strerror or error}.") from error

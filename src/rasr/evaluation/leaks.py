@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from rasr.errors import LeakFound
 from rasr.evaluation.inputs import TestInput
 from rasr.gallery.duplicates import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
 from rasr.images import read_picture
+from rasr.progress import Progress
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
@@ -31,9 +32,7 @@ class Leak:
     """Whether it is the same file, not only a near-duplicate."""
 
 
-def find_leaks(
-    inputs: Sequence[TestInput], gallery: Gallery, progress: Callable[[int, int], None] | None = None
-) -> list[Leak]:
+def find_leaks(inputs: Sequence[TestInput], gallery: Gallery, progress: Progress | None = None) -> list[Leak]:
     """Every gallery photo that equals a test picture by content, or nearly by perceptual hash or embedding.
 
     The whole original picture and the crop that is restored are both looked for.
@@ -58,7 +57,7 @@ def find_leaks(
                 why = f"looks like the {what}: similarity {near.score:.3f}"
                 leaks.setdefault((item.name, near.path), Leak(item.name, near.path, why))
         if progress:
-            progress(done + 1, len(inputs))
+            progress("leak check", done + 1, len(inputs))
     return list(leaks.values())
 
 

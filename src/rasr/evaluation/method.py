@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from rasr.gallery import Reference
 
-__all__ = ["FAMILIES", "Job", "Method", "MethodInfo", "Outcome", "State"]
+__all__ = ["FAMILIES", "EvalJob", "EvalOutcome", "Method", "MethodInfo", "State"]
 
 State = Literal["ready", "needs weights", "needs checkout", "needs package"]
 
@@ -46,7 +46,7 @@ class MethodInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EvalJob:
     """One picture to restore."""
 
     name: str
@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EvalOutcome:
     """What became of a job."""
 
     name: str
@@ -79,7 +79,7 @@ class Method(Protocol):
         """What this method is, and whether it can run here."""
         ...
 
-    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
         """Restore all jobs, in any order, yielding each as it is done; ``folder`` is for working files and logs.
 
         A job that fails is yielded with its error. Raises RasrError when nothing can be run at all.

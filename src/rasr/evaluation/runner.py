@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
-from rasr.evaluation.inputs import InputSettings, TestInput, file_hash, prepare_inputs
+from rasr.evaluation.inputs import InputSettings, TestInput, prepare_inputs
 from rasr.evaluation.journal import Journal, key_of
 from rasr.evaluation.leaks import Leak, find_leaks, refuse_leaks
-from rasr.evaluation.method import Job, Method
+from rasr.evaluation.method import EvalJob, Method
 from rasr.evaluation.metrics import (
     METRICS,
     MeasuringProtocol,
@@ -24,15 +24,14 @@ from rasr.evaluation.metrics import (
 from rasr.evaluation.references import ReferenceChooser
 from rasr.evaluation.rows import Row
 from rasr.evaluation.scoring import Scorer
+from rasr.files import sha256_file
 from rasr.images import read_header
+from rasr.progress import Progress
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
 __all__ = ["Evaluation", "EvaluationSettings", "evaluate"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is finished, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +99,7 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
     tell = progress or (lambda _what, _done, _total: None)
     settings.out.mkdir(parents=True, exist_ok=True)
     benchmark = load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low)
-    inputs = prepare_inputs(
-        benchmark, settings.out / "inputs", settings.inputs, lambda done, total: tell("inputs", done, total)
-    )
+    inputs = prepare_inputs(benchmark, settings.out / "inputs", settings.inputs, tell)
     weights = MetricWeights(settings.weights, download=settings.download)
     metrics, unavailable = load_metrics(settings.metrics, settings.protocol, weights, device=settings.device)
     evaluation = Evaluation(settings, benchmark, inputs, [metric.info for metric in metrics], unavailable)
@@ -165,7 +162,7 @@ def _leaks(evaluation: Evaluation, gallery: Gallery, journal: Journal, tell: Pro
     key = key_of("leaks", gallery.encoder.fingerprint, photos, [item.truth_hash for item in evaluation.inputs])
     record = journal.get(key)
     if record is None:
-        leaks = find_leaks(evaluation.inputs, gallery, lambda done, total: tell("leak check", done, total))
+        leaks = find_leaks(evaluation.inputs, gallery, tell)
         journal.put(key, leaks=[{**asdict(leak), "photo": str(leak.photo)} for leak in leaks])
         return leaks
     return [Leak(**{**found, "photo": Path(found["photo"])}) for found in record["leaks"]]
@@ -199,14 +196,14 @@ def _restore(
 ) -> None:
     """Make what is missing of a row's pictures, and check every one that is there."""
     what = f"restoring {row.label}"
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, EvalJob] = {}
     keys: dict[str, str] = {}
     for done, item in enumerate(evaluation.inputs):
         choices = tuple(chooser.choose(row.policy, item)) if chooser and row.info.uses_reference else ()
         if choices:
             row.references[item.name] = choices
         output = evaluation.output(row, item.name)
-        jobs[item.name] = Job(item.name, item.low, output, item.width, item.height, item.scale, choices)
+        jobs[item.name] = EvalJob(item.name, item.low, output, item.width, item.height, item.scale, choices)
         keys[item.name] = key_of(
             "restored", row.info.name, row.info.settings, item.low_hash, item.scale, [choice.id for choice in choices]
         )
@@ -228,7 +225,7 @@ def _restore(
 
 
 def _run(
-    row: Row, method: Method, pending: list[Job], keys: dict[str, str], journal: Journal, out: Path, tell: Progress
+    row: Row, method: Method, pending: list[EvalJob], keys: dict[str, str], journal: Journal, out: Path, tell: Progress
 ) -> None:
     for job in pending:
         job.output.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +242,7 @@ def _run(
                     keys[job.name],
                     row=row.key,
                     image=job.name,
-                    output=file_hash(job.output),
+                    output=sha256_file(job.output),
                     seconds=round(outcome.seconds, 4),
                     memory=outcome.memory,
                 )
@@ -254,12 +251,12 @@ def _run(
         row.failed = str(error)
 
 
-def _finished(journal: Journal, key: str, job: Job) -> bool:
+def _finished(journal: Journal, key: str, job: EvalJob) -> bool:
     record = journal.get(key)
-    return record is not None and job.output.is_file() and file_hash(job.output) == record["output"]
+    return record is not None and job.output.is_file() and sha256_file(job.output) == record["output"]
 
 
-def _wrong(job: Job) -> str:
+def _wrong(job: EvalJob) -> str:
     """What is wrong with an output, or nothing."""
     if not job.output.is_file():
         return "no output picture was written"

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from rasr.errors import ConfigError, MethodError, UsageError
-from rasr.evaluation import Job, MethodOptions, Outcome, load_method
-from rasr.evaluation.methods.profile import profile_names, read_profile
+from rasr.evaluation import EvalJob, EvalOutcome, MethodOptions, load_method
+from rasr.evaluation.methods.command import profile_names, read_profile
 from rasr.gallery import Reference
 from tests.evaluation.conftest import photo
 
@@ -71,7 +71,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> list[Job]:
+def jobs(tmp_path: Path) -> list[EvalJob]:
     """Three pictures, one of whose names would be cut at an underscore by careless code."""
     made = []
     for number, name in enumerate(("b_0_x", "a b", "c")):
@@ -82,11 +82,11 @@ def jobs(tmp_path: Path) -> list[Job]:
         photo("chelsea.png", (0, 0, 60, 40)).save(reference)
         (tmp_path / "out").mkdir(exist_ok=True)
         choice = Reference(reference, 0.9, 1, id="id")
-        made.append(Job(name, low, tmp_path / "out" / f"{name}.png", 64, 48, 4, (choice, choice)))
+        made.append(EvalJob(name, low, tmp_path / "out" / f"{name}.png", 64, 48, 4, (choice, choice)))
     return made
 
 
-def run(checkout: Path, jobs: list[Job], mode: str = "ok", **options: object) -> list[Outcome]:
+def run(checkout: Path, jobs: list[EvalJob], mode: str = "ok", **options: object) -> list[EvalOutcome]:
     profiles = checkout.parent / "profiles"
     profiles.mkdir(exist_ok=True)
     (profiles / "standin.toml").write_text(PROFILE.replace("MODE", mode))
@@ -97,7 +97,7 @@ def run(checkout: Path, jobs: list[Job], mode: str = "ok", **options: object) ->
     return list(method.run(jobs, checkout.parent / "work"))
 
 
-def test_inputs_references_and_files_go_where_the_profile_says(checkout: Path, jobs: list[Job]) -> None:
+def test_inputs_references_and_files_go_where_the_profile_says(checkout: Path, jobs: list[EvalJob]) -> None:
     import json
 
     outcomes = run(checkout, jobs)
@@ -114,19 +114,19 @@ def test_inputs_references_and_files_go_where_the_profile_says(checkout: Path, j
     assert all(outcome.seconds > 0 and outcome.memory > 1_000_000 for outcome in outcomes)
 
 
-def test_a_picture_the_command_skips_is_named(checkout: Path, jobs: list[Job]) -> None:
+def test_a_picture_the_command_skips_is_named(checkout: Path, jobs: list[EvalJob]) -> None:
     outcomes = {outcome.name: outcome.error for outcome in run(checkout, jobs, "skip")}
     assert outcomes == {"b_0_x": "", "a b": "no output picture was written", "c": ""}
 
 
-def test_a_crash_keeps_what_was_finished_and_gives_the_last_words(checkout: Path, jobs: list[Job]) -> None:
+def test_a_crash_keeps_what_was_finished_and_gives_the_last_words(checkout: Path, jobs: list[EvalJob]) -> None:
     outcomes = {outcome.name: outcome.error for outcome in run(checkout, jobs, "crash")}
     assert outcomes["b_0_x"] == ""
     assert "exit code 1" in outcomes["a b"]
     assert "CUDA out of memory" in outcomes["c"]
 
 
-def test_the_time_limit_ends_the_process_group(checkout: Path, jobs: list[Job]) -> None:
+def test_the_time_limit_ends_the_process_group(checkout: Path, jobs: list[EvalJob]) -> None:
     begun = time.monotonic()
     outcomes = {outcome.name: outcome.error for outcome in run(checkout, jobs, "slow")}
     assert time.monotonic() - begun < 40
@@ -135,19 +135,19 @@ def test_the_time_limit_ends_the_process_group(checkout: Path, jobs: list[Job]) 
     assert "--time-limit" in outcomes["c"]
 
 
-def test_nothing_at_all_is_an_error(checkout: Path, jobs: list[Job]) -> None:
+def test_nothing_at_all_is_an_error(checkout: Path, jobs: list[EvalJob]) -> None:
     (checkout / "run.py").write_text("raise SystemExit('no GPU')")
     with pytest.raises(MethodError, match="no GPU"):
         run(checkout, jobs)
 
 
-def test_stale_outputs_are_not_taken(checkout: Path, jobs: list[Job]) -> None:
+def test_stale_outputs_are_not_taken(checkout: Path, jobs: list[EvalJob]) -> None:
     run(checkout, jobs)
     outcomes = {outcome.name: outcome.error for outcome in run(checkout, jobs, "skip")}
     assert outcomes["a b"] == "no output picture was written"
 
 
-def test_missing_checkout_and_weights_say_what_to_do(checkout: Path, jobs: list[Job]) -> None:
+def test_missing_checkout_and_weights_say_what_to_do(checkout: Path, jobs: list[EvalJob]) -> None:
     with pytest.raises(MethodError, match=r"has no run\.py.*git clone https://example\.org/standin"):
         run(checkout.parent / "profiles", jobs)
     (checkout / "weights.bin").unlink()
@@ -155,14 +155,14 @@ def test_missing_checkout_and_weights_say_what_to_do(checkout: Path, jobs: list[
         run(checkout, jobs)
 
 
-def test_a_missing_interpreter_is_named(checkout: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_interpreter_is_named(checkout: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RASR_PYTHON_STANDIN", "/no/such/python")
     with pytest.raises(MethodError, match="/no/such/python cannot be started"):
         run(checkout, jobs)
 
 
 def test_the_checkout_may_come_from_the_environment(
-    checkout: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+    checkout: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RASR_CHECKOUT_STABLESR", str(checkout))
     info = load_method("stablesr").info
@@ -186,7 +186,7 @@ PUBLISHED = (
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_packaged_profiles_are_complete(
-    name: str, tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every profile of official code runs end to end against a checkout whose scripts are stand-ins.
 

@@ -1,9 +1,10 @@
-"""Presets and spandrel files as methods."""
+"""Presets, spandrel files and finished folders as methods."""
 
 from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rasr.errors import ExtraMissing, UsageError, WeightsCorrupt
-from rasr.evaluation import Job, MethodOptions, list_methods, load_method
+from rasr.errors import BenchmarkError, ExtraMissing, UsageError, WeightsCorrupt
+from rasr.evaluation import EvalJob, MethodOptions, list_methods, load_method
+from rasr.evaluation.methods import ALIASES
+from rasr.generator import PRESETS
 from rasr.images import read_header, read_picture, resize
 from tests.evaluation.conftest import photo
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> EvalJob:
     photo("chelsea.png", (100, 80, 132, 104)).save(tmp_path / "low.png")
-    return Job("a", tmp_path / "low.png", tmp_path / "a.png", 128, 96, 4)
+    return EvalJob("a", tmp_path / "low.png", tmp_path / "a.png", 128, 96, 4)
 
 
-def test_bicubic_is_bicubic(job: Job, tmp_path: Path) -> None:
+def test_bicubic_is_bicubic(job: EvalJob, tmp_path: Path) -> None:
     outcomes = list(load_method("bicubic").run([job], tmp_path))
     assert outcomes[0].error == ""
     assert outcomes[0].memory > 10_000_000
@@ -32,23 +35,41 @@ def test_bicubic_is_bicubic(job: Job, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(job.output), np.float32), expected)
 
 
-def test_every_built_in_method_has_a_state_and_says_what_it_needs() -> None:
+def test_every_preset_is_a_method_with_a_state_and_says_what_it_needs() -> None:
     infos = {info.name: info for info in list_methods()}
-    assert {"bicubic", "realesrgan", "rasrnet-mini", "rasrnet-sd21", "osediff", "pisasr"} <= infos.keys()
-    assert infos["bicubic"].state == infos["realesrgan"].state == infos["rasrnet-mini"].state == "ready"
-    assert infos["rasrnet-mini"].uses_reference
-    for name in ("rasrnet-sd21", "osediff", "pisasr"):
+    assert set(PRESETS) <= infos.keys()
+    assert infos["bicubic"].state == infos["realesrgan"].state == infos["mini"].state == "ready"
+    assert infos["mini"].uses_reference
+    for name in ("sd21", "sd21-osediff", "sd21-osediff:no-reference", "sd21-pisasr:no-reference"):
         assert infos[name].state == "needs weights"
         assert infos[name].todo
-    assert not infos["osediff"].uses_reference
+        assert infos[name].uses_reference == (":" not in name)
     for info in infos.values():
         assert (info.state == "ready") == (not info.todo)
 
 
+@pytest.mark.parametrize(("old", "new"), ALIASES.items())
+def test_earlier_names_are_the_same_methods_under_the_name_asked_for(old: str, new: str) -> None:
+    for spec, name in ((old, old), (f"ours={new}", "ours")):
+        method = load_method(spec, MethodOptions(device="cpu")).info
+        assert replace(method, name=new) == load_method(new, MethodOptions(device="cpu")).info
+        assert method.name == name
+
+
+def test_a_preset_without_its_reference_branch(job: EvalJob, tmp_path: Path) -> None:
+    bare = load_method("mini:no-reference", MethodOptions(device="cpu"))
+    assert (bare.info.uses_reference, bare.info.remark) == (False, "")
+    assert "no reference adapter" in bare.info.settings["generator"]
+    assert next(iter(bare.run([job], tmp_path))).error == ""
+    assert read_header(job.output).width == 128
+    with pytest.raises(UsageError, match="'bicubic' uses no reference anyway"):
+        load_method("bicubic:no-reference")
+
+
 def test_an_untrained_preset_says_so_in_its_label() -> None:
-    info = load_method("rasrnet-mini").info
-    assert (info.remark == "") == (info.label == "rasrnet-mini")
-    assert info.label.startswith("rasrnet-mini")
+    info = load_method("mini").info
+    assert (info.remark == "") == (info.label == "mini")
+    assert info.label.startswith("mini")
 
 
 class Descriptor:
@@ -89,11 +110,11 @@ def spandrel(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 @pytest.mark.usefixtures("spandrel")
-def test_a_model_file_runs_through_spandrel(job: Job, tmp_path: Path) -> None:
+def test_a_model_file_runs_through_spandrel(job: EvalJob, tmp_path: Path) -> None:
     (tmp_path / "BSRGANx2.pth").write_bytes(b"model")
     method = load_method(f"spandrel:{tmp_path / 'BSRGANx2.pth'}", MethodOptions(device="cpu"))
     assert (method.info.name, method.info.settings["generator"]) == ("BSRGANx2", "Stand-in SR")
-    twice = Job("a", job.low, job.output, 64, 48, 2)
+    twice = EvalJob("a", job.low, job.output, 64, 48, 2)
     assert next(iter(method.run([twice], tmp_path))).error == ""
     expected = np.asarray(Image.open(job.low).resize((64, 48), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(np.asarray(Image.open(job.output)), expected)
@@ -126,3 +147,57 @@ def test_without_spandrel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "x.pth").write_bytes(b"model")
     with pytest.raises(ExtraMissing, match=r"rasr\[spandrel\]"):
         _ = load_method(f"spandrel:{tmp_path / 'x.pth'}").info
+
+
+def jobs(tmp_path: Path) -> list[EvalJob]:
+    (tmp_path / "out").mkdir(exist_ok=True)
+    return [EvalJob(name, tmp_path / "x", tmp_path / "out" / f"{name}.png", 16, 16, 4) for name in ("a", "b", "c")]
+
+
+def fill(folder: Path, *names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        photo("coffee.png", (0, 0, 16, 16)).save(folder / name)
+
+
+def test_pictures_are_taken_by_name_whatever_their_format(tmp_path: Path) -> None:
+    fill(tmp_path / "done", "a.png", "b.webp", "c.jpg", "unrelated.png")
+    method = load_method(f"mine=outputs:{tmp_path / 'done'}")
+    assert method.info.name == "mine"
+    assert [outcome.error for outcome in method.run(jobs(tmp_path), tmp_path)] == ["", "", ""]
+    assert all(job.output.is_file() for job in jobs(tmp_path))
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "done", "a.png", "c.png")
+    outcomes = list(load_method(f"outputs:{tmp_path / 'done'}").run(jobs(tmp_path), tmp_path))
+    assert [(o.name, bool(o.error)) for o in outcomes] == [("a", False), ("b", True), ("c", False)]
+
+
+def test_a_planted_sort_order_mismatch_is_refused(tmp_path: Path) -> None:
+    """As many pictures as the benchmark has, in the same order, under other names."""
+    fill(tmp_path / "done", "0001.png", "0002.png", "0003.png")
+    with pytest.raises(BenchmarkError, match=r"'a' is missing and '0001' is there.*never by order"):
+        list(load_method(f"outputs:{tmp_path / 'done'}").run(jobs(tmp_path), tmp_path))
+    fill(tmp_path / "shifted", "b.png", "c.png", "d.png")
+    with pytest.raises(BenchmarkError, match="'a' is missing and 'd' is there"):
+        list(load_method(f"outputs:{tmp_path / 'shifted'}").run(jobs(tmp_path), tmp_path))
+
+
+def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "done", "a.png", "c.png")
+    (tmp_path / "done" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    outcomes = list(load_method(f"outputs:{tmp_path / 'done'}").run(jobs(tmp_path), tmp_path))
+    assert "cannot be read" in outcomes[1].error
+
+
+def test_settings_change_with_the_files(tmp_path: Path) -> None:
+    fill(tmp_path / "done", "a.png")
+    before = load_method(f"outputs:{tmp_path / 'done'}").info.settings
+    fill(tmp_path / "done", "b.png")
+    assert load_method(f"outputs:{tmp_path / 'done'}").info.settings != before
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        load_method(f"outputs:{tmp_path / 'nowhere'}")

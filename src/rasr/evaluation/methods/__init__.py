@@ -1,7 +1,163 @@
-"""Methods that can be evaluated, by name."""
+"""Methods by name: every generator preset, official code in a checkout, model files and finished folders.
+
+A method is the name of a preset; ``PRESET:no-reference`` is that preset without its reference branch.
+"""
 
 from __future__ import annotations
 
-from rasr.evaluation.methods.table import BUILT_IN, MethodOptions, list_methods, load_method
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["BUILT_IN", "MethodOptions", "list_methods", "load_method"]
+from rasr.errors import RasrError, UsageError
+from rasr.evaluation.method import Method, MethodInfo
+from rasr.evaluation.methods.command import CommandMethod, profile_names, read_profile
+from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod, SpandrelGenerator
+
+if TYPE_CHECKING:
+    from rasr.restoration import ColourMethod
+
+__all__ = ["ALIASES", "MethodOptions", "list_methods", "load_method"]
+
+ALIASES = {
+    "rasrnet-mini": "mini",
+    "rasrnet-sd21": "sd21",
+    "osediff": "sd21-osediff:no-reference",
+    "pisasr": "sd21-pisasr:no-reference",
+}
+"""Earlier names, understood for one more version; a row keeps the name it was asked for by."""
+
+_BARE = ":no-reference"
+
+
+@dataclass(frozen=True, slots=True)
+class _Preset:
+    """What the table says about a preset, and the colour match its results get."""
+
+    family: str
+    summary: str
+    colour: ColourMethod | Literal["auto"] = "none"
+
+
+_PRESETS: Mapping[str, _Preset] = {
+    "bicubic": _Preset("Interpolation", "bicubic interpolation, the floor"),
+    "realesrgan": _Preset("GAN-based", "Real-ESRGAN x4plus, packaged weights"),
+    "realesrgan-tuned": _Preset("RASR", "Real-ESRGAN tuned further, what mini starts from"),
+    "mini": _Preset("RASR", "retrieval-augmented, the model that ships", "auto"),
+    "mini:no-reference": _Preset("RASR", "the model that ships, without its reference branch", "auto"),
+    "sd21": _Preset("RASR", "retrieval-augmented on SD 2.1, the paper's system", "auto"),
+    "sd21-osediff:no-reference": _Preset("Diffusion-based", "one step on SD 2.1-base, OSEDiff's weights", "adain"),
+    "sd21-pisasr:no-reference": _Preset("Diffusion-based", "one step on SD 2.1-base, PiSA-SR's weights", "adain"),
+}
+"""What the paper's table says of methods; a preset that is not here is RASR's and says about itself what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """What applies to all methods of a run."""
+
+    device: str = "auto"
+    seed: int = 0
+    checkouts: Mapping[str, Path] = field(default_factory=dict)
+    """Profile name → folder of the official code."""
+    profiles: Path | None = None
+    """Folder with more profiles, or changed ones."""
+    time_limit: float | None = None
+    """Seconds a command may take for one picture; None takes the profile's own."""
+
+
+def load_method(spec: str, options: MethodOptions | None = None) -> Method:
+    """Build the method called ``spec``.
+
+    ``PRESET``, ``PRESET:no-reference``, the name of a profile, ``spandrel:FILE`` or ``outputs:FOLDER``. ``NAME=`` in
+    front of any of them but a profile sets the row's name. Raises UsageError for anything else.
+    """
+    from rasr.generator import PRESETS
+
+    options = options or MethodOptions()
+    label, _, rest = spec.partition("=") if "=" in spec.partition(":")[0] else ("", "", spec)
+    kind, colon, place = rest.partition(":")
+    if colon and kind == "outputs":
+        return OutputsMethod(label or Path(place).name, Path(place))
+    if colon and kind == "spandrel":
+        return _spandrel(label or Path(place).stem, Path(place), options)
+    name = ALIASES.get(rest, rest)
+    if name.removesuffix(_BARE) in PRESETS:
+        return _preset(label or rest, name, options)
+    profiles = profile_names(options.profiles)
+    if rest in profiles:
+        return CommandMethod(read_profile(rest, options.profiles), options.checkouts.get(rest), options.time_limit)
+    known = ", ".join([*dict.fromkeys([*_PRESETS, *PRESETS]), *profiles])
+    raise UsageError(f"Unknown method '{spec}'. Choose from: {known}; or spandrel:FILE, or outputs:FOLDER.")
+
+
+def list_methods(options: MethodOptions | None = None) -> list[MethodInfo]:
+    """Describe all methods with their state; those that cannot run say what they need."""
+    from rasr.generator import PRESETS
+
+    options = options or MethodOptions()
+    infos = [_stated(name, options) for name in dict.fromkeys([*_PRESETS, *PRESETS])]
+    infos += [load_method(name, options).info for name in profile_names(options.profiles)]
+    spandrel = MethodInfo(
+        "spandrel:FILE",
+        "Regression",
+        "any model file spandrel knows: BSRGAN, Real-ESRGAN, HAT, SwinIR, DAT, …",
+        uses_reference=False,
+    )
+    try:
+        import spandrel as _  # noqa: F401
+    except (ImportError, RuntimeError):  # a torchvision that does not fit torch raises RuntimeError
+        spandrel = replace(spandrel, state="needs package", todo="pip install 'rasr[spandrel]'")
+    outputs = MethodInfo("outputs:FOLDER", "Other", "finished pictures of any method", uses_reference=False)
+    return [*infos, spandrel, outputs]
+
+
+def _stated(name: str, options: MethodOptions) -> MethodInfo:
+    """A preset's facts with what it lacks here, found without loading anything."""
+    from rasr.generator.config import preset_at_hand
+    from rasr.weights import require, serving
+
+    method = _preset(name, name, options)
+    preset = name.removesuffix(_BARE)
+    try:
+        info = method.info
+        for weights in serving(preset_at_hand() if preset == "sd21" else preset):
+            require(weights.name)
+    except RasrError as error:
+        return MethodInfo(name, method.family, method.summary, method.reference, state="needs weights", todo=str(error))
+    return info
+
+
+def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
+    """A preset behind the Restorer; one that takes an adapter has a row for every reference policy."""
+    from rasr.generator import PRESETS
+    from rasr.restoration import Restorer
+
+    preset, bare = name.removesuffix(_BARE), name.endswith(_BARE)
+    referencing = "adapter" in PRESETS[preset].options
+    if bare and not referencing:
+        raise UsageError(f"'{preset}' uses no reference anyway: leave '{_BARE}' out.")
+    known = _PRESETS.get(name) or _Preset("RASR", PRESETS[preset].summary, "auto" if referencing else "none")
+    without = {"adapter": "none"} if bare else {}
+    return RestorerMethod(
+        label,
+        known.family,
+        known.summary,
+        lambda: Restorer(preset, device=options.device, **without),
+        colour=known.colour,
+        reference=referencing and not bare,
+        seed=options.seed,
+    )
+
+
+def _spandrel(label: str, path: Path, options: MethodOptions) -> RestorerMethod:
+    from rasr.restoration import Restorer
+
+    return RestorerMethod(
+        label,
+        "Regression",
+        f"{path.name}, through spandrel",
+        lambda: Restorer(SpandrelGenerator(path, device=options.device)),
+        seed=options.seed,
+    )

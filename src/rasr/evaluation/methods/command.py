@@ -1,4 +1,4 @@
-"""Methods run from a checkout of their official code, as a process of its own with a time limit."""
+"""Official code of a method in its checkout: a profile says how to call it, a process with a time limit runs it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,104 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rasr.errors import MethodError
-from rasr.evaluation.method import Job, MethodInfo, Outcome, State
-from rasr.evaluation.methods.outputs import collect
-from rasr.evaluation.methods.profile import Profile
+from rasr.config import check_table, read_toml
+from rasr.errors import ConfigError, MethodError
+from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo, State
+from rasr.evaluation.methods.restorers import collect
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
 
-__all__ = ["CommandMethod"]
+__all__ = ["CommandMethod", "profile_names", "read_profile"]
+
+_PACKAGED = Path(__file__).with_name("profiles")
+
+
+class _ExtraFile(BaseModel):
+    """A file written for the command: a configuration, or a list of the pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """Below the working folder, ``{work}``."""
+    text: str = ""
+    """Whole content; placeholders are filled in."""
+    line: str = ""
+    """One line for each picture."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> _ExtraFile:
+        if bool(self.text) == bool(self.line):
+            raise ValueError("a file has either text or line")
+        return self
+
+
+class Profile(BaseModel):
+    """One method's official code.
+
+    Placeholders: ``{python}``, ``{checkout}``, ``{work}``, ``{inputs}``, ``{references}``, ``{outputs}``, ``{scale}``,
+    ``{seed}``; and, for each picture, ``{name}`` (its number, six digits: some codes cut names at underscores or pair
+    files by sort order), ``{rank}`` (1 for the best reference), ``{width}``, ``{height}`` of the output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    family: str
+    summary: str
+    repository: str
+    licence: str
+    entry: str
+    """The script that is run, relative to the checkout; its absence means that the checkout is missing or another."""
+    command: tuple[str, ...]
+    """Run inside the checkout, without a shell."""
+    weights: tuple[str, ...] = ()
+    """Files the command needs, relative to the checkout."""
+    setup: str
+    """What a user has to do once, in words."""
+    note: str = ""
+    """What makes these figures differ from the authors' own, if anything."""
+    input: Literal["low", "upsampled"] = "low"
+    """``upsampled``: bicubic to the output size, for codes that take an HR picture and shrink it themselves."""
+    inputs: str = "inputs"
+    input_name: str = "{name}.png"
+    outputs: str = "outputs"
+    output: tuple[str, ...] = ("{outputs}/{name}.png",)
+    """Where a picture may come out; the first that exists is taken."""
+    uses_reference: bool = False
+    needs_reference: bool = False
+    """Whether it cannot run without one; the policy ``none`` then has no row."""
+    references: str = "references"
+    reference_name: str = "{name}.png"
+    reference_fit: bool = False
+    """Whether references are cropped and resized to the output's size first."""
+    file: tuple[_ExtraFile, ...] = ()
+    seconds: float = Field(default=120.0, gt=0)
+    """Time limit for one picture."""
+    start_seconds: float = Field(default=600.0, gt=0)
+    """Time limit for starting up, added once."""
+
+
+def profile_names(folder: Path | None = None) -> list[str]:
+    """Names of all profiles: the packaged ones and those in ``folder``, which win."""
+    found = {path.stem for place in (_PACKAGED, folder) if place is not None for path in place.glob("*.toml")}
+    return sorted(found)
+
+
+def read_profile(name: str, folder: Path | None = None) -> Profile:
+    """Read a profile. Raises ConfigError naming the file and what is wrong with it."""
+    own = folder / f"{name}.toml" if folder is not None else None
+    path = own if own is not None and own.is_file() else _PACKAGED / f"{name}.toml"
+    table = read_toml(path, "method profile")
+    if "name" in table:
+        raise ConfigError(f"{path}: unknown key 'name'. A profile is called as its file is.")
+    return check_table(Profile, {"name": name, **table}, path)
 
 
 class CommandMethod:
@@ -33,8 +118,8 @@ class CommandMethod:
 
     def __init__(self, profile: Profile, checkout: Path | None = None, seconds: float | None = None) -> None:
         self._profile = profile
-        named = os.environ.get(self._variable("CHECKOUT"))
-        self._checkout = (checkout or (Path(named) if named else None)) and Path(checkout or str(named)).resolve()
+        named = checkout or os.environ.get(self._variable("CHECKOUT"))
+        self._checkout = Path(named).resolve() if named else None
         self._seconds = seconds or profile.seconds
 
     def _variable(self, kind: str) -> str:
@@ -71,7 +156,7 @@ class CommandMethod:
             return "needs weights", f"{self._checkout / missing[0]} is missing. {profile.setup}"
         return "ready", ""
 
-    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
         """Write inputs, references and files, run the command once for all pictures, and take its outputs.
 
         Raises MethodError when the checkout or its weights are missing, when the command fails without any output, and
@@ -79,33 +164,34 @@ class CommandMethod:
         """
         if self.info.state != "ready" or self._checkout is None:
             raise MethodError(f"{self._profile.title} cannot run: {self.info.todo}")
-        workplace = _Workplace(self._profile, self._checkout, folder.resolve(), self._variable("PYTHON"))
+        own = self._checkout / ".venv" / "bin" / "python"
+        python = os.environ.get(self._variable("PYTHON")) or (str(own) if own.exists() else "python3")
         numbered = {f"{number:06d}": job for number, job in enumerate(jobs)}
-        workplace.prepare(numbered)
-        limit = self._profile.start_seconds + self._seconds * len(jobs)
-        ended = _execute(workplace.command(), self._checkout, folder / "log.txt", limit)
-        finished = {number: workplace.output(number, job) for number, job in numbered.items()}
-        failure = ended.failure(self._profile.title, folder / "log.txt")
-        if failure and not any(finished.values()):
-            raise MethodError(failure)
-        each = ended.seconds / max(1, sum(path is not None for path in finished.values()))
+        run = _Run(self._profile, self._checkout, folder.resolve(), python)
+        run.prepare(numbered)
+        log, limit = folder / "log.txt", self._profile.start_seconds + self._seconds * len(jobs)
+        failure, seconds, memory = _execute(run.command(), self._checkout, log, limit)
+        finished = {number: run.output(number, job) for number, job in numbered.items()}
+        if failure:
+            failure = f"{self._profile.title} {failure}"
+            if not any(finished.values()):
+                raise MethodError(failure)
+        each = seconds / max(1, sum(path is not None for path in finished.values()))
         for number, job in numbered.items():
             path = finished[number]
             if path is None and failure:
-                yield Outcome(job.name, error=failure)
+                yield EvalOutcome(job.name, error=failure)
             else:
-                yield collect(job, path, each, ended.memory)
+                yield collect(job, path, each, memory)
 
 
-class _Workplace:
-    """The folders and files one run of a command sees."""
+class _Run:
+    """The folders and files that one run of a command sees."""
 
-    def __init__(self, profile: Profile, checkout: Path, folder: Path, python_variable: str) -> None:
+    def __init__(self, profile: Profile, checkout: Path, folder: Path, python: str) -> None:
         self._profile = profile
-        python = os.environ.get(python_variable)
-        own = checkout / ".venv" / "bin" / "python"
         self._places = {
-            "python": python or (str(own) if own.exists() else "python3"),
+            "python": python,
             "checkout": str(checkout),
             "work": str(folder),
             "inputs": str(folder / profile.inputs),
@@ -114,7 +200,7 @@ class _Workplace:
             "seed": "0",
         }
 
-    def prepare(self, jobs: Mapping[str, Job]) -> None:
+    def prepare(self, jobs: Mapping[str, EvalJob]) -> None:
         """Start from an empty folder, so that nothing of an earlier run can be taken for an output of this one."""
         shutil.rmtree(self._places["work"], ignore_errors=True)
         for name in ("inputs", "references", "outputs"):
@@ -138,12 +224,12 @@ class _Workplace:
         """The command with its placeholders filled in."""
         return [self._fill(part) for part in self._profile.command]
 
-    def output(self, number: str, job: Job) -> Path | None:
+    def output(self, number: str, job: EvalJob) -> Path | None:
         """The output picture that is there, if any."""
         places = [Path(self._fill(pattern, number, job)) for pattern in self._profile.output]
         return next((place for place in places if place.is_file()), None)
 
-    def _write(self, job: Job, number: str) -> None:
+    def _write(self, job: EvalJob, number: str) -> None:
         picture = read_picture(job.low)
         pixels = picture.pixels
         if self._profile.input == "upsampled":
@@ -157,7 +243,7 @@ class _Workplace:
             place = Path(self._places["references"]) / self._fill(self._profile.reference_name, number, job, rank)
             write_picture(Picture(reference), _with_folder(place), format="PNG", bits=8, overwrite=True)
 
-    def _fill(self, text: str, number: str = "", job: Job | None = None, rank: int = 1) -> str:
+    def _fill(self, text: str, number: str = "", job: EvalJob | None = None, rank: int = 1) -> str:
         values = self._places | {"name": number, "rank": str(rank)}
         if job is not None:
             values |= {"width": str(job.width), "height": str(job.height), "scale": str(job.scale)}
@@ -181,25 +267,12 @@ def _fit(pixels: FloatImage, width: int, height: int) -> FloatImage:
     return np.clip(resized, 0.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    code: int
-    seconds: float
-    memory: int
-    limit: float | None = None
+def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> tuple[str, float, int]:
+    """Run to the end or the limit; then the whole process group is killed, so that no worker is left behind.
 
-    def failure(self, title: str, log: Path) -> str:
-        if self.limit is not None:
-            return f"{title} was stopped after its time limit of {self.limit:.0f} s; raise it with --time-limit."
-        if self.code:
-            tail = " | ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
-            return f"{title} ended with exit code {self.code}. Its last words ({log}): {tail or 'none'}"
-        return ""
-
-
-def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> _Ended:
-    """Run to the end or the limit; then the whole process group is killed, so that no worker is left behind."""
-    begun = time.monotonic()
+    Returns what went wrong, if anything, the seconds it took, and the peak of resident bytes.
+    """
+    begun, late = time.monotonic(), False
     with log.open("wb") as output:
         try:
             process = subprocess.Popen(
@@ -207,12 +280,8 @@ def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> _En
             )
         except OSError as error:
             raise MethodError(f"{command[0]} cannot be started: {error.strerror}.") from error
-        late = False
         try:
-            while True:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    break
+            while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
                 if not late and time.monotonic() - begun > limit:
                     late = True
                     os.killpg(process.pid, signal.SIGKILL)
@@ -221,9 +290,15 @@ def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> _En
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+    _, status, usage = ended
     process.returncode = os.waitstatus_to_exitcode(status)  # Popen must not wait for it again
-    seconds = time.monotonic() - begun
-    return _Ended(process.returncode, seconds, usage.ru_maxrss * 1024, limit if late else None)
+    failure = ""
+    if late:
+        failure = f"was stopped after its time limit of {limit:.0f} s; raise it with --time-limit."
+    elif process.returncode:
+        tail = " | ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
+        failure = f"ended with exit code {process.returncode}. Its last words ({log}): {tail or 'none'}"
+    return failure, time.monotonic() - begun, usage.ru_maxrss * 1024
 
 
 def _commit(checkout: Path | None) -> str:

@@ -1,24 +1,39 @@
-"""Methods that run inside RASR: every generator preset, and any model file spandrel knows."""
+"""Methods that run inside RASR: generator presets and model files that spandrel knows; and finished pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rasr.errors import OutOfMemory, PictureError, RasrError
-from rasr.evaluation.inputs import file_hash
-from rasr.evaluation.method import Job, MethodInfo, Outcome
-from rasr.images import read_picture, write_picture
+import numpy as np
+
+from rasr.device import choose_device
+from rasr.errors import BenchmarkError, ExtraMissing, OutOfMemory, PictureError, RasrError, UsageError, WeightsCorrupt
+from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo
+from rasr.files import sha256_file
+from rasr.generator import (
+    Batch,
+    Conditioning,
+    GenerationSettings,
+    Generator,
+    GeneratorInfo,
+    Guide,
+    TileHints,
+    Unconditioned,
+)
+from rasr.images import FloatImage, find_pictures, read_picture, write_picture
 from rasr.memory import Meter
 
 if TYPE_CHECKING:
     from rasr.restoration import ColourMethod, Restorer
 
-__all__ = ["RestorerMethod"]
+__all__ = ["OutputsMethod", "RestorerMethod", "SpandrelGenerator", "collect"]
 
 
+@dataclass(eq=False)
 class RestorerMethod:
     """A generator behind the same Restorer that ``rasr restore`` uses, whole pictures and tiles alike.
 
@@ -26,37 +41,30 @@ class RestorerMethod:
     as they are, and the product's own for RASRNet. ``reference`` makes it a method with one row a reference policy.
     """
 
-    def __init__(
-        self,
-        name: str,
-        family: str,
-        summary: str,
-        build: Callable[[], Restorer],
-        *,
-        colour: ColourMethod | Literal["auto"] = "none",
-        reference: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self._name, self._family, self._summary, self._build = name, family, summary, build
-        self._colour: ColourMethod | Literal["auto"] = colour
-        self._reference, self._seed = reference, seed
+    name: str
+    family: str
+    summary: str
+    build: Callable[[], Restorer]
+    colour: ColourMethod | Literal["auto"] = "none"
+    reference: bool = False
+    seed: int = 0
 
     @cached_property
     def _restorer(self) -> Restorer:
-        return self._build()
+        return self.build()
 
     @cached_property
     def info(self) -> MethodInfo:
         """Facts of the generator; raises what building it raises."""
         generator, cleaner = self._restorer.generator.info, self._restorer.generator.cleaner
         remark = "" if generator.trained else "untrained"
-        if generator.trained and self._reference and not generator.uses_reference:
+        if generator.trained and self.reference and not generator.uses_reference:
             remark = "no reference adapter"
         return MethodInfo(
-            self._name,
-            self._family,
-            self._summary,
-            uses_reference=self._reference,
+            self.name,
+            self.family,
+            self.summary,
+            uses_reference=self.reference,
             licence=generator.licence,
             remark=remark,
             settings={
@@ -65,40 +73,142 @@ class RestorerMethod:
                 "files": _contents(generator.weights),
                 "cleaner": None if cleaner is None else [cleaner.info.weights, _contents(cleaner.info.weights)],
                 "device": generator.device,
-                "colour": generator.colour if self._colour == "auto" else self._colour,
-                "seed": self._seed,
+                "colour": generator.colour if self.colour == "auto" else self.colour,
+                "seed": self.seed,
             },
         )
 
-    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
         """Restore one picture after another; weights that are missing stop everything."""
+        from rasr.restoration import TargetSize
+
         for job in jobs:
             try:
                 with Meter() as meter:
-                    pixels, saved = self._restore(job)
-            except RasrError as error:
-                if not isinstance(error, OutOfMemory | PictureError):
-                    raise
-                yield Outcome(job.name, error=str(error))
+                    result = self._restorer(
+                        read_picture(job.low),
+                        reference=[reference.path for reference in job.references] or "none",
+                        size=TargetSize(scale=job.scale),
+                        colour=self.colour,
+                        seed=self.seed,
+                    )
+            except (OutOfMemory, PictureError) as error:
+                yield EvalOutcome(job.name, error=str(error))
                 continue
-            write_picture(pixels, job.output, bits=8, overwrite=True)
-            yield Outcome(job.name, meter.seconds + saved, meter.memory)
-
-    def _restore(self, job: Job) -> tuple[Any, float]:
-        """The Picture, and the seconds it did not take because another policy had the same picture cleaned."""
-        from rasr.restoration import TargetSize
-
-        picture = read_picture(job.low)
-        result = self._restorer(
-            picture,
-            reference=[choice.path for choice in job.references] or "none",
-            size=TargetSize(scale=job.scale),
-            colour=self._colour,
-            seed=self._seed,
-        )
-        return result.picture, result.timings.get("clean_saved", 0.0)
+            write_picture(result.picture, job.output, bits=8, overwrite=True)
+            # Seconds it did not take because another policy had the same picture cleaned count as if it had.
+            yield EvalOutcome(job.name, meter.seconds + result.timings.get("clean_saved", 0.0), meter.memory)
 
 
 def _contents(weights: str) -> dict[str, str]:
     """Hashes of the weight files a generator's description names: retrained weights are not taken for the old ones."""
-    return {part: file_hash(Path(part)) for part in weights.split(" + ") if Path(part).is_file()}
+    return {part: sha256_file(part) for part in weights.split(" + ") if Path(part).is_file()}
+
+
+class SpandrelGenerator:
+    """A generator on the input grid around spandrel's model descriptor, in float32."""
+
+    def __init__(self, path: Path, *, device: str = "auto") -> None:
+        if not path.is_file():
+            raise UsageError(f"There is no model file {path}.")
+        self._path = path
+        self._device = choose_device(device, "fp32")
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from spandrel import ImageModelDescriptor, ModelLoader
+        except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
+            raise ExtraMissing(f"Reading {self._path.name}", "spandrel") from error
+        try:
+            model = ModelLoader().load_from_file(self._path)
+        except Exception as error:
+            raise WeightsCorrupt(f"{self._path} is no model that spandrel can load: {error}") from error
+        if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3 or model.output_channels != 3:
+            raise UsageError(f"{self._path} is not a model from one RGB picture to another.")
+        return model.to(self._device.device).eval()
+
+    @property
+    def cleaner(self) -> Generator | None:
+        """None: the model runs alone."""
+        return None
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What the file turned out to be."""
+        model = self._model
+        multiple = max(1, int(getattr(model.size_requirements, "multiple_of", 1)))
+        tile = TileHints(default=256, minimum=64, multiple=multiple, overlap=32, bytes_per_pixel=60_000)
+        return GeneratorInfo(
+            model.architecture.name,
+            uses_reference=False,
+            grid="input",
+            scale=int(model.scale),
+            tile=tile,
+            weights=str(self._path),
+            device=str(self._device),
+        )
+
+    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+        """Nothing to compute; loads the model."""
+        _ = self._model
+        return Unconditioned(settings)
+
+    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
+        """(N, H, W, 3) → (N, H·scale, W·scale, 3)."""
+        import torch
+
+        x = torch.from_numpy(np.ascontiguousarray(tiles.transpose(0, 3, 1, 2))).to(self._device.device)
+        with torch.inference_mode():
+            y = self._model(x).clamp(0, 1)
+        return np.ascontiguousarray(y.permute(0, 2, 3, 1).float().cpu().numpy())
+
+
+class OutputsMethod:
+    """A folder with one picture for each test picture, of the same name."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"outputs:{folder}: there is no such folder.")
+        self._folder = folder
+        files = find_pictures([folder])
+        state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        self.info = MethodInfo(
+            name,
+            "Other",
+            f"finished pictures in {folder}",
+            uses_reference=False,
+            whole=True,
+            settings={"outputs": str(folder.resolve()), "files": state},
+        )
+
+    def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
+        """Take over what is there.
+
+        Raises BenchmarkError when names differ in both directions: pictures then belong to another benchmark or were
+        renamed, and pairing them in order would compare wrong pictures.
+        """
+        found = {picture.stem: picture for picture in find_pictures([self._folder])}
+        wanted = {job.name for job in jobs}
+        missing, extra = sorted(wanted - found.keys()), sorted(found.keys() - wanted)
+        if missing and extra:
+            raise BenchmarkError(
+                f"The names in {self._folder} are not those of the benchmark: '{missing[0]}' is missing and "
+                f"'{extra[0]}' is there ({len(missing)} missing, {len(extra)} unknown). Pictures are paired by name, "
+                "never by order."
+            )
+        for job in jobs:
+            yield collect(job, found.get(job.name))
+
+
+def collect(job: EvalJob, source: Path | None, seconds: float = 0.0, memory: int = 0) -> EvalOutcome:
+    """Copy a picture made elsewhere to where the job wants it, as 8-bit PNG."""
+    if source is None:
+        return EvalOutcome(job.name, seconds, memory, "no output picture was written")
+    try:
+        write_picture(read_picture(source), job.output, bits=8, metadata="strip", overwrite=True)
+    except PictureError as error:
+        return EvalOutcome(job.name, seconds, memory, f"its output cannot be read: {error}")
+    except RasrError as error:
+        return EvalOutcome(job.name, seconds, memory, str(error))
+    return EvalOutcome(job.name, seconds, memory)
