@@ -132,9 +132,7 @@ def command(
     )
     loaded = [load_method(spec, options) for spec in methods]
     for name in (spec for spec in methods if spec in ALIASES):
-        say(
-            f"rasr: the method '{name}' is called '{ALIASES[name]}' now; the next version no longer knows the old name."
-        )
+        say(f"rasr: the method '{name}' is called '{ALIASES[name]}' now; the old name goes with the next version.")
     say(f"Evaluating on {place}")
     with progress_bar() as bar:
         tasks = {}

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rasr.degrade import crop_to_multiple, degrade
 from rasr.errors import BenchmarkError, PictureError
 from rasr.evaluation.benchmark import Benchmark, BenchmarkSample
 from rasr.files import sha256_file, write_bytes
@@ -93,6 +92,8 @@ def _current(
 
 
 def _make(sample: BenchmarkSample, out: Path, settings: InputSettings) -> dict[str, Any]:
+    from rasr.degrade import crop_to_multiple, degrade  # scipy is for those who make inputs
+
     try:
         truth = read_picture(sample.truth).pixels
         if sample.low is not None:

@@ -235,7 +235,12 @@ def test_all_profiles_are_listed() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("sedconds = 3\n", "sedconds"), ("seconds = -1\n", "seconds"), ("= = =", "Cannot read")],
+    [
+        ("sedconds = 3\n", "sedconds"),
+        ("seconds = -1\n", "seconds"),
+        ("= = =", "not valid TOML"),
+        ("name = 'x'\n", "is called as"),
+    ],
 )
 def test_wrong_profiles_are_refused_with_their_name(tmp_path: Path, change: str, message: str) -> None:
     (tmp_path / "mine.toml").write_text(change + PROFILE.replace("seconds = 0.5\n", ""))
