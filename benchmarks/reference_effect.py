@@ -18,13 +18,12 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
-from rasr.training.decoded import DecodedPhotos
 
 import rasr
 from rasr.degrade import degrade
 from rasr.evaluation.metrics import MeasuringProtocol, load_metric
 from rasr.images import FloatImage, read_picture
-from rasr.training.photos import find_photos
+from rasr.training.photos import DecodedPhotos, find_photos
 from rasr.training.validate import validation_photos
 from rasr.training.views import Box, cut, warped_view
 
