@@ -80,6 +80,9 @@ class LruCache(Generic[Value]):
         self._entries: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return the value of ``key``, made by ``make`` when it is not there."""
         with self._lock:

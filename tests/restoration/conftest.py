@@ -54,9 +54,10 @@ class Local:
         self.shapes: list[tuple[int, ...]] = []
         self.bases: list[NDArray[np.float32] | None] = []
         self.guides: list[Guide] = []
+        self.settings = GenerationSettings()
 
     def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
-        self.guides = list(guides)
+        self.guides, self.settings = list(guides), settings
         return Unconditioned(settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:

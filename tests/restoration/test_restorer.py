@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,45 @@ def test_unknown_presets_and_options_are_usage_errors(lq: FloatImage) -> None:
         Restorer("nope")
     with pytest.raises(UsageError, match="too small"):
         Restorer("bicubic")(Picture(lq), tile=3)
+
+
+def test_a_picture_is_cleaned_once_for_each_size(local: Make, lq: FloatImage) -> None:
+    cleaner = local()
+    generator = local(cleaner=cleaner)
+    restorer = Restorer(generator)
+    first, again = restorer(Picture(lq)), restorer(Picture(lq), seed=3)
+    assert "clean_saved" not in first.timings
+    assert again.timings["clean_saved"] > 0
+    assert len(cleaner.shapes) == len(generator.shapes) / 2
+    assert np.array_equal(first.picture.pixels, again.picture.pixels)
+    kept = restorer._clean(lq, (180, 120), Settings(), {}, None)
+    assert kept is not None
+    assert not kept.flags.writeable, "nobody may change it"
+    for other in (restorer(Picture(lq), size=TargetSize(scale=2)), restorer(Picture(lq[::-1].copy()))):
+        assert "clean_saved" not in other.timings
+
+
+def test_the_semantic_context_is_the_whole_pictures_embedding(
+    local: Make, lq: FloatImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shapes:
+        """Embeds a picture as its mean."""
+
+        def preprocess(self, pixels: FloatImage) -> FloatImage:
+            return pixels.mean(axis=(0, 1))
+
+        def embed(self, batch: FloatImage) -> FloatImage:
+            return batch
+
+    loaded: list[str] = []
+    monkeypatch.setattr(module, "load_encoder", lambda name: loaded.append(name) or Shapes())
+    generator = local()
+    plain = Restorer(generator)
+    plain(Picture(lq))
+    assert generator.settings.embedding is None
+    generator.info = replace(generator.info, context_encoder="means")
+    restorer = Restorer(generator)
+    for _ in range(2):
+        restorer(Picture(lq))
+        np.testing.assert_array_equal(generator.settings.embedding, lq.mean(axis=(0, 1)))
+    assert loaded == ["means"], "loaded once, and only when asked for"

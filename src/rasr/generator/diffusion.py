@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,10 +30,7 @@ from rasr.generator.refdsr import RefDSR, ReferenceFeatures, build_model
 from rasr.images import FloatImage, resize
 from rasr.memory import LruCache
 
-__all__ = ["DiffusionGenerator", "Embed", "load_model"]
-
-Embed = Callable[[FloatImage], NDArray[np.float32]]
-"""The LQ picture (H, W, 3) → its embedding (D,): the gallery encoder, handed in by whoever knows the gallery."""
+__all__ = ["DiffusionGenerator", "load_model"]
 
 CACHE_BYTES = 512 * 2**20
 TEMPERATURE = 0.1
@@ -67,7 +64,6 @@ class DiffusionGenerator:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        embed: Embed | None = None,
         cleaner: Generator | None = None,
         weights: str | Path | None = None,
         adapter: str | Path | Literal["none"] | None = None,
@@ -81,8 +77,7 @@ class DiffusionGenerator:
 
         ``preset`` is a name or a TOML file. ``weights`` replaces the packaged backbone of ``mini``; ``base`` (hub id
         or folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference
-        branch, "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder. ``embed`` gives the
-        semantic context of presets that read an embedding; without it they run with the null context.
+        branch, "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder.
         ``reference_side`` fixes the size of references, which else follows the result's.
         Raises ConfigError for an unknown preset, UsageError for a device or dtype this machine does not have.
         """
@@ -90,7 +85,6 @@ class DiffusionGenerator:
             preset = preset_at_hand()
         self.config = preset if isinstance(preset, ModelConfig) else read_model_config(preset)
         self._place = choose_device(device, dtype)
-        self._embed = embed
         self._cleaner = cleaner
         self._weights = WeightPaths.find(
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
@@ -125,7 +119,7 @@ class DiffusionGenerator:
         if not 0 <= settings.strength <= 1:
             raise UsageError(f"The strength must lie between 0 and 1, not {settings.strength}.")
         model = self.model
-        context = self._context(lq, settings)
+        context = self._context(settings)
         if not guides or settings.strength == 0 or model.branch is None:
             return DiffusionConditioning(context, (), None, None, settings)
         scores = torch.tensor([[guide.score for guide in guides]], dtype=torch.float32)
@@ -159,16 +153,16 @@ class DiffusionGenerator:
         branch = self.model.branch
         return branch is not None and branch.config.control == "controlnet"
 
-    def _context(self, lq: FloatImage, settings: GenerationSettings) -> torch.Tensor | None:
+    def _context(self, settings: GenerationSettings) -> torch.Tensor | None:
         if self.config.context.kind == "text":
             prompt = self.config.context.prompt if settings.prompt is None else settings.prompt
             states: torch.Tensor = self._prompts.states(prompt)
             return states
         if settings.prompt:
             raise UsageError(f"{self.config.name} reads no text: leave out the prompt.")
-        if self._embed is None:
+        if settings.embedding is None:
             return None
-        embedding = torch.from_numpy(np.asarray(self._embed(lq), np.float32)).reshape(1, -1)
+        embedding = torch.from_numpy(np.asarray(settings.embedding, np.float32)).reshape(1, -1)
         return embedding.to(self._place.device, self._place.dtype)
 
     def _side_for(self, size: tuple[int, int] | None) -> float:
@@ -242,6 +236,7 @@ class DiffusionGenerator:
             colour=config.colour,
             licence=config.licence,
             device=str(self._place),
+            context_encoder=config.context.encoder,
         )
 
 

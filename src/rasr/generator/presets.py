@@ -43,13 +43,11 @@ class Preset:
     """Arguments that make it this preset."""
     cleaner: str = ""
     """Preset that runs first unless the option ``cleaner`` says otherwise: what the weights were trained behind."""
-    context_encoder: str = ""
-    """Gallery encoder whose embedding of the LQ picture the generator wants as the option ``embed``; empty for none."""
 
 
 _REALESRGAN = ("threads", "weights")
 _DIFFUSION = "rasr.generator.diffusion:DiffusionGenerator"
-_MINI = ("adapter", "cache_bytes", "cleaner", "embed", "reference_side", "weights")
+_MINI = ("adapter", "cache_bytes", "cleaner", "reference_side", "weights")
 _SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_side", "vae")
 
 PRESETS = {
@@ -63,14 +61,7 @@ PRESETS = {
         "rasr.generator.realesrgan:RealESRGAN.with_tuned_layers",
         (*_REALESRGAN, "tuned"),
     ),
-    "mini": Preset(
-        "RefDSR, sized for any machine",
-        _DIFFUSION,
-        _MINI,
-        {"preset": "mini"},
-        cleaner="realesrgan-tuned",
-        context_encoder="effnet-lite0-robust",
-    ),
+    "mini": Preset("RefDSR, sized for any machine", _DIFFUSION, _MINI, {"preset": "mini"}, cleaner="realesrgan-tuned"),
     "sd21": Preset(
         "RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _DIFFUSION, _SD21, {"preset": "sd21"}
     ),

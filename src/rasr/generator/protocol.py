@@ -72,6 +72,8 @@ class GeneratorInfo:
     """Licence of the weights (SPDX where one exists)."""
     device: str = "cpu"
     """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
+    context_encoder: str = ""
+    """Gallery encoder whose embedding of the LQ picture it reads as semantic context; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class GenerationSettings:
     """Text for backbones that read text; None means the preset's own default."""
     size: tuple[int, int] | None = None
     """Width and height of the whole result where the caller knows it: a photo of the same scene has about its scale."""
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """(D,) embedding of the whole LQ picture by :attr:`GeneratorInfo.context_encoder`; None stands for no context."""
 
 
 class Conditioning(Protocol):

@@ -5,23 +5,26 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
+from numpy.typing import NDArray
 
 from rasr.errors import OutOfMemory
 from rasr.gallery import Reference, retrieve
+from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, Generator, Guide, load_generator
 from rasr.generator.query import QUERY_CLEANER, clean_query
 from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
-from rasr.memory import free_memory
+from rasr.memory import LruCache, free_memory
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
-from rasr.restoration.cleaner import CleanedPictures, context_options
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.result import Result
 from rasr.restoration.settings import Settings
@@ -34,6 +37,8 @@ __all__ = ["Restorer", "restore"]
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
+CLEANED_BYTES = 128 * 2**20
+"""Of cleaned pictures kept: trying another reference or strength on a picture need not clean it again."""
 
 
 class Restorer:
@@ -55,13 +60,12 @@ class Restorer:
     ) -> None:
         if isinstance(preset, str):
             self.preset = preset
-            options = context_options(preset) | options
             self.generator = load_generator(preset, device=device, dtype=dtype, **options)
         else:
             self.preset = preset.info.name
             self.generator = preset
         self._gallery = gallery
-        self._cleaned = CleanedPictures()
+        self._cleaned: LruCache[tuple[FloatImage, float]] = LruCache(CLEANED_BYTES, lambda kept: kept[0].nbytes)
 
     @property
     def gallery(self) -> Gallery | None:
@@ -144,13 +148,20 @@ class Restorer:
             lq = self._reduced(lq, size, cleaner.info.grid)
             grid = size if self.generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
 
-            def clean() -> FloatImage:
+            def clean() -> tuple[FloatImage, float]:
+                begun = time.perf_counter()
                 conditioning, tile = cleaner.prepare(lq, [], settings.generation), choose_tile("auto", cleaner.info)
-                return generate_tiled(cleaner, conditioning, lq, grid, tile=tile, progress=progress, stage="clean")[0]
+                cleaned, _ = generate_tiled(
+                    cleaner, conditioning, lq, grid, tile=tile, progress=progress, stage="clean"
+                )
+                cleaned.flags.writeable = False
+                return cleaned, time.perf_counter() - begun
 
-            base, saved = self._cleaned.get(lq, grid, clean)
-        if saved:
-            timings["clean_saved"] = saved
+            key = (xxhash.xxh3_128_hexdigest(np.ascontiguousarray(lq).data), lq.shape, grid)
+            known = key in self._cleaned
+            base, seconds = self._cleaned.get(key, clean)
+        if known:
+            timings["clean_saved"] = seconds
         return base
 
     @staticmethod
@@ -176,13 +187,25 @@ class Restorer:
         guided = info.uses_reference and settings.strength > 0
         with timed(timings, "prepare"):
             guides = _guides(references) if guided else []
-            conditioning = generator.prepare(lq, guides, replace(settings.generation, size=size))
+            chosen = replace(settings.generation, size=size, embedding=self._embedding(lq))
+            conditioning = generator.prepare(lq, guides, chosen)
         side = choose_tile(settings.tile, info)
         with timed(timings, "restore"):
             pixels, used = generate_tiled(generator, conditioning, lq, size, base=base, tile=side, progress=progress)
         if used < side:
             notes.append(f"Memory ran out with tiles of {side} pixels: finished with {used}.")
         return pixels, used
+
+    def _embedding(self, lq: FloatImage) -> NDArray[np.float32] | None:
+        """The semantic context that the generator asks for; its encoder is its own, whatever the gallery's is."""
+        if not self.generator.info.context_encoder:
+            return None
+        embedding: NDArray[np.float32] = self._context_encoder.embed(self._context_encoder.preprocess(lq)[None])[0]
+        return embedding
+
+    @cached_property
+    def _context_encoder(self) -> Encoder:
+        return load_encoder(self.generator.info.context_encoder)
 
     def _remarks(self, references: Sequence[Reference], settings: Settings) -> Iterator[str]:
         """What a user must know about how references were used, or not."""
