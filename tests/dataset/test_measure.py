@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage import data
 
-from rasr.dataset.measure import blockiness, blur, jpeg_quality, measure
+from rasr.dataset.measure import _jpeg_quality, blockiness, blur, measure
 from rasr.errors import PictureError
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -34,7 +34,7 @@ def photo(request: pytest.FixtureRequest) -> Image.Image:
 @pytest.mark.parametrize("quality", [20, 35, 50, 60, 75, 90, 95])
 def test_jpeg_quality_is_read_from_the_tables(tmp_path: Path, photo: Image.Image, quality: int) -> None:
     photo.save(tmp_path / "a.jpg", quality=quality)
-    assert jpeg_quality(tmp_path / "a.jpg") == pytest.approx(quality, abs=1)
+    assert _jpeg_quality(tmp_path / "a.jpg") == pytest.approx(quality, abs=1)
 
 
 def test_blocks_are_seen_also_after_saving_again_at_high_quality(photo: Image.Image) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rasr.dataset.web import Download, FetchError, Interrupted, Web, _Pace, _retry_after
+from rasr.dataset.web import Download, FetchError, Web, _Interrupted, _Pace, _retry_after
 from rasr.errors import SourceError
 from tests.dataset.photo_sites import Photo, World, picture, serving
 
@@ -165,7 +165,7 @@ def test_stopping_ends_waiting_workers(world: World, base: str, tmp_path: Path) 
     web.download(base + paths[0], tmp_path / "a")
     threading.Timer(0.2, web.stop).start()
     started = time.monotonic()
-    with pytest.raises(Interrupted):
+    with pytest.raises(_Interrupted):
         web.download(base + paths[1], tmp_path / "b")
     assert time.monotonic() - started < 60
     web.__exit__()
@@ -245,7 +245,7 @@ def test_a_pause_holds_everyone_back() -> None:
 def test_stopping_wakes_the_sleeper() -> None:
     pace = _Pace(0.001, clock=lambda: 5.0, wait=lambda _: True)
     pace.acquire()
-    with pytest.raises(Interrupted):
+    with pytest.raises(_Interrupted):
         pace.acquire()
 
 

@@ -21,7 +21,7 @@ from skimage import data
 
 from rasr.degrade import Recipe, apply_recipe, crop_to_multiple, degrade, degrade_array, degrade_batch, draw
 from rasr.degrade import apply as operations
-from rasr.degrade.apply import kernel_array, usm_kernel
+from rasr.degrade.apply import _kernel_array, _usm_kernel
 from rasr.degrade.presets import KERNEL_KINDS
 from rasr.degrade.recipe import GaussianKernel, Noise, SincKernel
 from rasr.errors import PictureError
@@ -43,7 +43,7 @@ def array(pixels: Any) -> Any:
 
 @pytest.mark.parametrize("size", [7, 13, 21])
 def test_filtering_is_correlation_with_mirrored_borders(photo: FloatImage, size: int) -> None:
-    kernel = kernel_array(GaussianKernel(kind="aniso", size=size, sigma_x=3, sigma_y=1, angle=0.4))
+    kernel = _kernel_array(GaussianKernel(kind="aniso", size=size, sigma_x=3, sigma_y=1, angle=0.4))
     got = array(operations._filter(tensor(photo), kernel))
     for channel in range(3):
         expected = ndimage.correlate(photo[..., channel].astype(np.float64), kernel, mode="mirror")
@@ -53,7 +53,7 @@ def test_filtering_is_correlation_with_mirrored_borders(photo: FloatImage, size:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (4, 3), (10, 11)])
 def test_filtering_survives_pictures_smaller_than_the_kernel(shape: Any) -> None:
     pixels = np.random.default_rng(0).random((*shape, 3), dtype=np.float32)
-    kernel = kernel_array(SincKernel(size=21, cutoff=1.2))
+    kernel = _kernel_array(SincKernel(size=21, cutoff=1.2))
     got = array(operations._filter(tensor(pixels), kernel))
     expected = ndimage.correlate(pixels[..., 0].astype(np.float64), kernel, mode="mirror")
     np.testing.assert_allclose(got[..., 0], expected, atol=2e-6)
@@ -100,8 +100,8 @@ def test_jpeg_is_the_real_codec(photo: FloatImage) -> None:
 def test_the_unsharp_mask_matches_its_definition(photo: FloatImage) -> None:
     got = array(operations._sharpen(tensor(photo)))
     plane = photo[..., 1].astype(np.float64)
-    residual = plane - ndimage.correlate(plane, usm_kernel(), mode="mirror")
-    mask = ndimage.correlate((np.abs(residual) * 255 > 10).astype(np.float64), usm_kernel(), mode="mirror")
+    residual = plane - ndimage.correlate(plane, _usm_kernel(), mode="mirror")
+    mask = ndimage.correlate((np.abs(residual) * 255 > 10).astype(np.float64), _usm_kernel(), mode="mirror")
     expected = mask * np.clip(plane + 0.5 * residual, 0, 1) + (1 - mask) * plane
     assert np.quantile(np.abs(got[..., 1] - expected), 0.999) < 1e-4  # a pixel on the threshold may fall either way
     assert got.std() > photo.std()
@@ -222,18 +222,18 @@ def test_gaussian_families_match_the_matrix_form(kind: str) -> None:
             point = np.array([column - 4, row - 4])
             q = point @ inverse @ point
             expected[row, column] = 1 / (1 + q**1.7) if "plateau" in kind else math.exp(-0.5 * q**1.7)
-    np.testing.assert_allclose(kernel_array(kernel), expected / expected.sum(), rtol=1e-10)
+    np.testing.assert_allclose(_kernel_array(kernel), expected / expected.sum(), rtol=1e-10)
 
 
 def test_beta_one_is_the_ordinary_gaussian() -> None:
     plain = GaussianKernel(kind="iso", size=21, sigma_x=1.3, sigma_y=1.3)
     axis = np.exp(-0.5 * (np.arange(-10, 11) / 1.3) ** 2)
-    np.testing.assert_allclose(kernel_array(plain), np.outer(axis, axis) / axis.sum() ** 2, rtol=1e-12)
+    np.testing.assert_allclose(_kernel_array(plain), np.outer(axis, axis) / axis.sum() ** 2, rtol=1e-12)
 
 
 def test_sinc_matches_the_formula_and_passes_low_frequencies_only() -> None:
     cutoff = math.pi / 3
-    weights = kernel_array(SincKernel(size=21, cutoff=cutoff))
+    weights = _kernel_array(SincKernel(size=21, cutoff=cutoff))
     expected = np.zeros((21, 21))
     for row in range(21):
         for column in range(21):
@@ -251,7 +251,7 @@ def test_sinc_matches_the_formula_and_passes_low_frequencies_only() -> None:
 @pytest.mark.parametrize("sigma", [0.2, 3.0])
 def test_every_kernel_sums_to_one_and_is_symmetric(size: int, sigma: float) -> None:
     for kind in KERNEL_KINDS:
-        weights = kernel_array(
+        weights = _kernel_array(
             GaussianKernel(kind=kind, size=size, sigma_x=sigma, sigma_y=3.2 - sigma, angle=1, beta=0.5)
         )
         assert np.isfinite(weights).all()
@@ -260,5 +260,5 @@ def test_every_kernel_sums_to_one_and_is_symmetric(size: int, sigma: float) -> N
 
 
 def test_the_unsharp_mask_is_51_pixels_wide() -> None:
-    assert usm_kernel().shape == (51, 51)
-    assert math.isclose(usm_kernel()[25, 25] / usm_kernel()[25, 33], math.exp(0.5))
+    assert _usm_kernel().shape == (51, 51)
+    assert math.isclose(_usm_kernel()[25, 25] / _usm_kernel()[25, 33], math.exp(0.5))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rasr.degrade import draw
-from rasr.degrade.files import DegradeJob, Entry, Manifest, degrade_files, output_names, plan_jobs, plan_rebuild
+from rasr.degrade.files import DegradeJob, Entry, Manifest, _output_names, degrade_files, plan_jobs, plan_rebuild
 from rasr.errors import ConfigError, UsageError
 from rasr.images import Picture, write_picture
 
@@ -32,12 +32,12 @@ def _photo(path: Path, side: int = 40) -> Path:
     ],
 )
 def test_results_are_named_after_their_pictures(names: list[str], results: list[str]) -> None:
-    assert output_names(names) == results
+    assert _output_names(names) == results
 
 
 @given(st.lists(st.sampled_from(["a.jpg", "a.png", "a.jpg.png", "a.png.png", "a.jpg.png.jpg", "b/a.jpg"]), unique=True))
 def test_no_two_results_ever_meet(names: list[str]) -> None:
-    results = output_names(names)
+    results = _output_names(names)
     assert len(set(results)) == len(names)
     assert all(result.endswith(".png") for result in results)
 

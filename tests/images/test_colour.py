@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from skimage.color import deltaE_ciede2000, xyz2lab
 
 from rasr.images import Encoding, Picture, colour, encode_picture, read_picture
-from rasr.images.colour import adobe_rgb, from_srgb, is_srgb, to_srgb, usable_profile
+from rasr.images.colour import _is_srgb, adobe_rgb, from_srgb, to_srgb, usable_profile
 
 Save = Callable[..., bytes]
 
@@ -170,8 +170,8 @@ def test_sixteen_bits_survive_a_profile(profiles: dict[str, bytes]) -> None:
 
 
 def test_srgb_in_other_clothes_is_left_alone(photo: NDArray[np.uint8], saved: Save, profiles: dict[str, bytes]) -> None:
-    assert is_srgb(profiles["srgb"])
-    assert not is_srgb(profiles["adobe-rgb"])
+    assert _is_srgb(profiles["srgb"])
+    assert not _is_srgb(profiles["adobe-rgb"])
     picture = read_picture(saved(photo, "PNG", icc_profile=profiles["srgb"]))
     np.testing.assert_allclose(picture.pixels, photo / np.float32(255), atol=1e-7)
     with Image.open(io.BytesIO(encode_picture(picture, "PNG"))) as file:

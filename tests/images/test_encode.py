@@ -14,7 +14,7 @@ from PIL import Image, JpegImagePlugin
 
 from rasr.errors import OutOfMemory, OutputError
 from rasr.images import Encoding, Origin, Picture, encode, encode_picture, losses, read_picture, resize
-from rasr.images.encode import FORMATS, check_size, output_format
+from rasr.images.encode import FORMATS, check_format, output_format
 
 LOSSLESS = [("PNG", 8), ("PNG", 16), ("TIFF", 8), ("TIFF", 16), ("WEBP", 8)]
 
@@ -241,10 +241,10 @@ def test_unknown_ones_are_answered_with_the_known(name: str, format_: str | None
 )
 def test_size_limits_are_exact_and_name_a_format_that_fits(name: str, side: int, fits: str) -> None:
     for width, height in ((side, 10), (10, side)):
-        check_size("a", FORMATS[name], width, height)
+        check_format("a", FORMATS[name], width, height, Origin(), None)
     for width, height in ((side + 1, 10), (10, side + 1)):
         with pytest.raises(OutputError, match=rf"at most {side} pixels a side .* Use {fits}"):
-            check_size("a", FORMATS[name], width, height)
+            check_format("a", FORMATS[name], width, height, Origin(), None)
 
 
 def test_losses_are_told_beforehand() -> None:

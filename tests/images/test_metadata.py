@@ -16,7 +16,8 @@ from PIL import Image, IptcImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from rasr.images import Encoding, encode_picture, losses, read_picture
-from rasr.images.metadata import read_xmp, upright
+from rasr.images.decode import _upright
+from rasr.images.metadata import read_xmp
 from rasr.images.picture import Origin, Picture
 
 Save = Callable[..., bytes]
@@ -203,7 +204,7 @@ def test_upright_is_pillow_s_transpose(photo: NDArray[np.uint8]) -> None:
         image.getexif()[0x0112] = orientation
         transposed = ImageOps.exif_transpose(image)
         assert transposed is not None
-        np.testing.assert_array_equal(upright(photo, orientation), np.asarray(transposed))
+        np.testing.assert_array_equal(_upright(photo, orientation), np.asarray(transposed))
 
 
 @pytest.mark.parametrize("source", ["JPEG", "TIFF"])

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rasr.dataset.config import LowQuality
-from rasr.dataset.gather import stored_file
+from rasr.dataset.config import DatasetConfig
 from rasr.dataset.licences import licence_url
 from rasr.dataset.manifest import MANIFEST, Record, place_file, read_manifest
 from rasr.dataset.sources import Category
@@ -17,7 +16,7 @@ from rasr.files import sha256_file
 from rasr.gallery import Gallery, is_gallery
 from rasr.progress import Progress
 
-__all__ = ["LQ_MANIFEST", "make_gallery", "make_low_quality", "make_records", "place_files"]
+__all__ = ["LQ_MANIFEST", "assemble", "make_records"]
 
 LQ_MANIFEST = "lq/degradation.json"
 
@@ -67,13 +66,25 @@ def make_records(
     return sorted(records, key=lambda record: record.file)
 
 
-def place_files(out: Path, records: Sequence[Record], kept: Mapping[str, Sequence[Kept]], downloads: Path) -> None:
+def assemble(
+    out: Path, config: DatasetConfig, records: Sequence[Record], stored: Mapping[str, Path], progress: Progress
+) -> None:
+    """Fill the folder: photos of ``records`` from their ``stored`` files (by id), low-quality inputs, gallery.
+
+    Raises OutputError.
+    """
+    _place_files(out, records, stored)
+    if config.lq.enabled:
+        _make_low_quality(out, records, config, progress)
+    if config.gallery:
+        _make_gallery(out, records, config.encoder, progress)
+
+
+def _place_files(out: Path, records: Sequence[Record], stored: Mapping[str, Path]) -> None:
     """Put the photos where the manifest says, and take away those that an earlier manifest put and this one does not.
 
-    Files are linked to the downloads where the file system can, else copied. Files that no manifest of this dataset
-    names are never touched. Raises OutputError.
+    Files that no manifest of this dataset names are never touched.
     """
-    stored = {one.row.photo_id: stored_file(downloads, one.row) for photos in kept.values() for one in photos}
     before = read_manifest(out) if (out / MANIFEST).exists() else []
     wanted = {record.file for record in records}
     try:
@@ -88,15 +99,16 @@ def place_files(out: Path, records: Sequence[Record], kept: Mapping[str, Sequenc
         raise OutputError(f"Cannot write the photos of {out}: {error.strerror or error}.") from error
 
 
-def make_low_quality(out: Path, records: Sequence[Record], settings: LowQuality, seed: int, progress: Progress) -> None:
+def _make_low_quality(out: Path, records: Sequence[Record], config: DatasetConfig, progress: Progress) -> None:
     """Degrade the test photos: ``lq/<category>/<id>.png``, their exact targets ``hr/…``, and the recipes.
 
-    Files already made by the same recipe from the same photo are kept. Raises OutputError.
+    Files already made by the same recipe from the same photo are kept.
     """
     from rasr.degrade import draw
     from rasr.degrade.files import DegradeJob, Entry, Manifest, degrade_file
 
-    path, crop = out / LQ_MANIFEST, settings.crop or None
+    path, settings, seed = out / LQ_MANIFEST, config.lq, config.seed
+    crop = settings.crop or None
     previous = Manifest.read(path) if path.exists() else None
     known = {entry.name: entry for entry in previous.pictures if previous.crop == crop} if previous else {}
     # The dataset's own manifest is still that of the last build: it tells which photos have changed since.
@@ -124,7 +136,7 @@ def make_low_quality(out: Path, records: Sequence[Record], settings: LowQuality,
     progress("degrading", len(tests), len(tests))
 
 
-def make_gallery(out: Path, records: Sequence[Record], encoder: str, progress: Progress) -> None:
+def _make_gallery(out: Path, records: Sequence[Record], encoder: str, progress: Progress) -> None:
     """Make the dataset's folder a gallery of its reference photos, with the paper's categories.
 
     The gallery lies in the folder itself, so that its paths are relative and the dataset can be moved and published.

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rasr.dataset.assemble import make_gallery, make_low_quality, make_records, place_files
+from rasr.dataset.assemble import assemble, make_records
 from rasr.dataset.card import INFO, write_card
 from rasr.dataset.config import DatasetConfig
 from rasr.dataset.gather import choose, download, list_candidates, measure_stored
@@ -153,11 +153,9 @@ class _Build:
             self._count(journal, categories, verdicts, {})
             raise DatasetError(f"Not one photo for {self.config.name}. {why}")
         self._count(journal, categories, verdicts, assigned)
-        place_files(self.folder, records, verdicts.kept, self.downloads)
-        if self.config.lq.enabled:
-            make_low_quality(self.folder, records, self.config.lq, self.config.seed, self.progress)
-        if self.config.gallery:
-            make_gallery(self.folder, records, self.config.encoder, self.progress)
+        kept = [one.row for photos in verdicts.kept.values() for one in photos]
+        stored = {row.photo_id: row.file_in(self.downloads) for row in kept}
+        assemble(self.folder, self.config, records, stored, self.progress)
         write_text(self.folder / INFO, json.dumps(self._info(categories), indent=1, ensure_ascii=False) + "\n")
         write_manifest(self.folder, records)
         write_card(self.folder)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ ROWS = 60
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """The build's own description of the dataset, or an empty one. Raises DatasetError when it is damaged."""
+    """Read the build's own description of the dataset, or an empty one. Raises DatasetError when it is damaged."""
     path = folder / INFO
     try:
         info = json.loads(path.read_text("utf-8"))
@@ -75,7 +76,7 @@ def write_card(folder: str | Path) -> Path:
 
 
 def _attribution(records: Sequence[Record]) -> str:
-    """Every photo with title, author, source and licence, as the CC licences ask (TASL), by category."""
+    """List every photo with title, author, source and licence, as the CC licences ask (TASL), by category."""
     by_category: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_category[record.category].append(record)
@@ -97,135 +98,51 @@ def _credit(photo: Record) -> str:
 
 
 def _card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
-    """The card: a YAML header that the Hugging Face hub reads, and the text."""
-    name = str(info.get("name") or "dataset")
-    return "\n".join(
-        [
-            _header(records, str(info.get("title") or name)),
-            f"# {info.get('title') or name}\n",
-            *([f"{info['description']}\n"] if info.get("description") else []),
-            _about(records, info),
-            _contents(records, info),
-            f"![One row per category]({SHEET})\n\n![Histograms]({CHARTS})\n",
-            _licences(records),
-            _making(info),
-            _limits(records, info),
-        ]
-    )
+    """Fill the template: a YAML header that the Hugging Face hub reads, and the text."""
+    import jinja2
 
-
-def _header(records: Sequence[Record], title: str) -> str:
-    licences = {record.licence for record in records}
-    only = HUB_NAMES.get(next(iter(licences))) if len(licences) == 1 else None
-    size = next((name for limit, name in HUB_SIZES if len(records) < limit), "n>1M")
-    licence = (
-        [f"license: {only}"] if only else ["license: other", "license_name: per-photo", "license_link: ATTRIBUTION.md"]
-    )
-    tags = ["super-resolution", "image-restoration", "reference-based-super-resolution", "image-retrieval", "rasr"]
-    lines = [
-        "---",
-        f"pretty_name: {json.dumps(title, ensure_ascii=False)}",
-        *licence,
-        "task_categories:",
-        "- image-to-image",
-    ]
-    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "size_categories:", f"- {size}", "---\n"])
-
-
-def _about(records: Sequence[Record], info: Mapping[str, Any]) -> str:
-    splits = Counter(record.split for record in records)
-    counts = ", ".join(f"{splits[split]} {split}" for split in SPLITS)
-    intro = (
-        f"{len(records)} photos in {len({record.category for record in records})} categories ({counts}) for "
-        "retrieval-augmented super-resolution: `train/` to train on, `test/` to restore, `reference/` to look up."
-    )
-    lines = [
-        intro,
-        "",
-        "    <category>/train|test|reference/   the photos, as their authors published them",
-        "    manifest.jsonl, manifest.csv       one row per photo: source, author, licence, hash, size",
-        "    ATTRIBUTION.md                     the credits, to be kept with the photos",
-    ]
-    if info.get("lq"):
-        lq = info["lq"]
-        crop = f"centre crops of {lq['crop']} px, " if lq["crop"] else ""
-        lines.append(
-            f"    lq/, hr/                           test inputs ({crop}'{lq['preset']}' degradation, ÷{lq['scale']})"
-        )
-        lines.append("                                       and their exact targets; recipes in lq/degradation.json")
-    if info.get("gallery"):
-        lines.append("    gallery.json, photos-*.lance       the reference photos as a gallery of RASR")
-    return "\n".join([*lines, ""])
-
-
-def _contents(records: Sequence[Record], info: Mapping[str, Any]) -> str:
-    known = {category["name"]: category for category in info.get("categories", ())}
-    counts = Counter((record.category, record.split) for record in records)
-    rows = ["## Contents\n", "| category | train | test | reference | why |", "| --- | --- | --- | --- | --- |"]
-    for category in dict.fromkeys(record.category for record in records):
-        about = known.get(category, {})
-        scientific = f" (*{_plain(about['scientific_name'])}*)" if about.get("scientific_name") else ""
-        name = _plain(about.get("title") or category.replace("-", " ")) + scientific
-        numbers = " | ".join(str(counts[category, split]) for split in SPLITS)
-        rows.append(f"| {name} | {numbers} | {_plain(about.get('why', ''))} |")
-    return "\n".join([*rows, ""])
-
-
-def _licences(records: Sequence[Record]) -> str:
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    environment.filters |= {"plain": _plain, "linked": lambda text, licence: _linked(text, licence_url(licence))}
+    template = environment.from_string(files("rasr.dataset").joinpath("card.md").read_text("utf-8"))
+    title = str(info.get("title") or info.get("name") or "dataset")
     licences = Counter(record.licence for record in records).most_common()
-    sources = Counter(record.source for record in records).most_common()
-    rows = ["## Licences\n", "| licence | photos |", "| --- | --- |"]
-    rows += [f"| {_linked(licence or 'unknown', licence_url(licence))} | {count} |" for licence, count in licences]
-    rows += ["", f"Sources: {', '.join(f'{source} ({count})' for source, count in sources)}."]
-    rows += ["Each photo's own licence counts; whoever passes the photos on must pass ATTRIBUTION.md on with them.", ""]
-    return "\n".join(rows)
-
-
-def _making(info: Mapping[str, Any]) -> str:
-    if not info:
-        return ""
+    counted = info.get("categories", ())
     rejected: Counter[str] = Counter()
-    for category in info.get("categories", ()):
+    for category in counted:
         rejected.update(category.get("rejected", {}))
-    found = sum(category.get("found", 0) for category in info.get("categories", ()))
-    intro = (
-        f"Built on {info['built']} with `rasr dataset build` (RASR {info['rasr']}, seed {info['seed']}, encoder "
-        f"{info['encoder']}) from {found} candidates. Left out, in this order:\n"
+    return template.render(
+        records=records,
+        info=info,
+        pretty_name=json.dumps(title, ensure_ascii=False),
+        title=title,
+        hub_licence=HUB_NAMES.get(licences[0][0]) if len(licences) == 1 else None,
+        size=next((name for limit, name in HUB_SIZES if len(records) < limit), "n>1M"),
+        splits=Counter(record.split for record in records),
+        contents=list(_contents(records, counted)),
+        sheet=SHEET,
+        charts=CHARTS,
+        licences=licences,
+        sources=Counter(record.source for record in records).most_common(),
+        found=sum(category.get("found", 0) for category in counted),
+        rejected=[(reason, meaning, rejected[reason]) for reason, meaning in REASONS.items() if rejected[reason]],
+        unknown=sum(not record.author for record in records),
+        strange=sum(record.deviation > 0 for record in records),
     )
-    rows = ["## How it was made\n", intro, "| filter | photos |", "| --- | --- |"]
-    rows += [f"| {reason}: {meaning} | {rejected[reason]} |" for reason, meaning in REASONS.items() if rejected[reason]]
-    by = "No photographer and no near-duplicate" if info["splits"]["by_photographer"] else "No near-duplicate"
-    rows += [
-        "",
-        f"{by} is in two of train, test and reference; `rasr dataset check` verifies it.",
-        "",
-    ]
-    return "\n".join(rows)
 
 
-def _limits(records: Sequence[Record], info: Mapping[str, Any]) -> str:
-    unknown = sum(not record.author for record in records)
-    strange = sum(record.deviation > 0 for record in records)
-    lines = [
-        "## Limits\n",
-        "- Licences are what the sources stated on the day of the build; authors may have changed them since.",
-        "- Labels are the sources' own, checked only for photos that look unlike the rest of their category"
-        + (f" ({strange} are marked in the manifest by `deviation`)." if strange else "."),
-        "- People who publish photos choose what to show: poses, places and seasons are not a fair sample.",
-    ]
-    if unknown:
-        lines.append(
-            f"- {unknown} photos have no known author; for these the same author in two splits cannot be excluded."
-        )
-    if info and not info["splits"]["by_photographer"]:
-        lines.append(
-            "- Photos of one photographer are in several splits: the test measures this collection, not the world."
-        )
-    return "\n".join([*lines, ""])
+def _contents(records: Sequence[Record], described: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the table says of each category: title, scientific name, why, and the size of each split."""
+    known = {category["name"]: category for category in described}
+    counts = Counter((record.category, record.split) for record in records)
+    for name in dict.fromkeys(record.category for record in records):
+        about = known.get(name, {})
+        words = {key: about.get(key) or "" for key in ("scientific_name", "why")}
+        title = about.get("title") or name.replace("-", " ")
+        yield {"title": title, **words, **{split: counts[name, split] for split in SPLITS}}
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line: titles and names come from strangers."""
+    """Escape text so that Markdown shows it as it is, on one line: titles and names come from strangers."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#!" else letter for letter in " ".join(text.split()))
 
 
@@ -235,9 +152,9 @@ def _linked(text: str, url: str) -> str:
 
 
 def _histograms(records: Sequence[Record]) -> str:
-    """Four bar charts as one SVG: short side, megapixels, photos per photographer, licences."""
-    sides = _binned([min(record.width, record.height) for record in records], SIDES, "")
-    pixels = _binned([record.width * record.height / 1e6 for record in records], MEGAPIXELS, "")
+    """Draw four bar charts as one SVG: short side, megapixels, photos per photographer, licences."""
+    sides = _binned([min(record.width, record.height) for record in records], SIDES)
+    pixels = _binned([record.width * record.height / 1e6 for record in records], MEGAPIXELS)
     by_author = Counter(f"{record.source}:{record.author_id}" for record in records if record.author_id)
     photos = Counter(min(count, 10) for count in by_author.values())
     authors = {f"{count}{'+' if count == 10 else ''}": photos[count] for count in range(1, 11)}
@@ -259,10 +176,10 @@ def _histograms(records: Sequence[Record]) -> str:
     )
 
 
-def _binned(values: Sequence[float], edges: Sequence[float], unit: str) -> dict[str, int]:
-    """Counts by interval; the last one is open above."""
+def _binned(values: Sequence[float], edges: Sequence[float]) -> dict[str, int]:
+    """Count values by interval; the last one is open above."""
     counts = np.histogram(values, [*edges, np.inf])[0]
-    names = [f"{low:g}–{high:g}{unit}" for low, high in pairwise(edges)] + [f"{edges[-1]:g}+{unit}"]
+    names = [f"{low:g}–{high:g}" for low, high in pairwise(edges)] + [f"{edges[-1]:g}+"]
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
@@ -282,7 +199,7 @@ def _bars(title: str, bars: Mapping[str, int], width: int, height: int) -> str:
 
 
 def _contact_sheet(folder: Path, records: Sequence[Record]) -> bytes:
-    """A JPEG with one row per category: its name and up to eight photos, references first.
+    """Make a JPEG with one row per category: its name and up to eight photos, references first.
 
     A photo that cannot be read leaves its place empty; ``rasr dataset check`` names it.
     """
@@ -311,7 +228,7 @@ def _contact_sheet(folder: Path, records: Sequence[Record]) -> bytes:
 
 
 def _thumb(pixels: FloatImage) -> FloatImage:
-    """The middle square, THUMB × THUMB."""
+    """Cut the middle square and shrink it to THUMB × THUMB."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2

@@ -9,7 +9,6 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -27,12 +26,21 @@ from rasr.errors import OutputError, PictureError, PictureTooLarge, RasrError, S
 from rasr.gallery.encoders import Encoder
 from rasr.progress import Progress
 
-__all__ = ["choose", "download", "list_candidates", "measure_stored", "stored_file"]
+__all__ = ["choose", "download", "list_candidates", "measure_stored"]
 
 EMPTY_PAGES = 20
 """Pages in a row without a new photo after which a list is taken as exhausted."""
 BATCH = 16
 """Photos embedded at once, and stored in one transaction."""
+
+FAULTS: dict[type[Exception], str] = {
+    TooSmall: "too small",
+    UnsupportedFormat: "not a picture",
+    PictureTooLarge: "too large",
+    PictureError: "unreadable",
+    FileNotFoundError: "lost",
+}
+"""Error → reason; the first that fits."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -135,7 +143,7 @@ def download(journal: Journal, web: Web, folder: Path, workers: int, progress: P
 
 def _fetch(row: Row, web: Web, folder: Path) -> tuple[Row, FetchError | None]:
     """Bring one photo into ``folder``, unless an interrupted build already did."""
-    target = stored_file(folder, row)
+    target = row.file_in(folder)
     try:
         if row.candidate.source == "folder":
             _copy(Path(row.candidate.url), target)
@@ -162,63 +170,42 @@ def _copy(source: Path, target: Path) -> None:
         part.replace(target)
 
 
-def stored_file(folder: Path, row: Row) -> Path:
-    """Return where a candidate's file is kept."""
-    return folder / row.candidate.file_name
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    row: Row
-    measures: Measures
-    prepared: NDArray[np.float32]
-
-
 def measure_stored(
     journal: Journal, encoder: Encoder, folder: Path, config: DatasetConfig, workers: int, progress: Progress
 ) -> None:
     """Decode, measure and embed every downloaded photo; files that are no good pictures are deleted."""
     total, done = journal.count("stored"), 0
 
-    def look(row: Row) -> _Measured | tuple[Row, str, str]:
-        path = stored_file(folder, row)
+    def look(row: Row) -> tuple[Row, Measures, NDArray[np.float32]] | tuple[Row, str, str]:
         try:
-            measures, pixels = measure(path, config.filters.min_short_side)
-            return _Measured(row, measures, encoder.preprocess(pixels))
+            measures, pixels = measure(row.file_in(folder), config.filters.min_short_side)
+            return row, measures, encoder.preprocess(pixels)
         except (RasrError, FileNotFoundError) as error:
             return row, _picture_fault(error), str(error)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="measure") as pool:
         looked = _in_order(pool, look, journal.rows(state="stored"), workers * 2)
         while batch := list(islice(looked, BATCH)):
-            good = [one for one in batch if isinstance(one, _Measured)]
-            vectors = encoder.embed(np.stack([one.prepared for one in good])) if good else ()
+            good = [(row, found, prepared) for row, found, prepared in batch if isinstance(found, Measures)]
+            bad = [(row, found, detail) for row, found, detail in batch if isinstance(found, str)]
+            vectors = encoder.embed(np.stack([prepared for _, _, prepared in good])) if good else ()
             with journal.transaction():
-                for one, vector in zip(good, vectors, strict=True):
+                for (row, measures, _), vector in zip(good, vectors, strict=True):
                     # Half precision moves a cosine by under 1e-4, and keeps the journal small.
-                    journal.set_measures(one.row.seq, one.measures, vector.astype(np.float16).tobytes())
-                for bad in batch:
-                    if not isinstance(bad, _Measured):
-                        row, reason, detail = bad
-                        journal.set_state([row.seq], "failed", reason, detail)
-            for bad in batch:
-                if not isinstance(bad, _Measured):
-                    stored_file(folder, bad[0]).unlink(missing_ok=True)
+                    journal.set_measures(row.seq, measures, vector.astype(np.float16).tobytes())
+                for row, reason, detail in bad:
+                    journal.set_state([row.seq], "failed", reason, str(detail))
+            for row, _, _ in bad:
+                row.file_in(folder).unlink(missing_ok=True)
             done += len(batch)
             progress("measuring", done, total)
 
 
 def _picture_fault(error: Exception) -> str:
-    if isinstance(error, TooSmall):
-        return "too small"
-    if isinstance(error, UnsupportedFormat):
-        return "not a picture"
-    if isinstance(error, PictureTooLarge):
-        return "too large"
-    if isinstance(error, PictureError):
-        return "unreadable"
-    if isinstance(error, FileNotFoundError):
-        return "lost"
+    """Name the reason under which a photo that cannot be used is counted; raises the error itself when it is none."""
+    for kind, reason in FAULTS.items():
+        if isinstance(error, kind):
+            return reason
     raise error
 
 

@@ -79,6 +79,10 @@ class Row:
         """Name of the photo in the dataset, the same in every build: category, source and the source's own id."""
         return f"{self.category}_{self.candidate.file_name}"
 
+    def file_in(self, downloads: Path) -> Path:
+        """Return where the photo's file is kept until the dataset is assembled."""
+        return downloads / self.candidate.file_name
+
 
 class Journal:
     """The journal of one build. One thread uses it."""

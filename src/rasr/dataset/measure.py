@@ -14,7 +14,7 @@ from rasr.files import sha256_file
 from rasr.gallery.duplicates import perceptual_hash
 from rasr.images import FloatImage, Header, read_header, read_picture, resize
 
-__all__ = ["blockiness", "blur", "jpeg_quality", "measure"]
+__all__ = ["TooSmall", "blockiness", "blur", "measure"]
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "HEIF": ".heic"}
 EXAMINED = 1024
@@ -45,7 +45,7 @@ def measure(path: Path, min_short_side: int) -> tuple[Measures, FloatImage]:
         suffix=SUFFIXES[header.format],
         real_width=header.width,
         real_height=header.height,
-        quality=jpeg_quality(path) if header.format == "JPEG" else None,
+        quality=_jpeg_quality(path) if header.format == "JPEG" else None,
         blockiness=round(blockiness(luma), 4),
         blur=round(blur(luma), 4),
         phash=f"{perceptual_hash(pixels):016x}",
@@ -59,7 +59,7 @@ class TooSmall(PictureError):
         super().__init__(f"{header.width}x{header.height} pixels")
 
 
-def jpeg_quality(path: Path) -> int | None:
+def _jpeg_quality(path: Path) -> int | None:
     """Estimate the IJG quality 1..100 that gives the file's luminance table; None when the file has none.
 
     libjpeg scales the standard's table by 5000/q % below 50 and by 200 − 2q % above (jcparam.c); the sum of the table

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +74,11 @@ class Kept:
 
 @dataclass(slots=True)
 class Verdicts:
-    """What became of all candidates."""
+    """Kept and rejected candidates, by category."""
 
-    kept: dict[str, list[Kept]] = field(default_factory=dict)
+    kept: dict[str, list[Kept]]
     """Category → photos in order of preference."""
-    rejected: dict[str, Counter[str]] = field(default_factory=dict)
+    rejected: dict[str, Counter[str]]
     """Category → reason → count."""
 
 
@@ -86,11 +86,8 @@ def photographers(photo: Candidate | Record) -> tuple[str, ...]:
     """Identify who took a photo, by account and by name (people publish on several sites); empty when unknown."""
     if photo.author.strip().casefold() in ANONYMOUS:
         return ()
-    return f"account {photo.source}:{photo.author_id or photo.author}", f"name {_plain(photo.author)}"
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().split())
+    name = " ".join(photo.author.casefold().split())
+    return f"account {photo.source}:{photo.author_id or photo.author}", f"name {name}"
 
 
 def listing_fault(candidate: Candidate, filters: Filters) -> str | None:
@@ -147,10 +144,8 @@ def judge(journal: Journal, config: DatasetConfig, categories: Collection[str], 
     for category in categories:
         rows = [pair for index, pair in enumerate(good) if index not in repeats and pair[0].category == category]
         _judge_category(journal, config, category, rows, groups, verdicts)
-    verdicts.kept = {
-        name: [Kept(kept.row, kept.measures, groups.find(kept.row.seq), kept.deviation) for kept in found]
-        for name, found in verdicts.kept.items()
-    }
+    for name, found in verdicts.kept.items():
+        verdicts.kept[name] = [replace(kept, group=groups.find(kept.row.seq)) for kept in found]
     return verdicts
 
 
@@ -222,33 +217,26 @@ class _Groups:
 
 
 def _same_by_hash(hashes: NDArray[np.uint64], distance: int) -> dict[int, int]:
-    """Map repeated photos to the earlier ones that they repeat, by index; ``hashes`` is (N,), best photo first.
-
-    A photo is compared with the kept ones only, so that a chain of small changes does not remove a whole category.
-    """
-    kept = np.empty(len(hashes), np.int64)
-    count = 0
-    repeated: dict[int, int] = {}
-    for index, value in enumerate(hashes):
-        near = np.flatnonzero(np.bitwise_count(hashes[kept[:count]] ^ value) <= distance)
-        if len(near):
-            repeated[index] = int(kept[near[0]])
-        else:
-            kept[count] = index
-            count += 1
-    return repeated
+    """Map repeated photos to the earlier ones that they repeat, by index; ``hashes`` is (N,), best photo first."""
+    return _repeated(len(hashes), lambda kept, index: np.bitwise_count(hashes[kept] ^ hashes[index]) <= distance)
 
 
 def _same_by_embedding(embeddings: Embeddings, similarity: float) -> dict[int, int]:
     """Map repeated photos likewise, by unit vectors (N, D) that are at least ``similarity`` (cosine) alike."""
-    kept: list[int] = []
+    return _repeated(len(embeddings), lambda kept, index: embeddings[kept] @ embeddings[index] >= similarity)
+
+
+def _repeated(count: int, alike: Callable[[NDArray[np.int64], int], NDArray[np.bool_]]) -> dict[int, int]:
+    """Compare each photo with the kept ones only: a chain of small changes does not remove a whole category."""
+    kept, number = np.empty(count, np.int64), 0
     repeated: dict[int, int] = {}
-    for index, vector in enumerate(embeddings):
-        near = np.flatnonzero(embeddings[kept] @ vector >= similarity)
+    for index in range(count):
+        near = np.flatnonzero(alike(kept[:number], index))
         if len(near):
-            repeated[index] = kept[int(near[0])]
+            repeated[index] = int(kept[near[0]])
         else:
-            kept.append(index)
+            kept[number] = index
+            number += 1
     return repeated
 
 

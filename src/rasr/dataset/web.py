@@ -138,7 +138,7 @@ class Web:
             return self._opened
 
     def stop(self) -> None:
-        """Make every waiting worker give up with Interrupted."""
+        """Make every waiting worker give up."""
         self._stop.set()
 
     def ready(self, url: str) -> None:
@@ -232,7 +232,7 @@ class Web:
             if size > limit:
                 raise FetchError("too large", f"{shown} sends more than the limit of {limit / 1e6:.0f} MB")
             if self._stop.is_set():
-                raise Interrupted
+                raise _Interrupted
             if self._clock() - started > SECONDS_PER_FILE:
                 raise _TransientError(f"{shown} sent {size} bytes in {SECONDS_PER_FILE:.0f} s")
             yield chunk
@@ -294,7 +294,7 @@ class Web:
                 # Jitter keeps the workers from all coming back at the same moment.
                 pause = settings.back_off * 2**number * random.uniform(1, 1.25)  # noqa: S311
                 if self._stop.wait(min(max(pause, asked), settings.patience)):
-                    raise Interrupted
+                    raise _Interrupted
         raise FetchError(failure.kind, f"{failure} ({settings.attempts} attempts)")
 
     def _pace(self, host: str) -> _Pace:
@@ -326,7 +326,7 @@ def _shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-class Interrupted(Exception):
+class _Interrupted(Exception):
     """Raised in the workers when the build is stopping, so that none of them sleeps on."""
 
 
@@ -348,7 +348,7 @@ class _Pace:
         self._lock = threading.Lock()
 
     def acquire(self) -> None:
-        """Return when this caller may send one request. Raises Interrupted."""
+        """Return when this caller may send one request. Raises _Interrupted."""
         while True:
             with self._lock:
                 now = self._clock()
@@ -358,7 +358,7 @@ class _Pace:
                     return
             # Outside the lock, and looked at again afterwards: another worker may have paused the host meanwhile.
             if self._wait(left):
-                raise Interrupted
+                raise _Interrupted
 
     def pause(self, seconds: float) -> None:
         """Let nobody ask this host again for ``seconds``: it answered 429 or 503."""

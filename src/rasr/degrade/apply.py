@@ -99,19 +99,19 @@ def apply_recipe(hr: Tensor, recipe: Recipe) -> Tensor:
 
     first, second = recipe.stages
     if first.blur:
-        pixels = _filter(pixels, kernel_array(first.blur))
+        pixels = _filter(pixels, _kernel_array(first.blur))
     pixels = _resize(pixels, _scaled((height, width), first.resize.factor), first.resize.mode)
     pixels = _jpeg(_add_noise(pixels, first.noise), first.jpeg_quality)
 
     if second.blur:
-        pixels = _filter(pixels, kernel_array(second.blur))
+        pixels = _filter(pixels, _kernel_array(second.blur))
     pixels = _resize(pixels, _scaled(small, second.resize.factor), second.resize.mode)
     pixels = _add_noise(pixels, second.noise)
     if not recipe.filter_before_jpeg:
         pixels = _jpeg(pixels, second.jpeg_quality)
     pixels = _resize(pixels, small, recipe.final_mode)
     if recipe.final_filter:
-        pixels = _filter(pixels, kernel_array(recipe.final_filter))
+        pixels = _filter(pixels, _kernel_array(recipe.final_filter))
     if recipe.filter_before_jpeg:
         pixels = _jpeg(pixels, second.jpeg_quality)
     return _to_8_bit(pixels)
@@ -193,8 +193,8 @@ def _jpeg(pixels: Tensor, quality: float) -> Tensor:
 
 def _sharpen(pixels: Tensor) -> Tensor:
     """Apply Real-ESRGAN's unsharp mask: amount 0.5 where the residual exceeds 10 grey levels, mask softened."""
-    residual = pixels - _filter(pixels, usm_kernel())
-    mask = _filter((residual.abs() > USM_THRESHOLD).to(pixels.dtype), usm_kernel())
+    residual = pixels - _filter(pixels, _usm_kernel())
+    mask = _filter((residual.abs() > USM_THRESHOLD).to(pixels.dtype), _usm_kernel())
     sharp = (pixels + USM_AMOUNT * residual).clamp(0, 1)
     return mask * sharp + (1 - mask) * pixels
 
@@ -203,7 +203,7 @@ def _to_8_bit(pixels: Tensor) -> Tensor:
     return (pixels.clamp(0, 1) * 255).round() / 255
 
 
-def kernel_array(kernel: GaussianKernel | SincKernel) -> Kernel:
+def _kernel_array(kernel: GaussianKernel | SincKernel) -> Kernel:
     """Compute a kernel as a (size, size) float64 array that sums to 1."""
     weights = _sinc(kernel) if isinstance(kernel, SincKernel) else _gaussian(kernel)
     normalised: Kernel = weights / weights.sum()
@@ -237,6 +237,6 @@ def _sinc(kernel: SincKernel) -> Kernel:
 
 
 @lru_cache(maxsize=1)
-def usm_kernel() -> Kernel:
+def _usm_kernel() -> Kernel:
     """Compute the 51-pixel Gaussian (sigma 8) of Real-ESRGAN's unsharp mask."""
-    return kernel_array(GaussianKernel(kind="iso", size=51, sigma_x=8.0, sigma_y=8.0))
+    return _kernel_array(GaussianKernel(kind="iso", size=51, sigma_x=8.0, sigma_y=8.0))

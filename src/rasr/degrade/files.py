@@ -106,7 +106,7 @@ def plan_jobs(
     else:
         names = [source.name]
     recipes = (draw(preset, scale=scale, seed=seed, name=name, usm=usm) for name in names)
-    return _jobs(source, output, hr_output, zip(names, output_names(names), recipes, strict=True))
+    return _jobs(source, output, hr_output, zip(names, _output_names(names), recipes, strict=True))
 
 
 def plan_rebuild(manifest: Manifest, source: Path, output: Path, hr_output: Path | None = None) -> list[DegradeJob]:
@@ -143,7 +143,7 @@ def _jobs(
     ]
 
 
-def output_names(names: Sequence[str]) -> list[str]:
+def _output_names(names: Sequence[str]) -> list[str]:
     """Name results: ``birds/owl.jpg`` → ``birds/owl.png``; where two would meet, both keep theirs: ``owl.jpg.png``."""
     kept = set[str]()
     while True:

@@ -58,7 +58,7 @@ def to_srgb(
     must be usable (:func:`usable_profile`); without one, gray and RGB samples are taken as sRGB.
     """
     height, width = samples.shape[:2]
-    if icc is None or (space == "rgb" and is_srgb(icc)):
+    if icc is None or (space == "rgb" and _is_srgb(icc)):
         scale = np.float32(1 / np.iinfo(samples.dtype).max)
         pixels = np.empty((height, width, 3), np.float32)
         np.multiply(samples, scale, out=pixels)  # one gray channel broadcasts to three
@@ -91,13 +91,13 @@ def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> ND
         if icc is None:
             return gray[:, :, None]
         return _gray_table(icc)[np.rint(np.clip(gray, 0, 1) * 65535).astype(np.uint16)][:, :, None]
-    if icc is None or is_srgb(icc):
+    if icc is None or _is_srgb(icc):
         return strip
     return _lcms(_as_lcms_extends(strip), _srgb(), icc, "rgb", "rgb", np.float32)
 
 
 @lru_cache(maxsize=16)
-def is_srgb(icc: bytes) -> bool:
+def _is_srgb(icc: bytes) -> bool:
     """Tell whether an RGB profile equals sRGB, to half an 8-bit level everywhere on a 9×9×9 grid."""
     axis = np.linspace(0, 1, 9, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(1, -1, 3)

@@ -74,12 +74,12 @@ def _to_working(
             paper = (255 - samples.colour.astype(np.uint16)) * np.uint16(257)
             product = paper[:, :, :3].astype(np.uint32) * paper[:, :, 3:] // 65535
             samples = Samples(product.astype(np.uint16), samples.alpha, "rgb")
-    stored = np.ascontiguousarray(metadata.upright(samples.colour, orientation))
+    stored = np.ascontiguousarray(_upright(samples.colour, orientation))
     pixels, beyond = colour.to_srgb(stored, samples.space, icc)
     alpha = None
     if samples.alpha is not None:
         whole = np.iinfo(samples.alpha.dtype).max
-        alpha = np.ascontiguousarray(metadata.upright(samples.alpha, orientation)).astype(np.float32)
+        alpha = np.ascontiguousarray(_upright(samples.alpha, orientation)).astype(np.float32)
         alpha *= np.float32(1 / whole)
     return pixels, alpha, None if ink else beyond
 
@@ -152,3 +152,14 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
+
+
+def _upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn (H, W, ...) pixels stored with EXIF orientation 1 to 8 upright (a view)."""
+    if orientation >= 5:
+        array = np.swapaxes(array, 0, 1)
+    if orientation in {2, 3, 6, 7}:
+        array = array[:, ::-1]
+    if orientation in {3, 4, 7, 8}:
+        array = array[::-1]
+    return array

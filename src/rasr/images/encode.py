@@ -72,21 +72,19 @@ def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
     raise OutputError(f"{path}: cannot be saved with {asked}. Use one of {known}.")
 
 
-def check_size(path: str | Path, format_: OutputFormat, width: int, height: int) -> None:
-    """Raise OutputError when the format cannot hold a picture of this size, naming one that can."""
+def check_format(
+    path: str | Path, format_: OutputFormat, width: int, height: int, origin: Origin, bits: int | None
+) -> int:
+    """Choose the bits per channel to write: those asked for, else the origin's if the format has them, else 8.
+
+    Raises OutputError for bits or a size that the format cannot hold, naming one that can.
+    """
     if max(width, height) > format_.max_side:
         fits = [other.extensions[0] for other in FORMATS.values() if other.max_side >= max(width, height)]
         raise OutputError(
             f"{path}: {format_.name} holds at most {format_.max_side} pixels a side and the result has "
             f"{width}×{height}. Use {' or '.join(fits)}."
         )
-
-
-def depth(origin: Origin, format_: OutputFormat, bits: int | None) -> int:
-    """Choose the bits per channel to write: those asked for, else the origin's if the format has them, else 8.
-
-    Raises OutputError for bits the format does not have.
-    """
     if bits is None:
         return origin.bits if origin.bits in format_.bits else 8
     if bits not in format_.bits:
@@ -142,10 +140,10 @@ def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encod
     """
     encoding = encoding or Encoding()
     format_ = output_format("picture", format) if isinstance(format, str) else format
-    check_size(picture.path or "picture", format_, picture.width, picture.height)
     if encoding.metadata not in {"keep", "strip"}:
         raise ValueError(f"metadata must be 'keep' or 'strip', not {encoding.metadata!r}")
-    bits = depth(picture.origin, format_, encoding.bits)
+    name, width, height = picture.path or "picture", picture.width, picture.height
+    bits = check_format(name, format_, width, height, picture.origin, encoding.bits)
     try:
         samples = _samples(picture, format_, bits, encoding.background)
         with quiet():

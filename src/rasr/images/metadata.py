@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
-__all__ = ["clean_exif", "dcf_adobe_rgb", "exif_for_result", "read_iptc", "read_xmp", "upright"]
+__all__ = ["clean_exif", "dcf_adobe_rgb", "exif_for_result", "read_iptc", "read_xmp"]
 
 Base = ExifTags.Base
 IFD = ExifTags.IFD
@@ -128,14 +126,3 @@ def read_iptc(image: ImageFile) -> bytes | None:
     else:
         value = image.info.get("photoshop", {}).get(0x0404)
     return value if isinstance(value, bytes) and value else None
-
-
-def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn (H, W, ...) pixels stored with EXIF orientation 1 to 8 upright (a view)."""
-    if orientation >= 5:
-        array = np.swapaxes(array, 0, 1)
-    if orientation in {2, 3, 6, 7}:
-        array = array[:, ::-1]
-    if orientation in {3, 4, 7, 8}:
-        array = array[::-1]
-    return array

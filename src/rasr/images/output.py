@@ -7,7 +7,7 @@ from typing import Literal
 
 from rasr.errors import OutputError
 from rasr.files import check_writable, os_errors_as_output, write_bytes
-from rasr.images.encode import Encoding, check_size, depth, encode_picture, output_format
+from rasr.images.encode import Encoding, check_format, encode_picture, output_format
 from rasr.images.picture import Origin, Picture
 
 __all__ = ["check_output", "write_picture"]
@@ -67,8 +67,7 @@ def check_output(
     """
     path = Path(path)
     chosen = output_format(path, format)
-    check_size(path, chosen, width, height)
-    depth(origin or Origin(), chosen, bits)
+    check_format(path, chosen, width, height, origin or Origin(), bits)
     with os_errors_as_output(path):
         own = source is not None and path.exists() and Path(source).exists() and path.samefile(source)
     if own:
