@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,15 +39,13 @@ def list_models(as_json: bool) -> None:
 
     With --json one object a line.
     """
-    from rasr.weights import CATALOGUE
-
-    for weights in CATALOGUE.values():
+    for weights in _catalogue().values():
         facts = _facts(weights)
         if as_json:
             print_json(facts)
         else:
-            columns = (facts["name"], f"{facts['megabytes']} MB", facts["licence"], facts["purpose"])
-            click.echo("\t".join([*columns, facts["path"] or f"missing: {facts['get']}"]))
+            size, here = f"{facts['megabytes']} MB", facts["path"] or "missing"
+            click.echo("\t".join((facts["name"], size, facts["licence"], facts["purpose"], here)))
 
 
 @command.command(epilog=examples("rasr models path sd21", "cp mine.pkl $(dirname $(rasr models path osediff))"))
@@ -54,7 +54,7 @@ def path(name: str) -> None:
     """Print where the model NAME lies on this machine; exit 1 when it does not."""
     from rasr.weights import require
 
-    click.echo(require(name))
+    click.echo(require(_known(name)))
 
 
 @command.command(epilog=examples("rasr models licence sd21"))
@@ -64,7 +64,7 @@ def licence(name: str, as_json: bool) -> None:
     """Print the licence of the model NAME and where its terms are."""
     from rasr.weights import entry
 
-    weights = entry(name)
+    weights = entry(_known(name))
     if as_json:
         print_json({"name": name, "licence": weights.licence, "terms": weights.terms})
     else:
@@ -88,7 +88,7 @@ def download(name: str, half: bool, yes: bool, as_json: bool) -> None:
     """
     from rasr.weights import entry, find, plan_download
 
-    weights, place = entry(name), find(name)
+    weights, place = entry(_known(name)), find(name)
     if place is None:
         plan = plan_download(name, half=half)
         source = f"{plan.source} at {plan.commit[:12]}" if plan.commit else plan.source
@@ -109,6 +109,29 @@ def download(name: str, half: bool, yes: bool, as_json: bool) -> None:
         print_json({"name": name, "path": str(place)})
     else:
         click.echo(place)
+
+
+def _catalogue() -> Mapping[str, ModelWeights]:
+    """The catalogue, with what files of presets, encoders and metrics that it does not know register."""
+    from rasr.evaluation.metrics import METRICS
+    from rasr.gallery.encoders import ENCODERS
+    from rasr.generator import PRESETS
+    from rasr.weights import CATALOGUE
+
+    served = {user for weights in CATALOGUE.values() for user in weights.serves}
+    code = {name: preset.code for name, preset in PRESETS.items()} | ENCODERS | METRICS
+    for name in code.keys() - served:
+        importlib.import_module(code[name].partition(":")[0], "rasr.evaluation.metrics")
+    return CATALOGUE
+
+
+def _known(name: str) -> str:
+    """``name``, once whatever may register weights of that name has done so."""
+    from rasr.weights import CATALOGUE
+
+    if name not in CATALOGUE:
+        _catalogue()
+    return name
 
 
 def _facts(weights: ModelWeights) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,9 @@ class DinoV2:
 
         network: torch.nn.Module = load_pretrained(Dinov2Model, self._located())
         return network
+
+
+small, base, large = (partial(DinoV2, name) for name in DIMENSIONS)
 
 
 def _class_token(network: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
