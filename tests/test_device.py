@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -60,6 +62,16 @@ def test_the_message_counts_the_gpus(machine: pytest.MonkeyPatch) -> None:
     assert choose_device("cuda:1").device.index == 1
     with pytest.raises(UsageError, match=r"2 GPU\(s\), cuda:0 to cuda:1"):
         choose_device("cuda:2")
+
+
+def test_torch_is_not_loaded_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr("rasr.device._surely_without_gpu", lambda: True)
+    assert str(choose_device()) == "cpu, fp32: no GPU found"
+    assert str(choose_device("cpu", "bf16")) == "cpu, bf16: as asked; bf16 as asked"
+    with pytest.raises(UsageError, match="no CUDA or ROCm GPU"):
+        choose_device("cuda:3")
+    assert "torch" not in sys.modules
 
 
 def test_an_unknown_number_format_is_a_usage_error() -> None:

@@ -25,17 +25,28 @@ NO_MPS = "This machine or this build of torch has no Apple GPU (mps). Use --devi
 class Device:
     """Where the network runs. ``str(device)`` is the sentence printed at the start of a run."""
 
-    device: torch.device
-    dtype: torch.dtype
+    name: str
+    """``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    dtype_name: str
+    """``fp32``, ``bf16`` or ``fp16``."""
     reason: str
 
     @property
-    def dtype_name(self) -> str:
-        """``fp32``, ``bf16`` or ``fp16``."""
-        return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(self.dtype).removeprefix("torch.")]
+    def device(self) -> torch.device:
+        """The device as torch has it."""
+        import torch
+
+        return torch.device(self.name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format as torch has it."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.dtype_name]
 
     def __str__(self) -> str:
-        return f"{self.device}, {self.dtype_name}: {self.reason}"
+        return f"{self.name}, {self.dtype_name}: {self.reason}"
 
 
 def check_device(name: str = "auto", dtype: str = "auto") -> None:
@@ -64,49 +75,47 @@ def choose_device(name: str = "auto", dtype: str = "auto") -> Device:
     ``name`` is ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``dtype`` is ``auto``, ``fp32``, ``bf16`` or
     ``fp16``. On the CPU ``auto`` is fp32 and fp16 is refused (several CPU kernels have no half version and the rest
     are slower). On CUDA ``auto`` is bf16 where the chip has it, else fp16; on MPS fp32. ROCm builds of torch count as
-    CUDA. Raises UsageError for a device this machine does not have.
+    CUDA. torch is loaded only where there may be a GPU. Raises UsageError for a device this machine does not have.
     """
     check_device(name, dtype)
-    import torch
-
     chosen, why = _pick_device(name)
-    if chosen.type == "cpu":
+    if chosen == "cpu":
         if dtype == "fp16":
             raise UsageError(NO_FP16)
-        if dtype == "bf16":
-            return Device(chosen, torch.bfloat16, f"{why}; bf16 as asked")
-        return Device(chosen, torch.float32, why)
-    wanted = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(dtype)
-    if wanted is not None:
-        return Device(chosen, wanted, f"{why}; {dtype} as asked")
-    if chosen.type == "cuda":
-        if torch.cuda.is_bf16_supported():
-            return Device(chosen, torch.bfloat16, f"{why} has bf16")
-        return Device(chosen, torch.float16, f"{why} has no bf16")
-    return Device(chosen, torch.float32, why)
+        return Device(chosen, "bf16", f"{why}; bf16 as asked") if dtype == "bf16" else Device(chosen, "fp32", why)
+    if dtype != "auto":
+        return Device(chosen, dtype, f"{why}; {dtype} as asked")
+    if chosen == "mps":
+        return Device(chosen, "fp32", why)
+    import torch
+
+    if torch.cuda.is_bf16_supported():
+        return Device(chosen, "bf16", f"{why} has bf16")
+    return Device(chosen, "fp16", f"{why} has no bf16")
 
 
-def _pick_device(name: str) -> tuple[torch.device, str]:
+def _pick_device(name: str) -> tuple[str, str]:
+    """The device and what is to be said of it."""
+    if name == "cpu":
+        return name, "as asked"
+    if name == "auto" and "torch" not in sys.modules and _surely_without_gpu():
+        return "cpu", "no GPU found"
     import torch
 
     mps = torch.backends.mps.is_available()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda"), torch.cuda.get_device_name()
-        if mps:
-            return torch.device("mps"), "Apple GPU found"
-        return torch.device("cpu"), "no GPU found"
-    if name == "cpu":
-        return torch.device("cpu"), "as asked"
+        if count:
+            return "cuda", torch.cuda.get_device_name()
+        return ("mps", "Apple GPU found") if mps else ("cpu", "no GPU found")
     if name == "mps":
         if not mps:
             raise UsageError(NO_MPS)
-        return torch.device("mps"), "as asked"
+        return name, "as asked"
     number = name.partition(":")[2] or "0"
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not number.isdigit() or int(number) >= count:
         raise UsageError(_no_such_gpu(name, count))
-    return torch.device("cuda", int(number)), torch.cuda.get_device_name(int(number))
+    return f"cuda:{int(number)}", torch.cuda.get_device_name(int(number))
 
 
 def _no_such_gpu(name: str, count: int) -> str:

@@ -1,6 +1,6 @@
 """The command line that scripts rely on: every verb's options and arguments, against the record in contract.json.
 
-What is recorded may only be added to: ``python -m tests.cli.test_contract`` writes the record anew.
+What is recorded may be added to and not taken from: ``python -m tests.cli.test_contract`` writes the record anew.
 """
 
 from __future__ import annotations

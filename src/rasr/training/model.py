@@ -135,7 +135,7 @@ def build_trainable(
     if preset.base:
         from rasr.generator.stable_diffusion import load_stable_diffusion
 
-        model, prompts = load_stable_diffusion(preset, sources, Device(device, torch.float32, "training"))
+        model, prompts = load_stable_diffusion(preset, sources, Device(str(device), "fp32", "training"))
         if preset.context.kind == "text":
             # Clones: tensors made in inference mode cannot take part in training.
             states = prompts.states(preset.context.prompt).clone()
