@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +56,29 @@ def test_methods_and_metrics_are_listed(run_rasr: Run) -> None:
     metrics = run_rasr("methods", "--metrics")
     assert "NIQE" in metrics.stdout
     assert "needs weights" in metrics.stdout
+
+
+def test_mistakes_are_told_before_torch_is_loaded(folder: Path, tmp_path: Path) -> None:
+    """The benchmark, the method, the metric, the picture of the figure, the range of an option, the device."""
+    wrong = {
+        ("evaluate", str(tmp_path / "none"), "--method", "bicubic"): "There is no folder",
+        ("evaluate", str(folder), "--method", "nonesuch"): "Unknown method 'nonesuch'",
+        ("evaluate", str(folder), "--method", "bicubic", "--metrics", "vmaf"): "Unknown metric 'vmaf'",
+        ("evaluate", str(folder), "--method", "bicubic", "--figure", "p7"): "no such picture",
+        ("evaluate", str(folder), "--method", "bicubic", "--crop", "3"): "at least 16 pixels, not 3",
+        ("evaluate", str(folder), "--method", "bicubic", "--references", "best"): "Unknown reference policy",
+        ("evaluate", str(folder), "--method", "bicubic", "--device", "abacus"): "Unknown device 'abacus'",
+        ("evaluate", str(folder), "--method", "bicubic", "-g", str(tmp_path / "no")): str(tmp_path / "no"),
+    }
+    code = (
+        "import sys\nfrom rasr.cli.main import main\nfor line in sys.stdin.read().splitlines():\n"
+        "    try:\n        main(line.split('\\t'))\n    except SystemExit as end:\n        print(end.code)\n"
+        "print('torch' in sys.modules)"
+    )
+    lines = "\n".join("\t".join((*arguments, "-o", str(tmp_path / "out"))) for arguments in wrong)
+    done = subprocess.run([sys.executable, "-c", code], input=lines, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*["2"] * (len(wrong) - 1), "1", "False"]  # a missing gallery is an error of its own
+    told = done.stderr.strip().splitlines()
+    for fact in wrong.values():
+        assert any(fact in line for line in told), (fact, told)
+    assert not (tmp_path / "out").exists()

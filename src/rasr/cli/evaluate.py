@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rasr.cli.console import examples, print_json, progress_bar, say
-from rasr.errors import UsageError
+from rasr.cli.options import build_options, device_option, key_values, option_group
+from rasr.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from rasr.evaluation import Evaluation
@@ -32,7 +34,6 @@ __all__ = ["command"]
 @click.option(
     "--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder for everything; resumes there."
 )
-@click.option("--gallery", "-g", type=click.Path(path_type=Path), help="Gallery, or folder of photos, for references.")
 @click.option("--metrics", default="all", show_default=True, help="Comma-separated names, or all.")
 @click.option(
     "--references",
@@ -40,61 +41,24 @@ __all__ = ["command"]
     show_default=True,
     help="Reference policies, comma-separated: retrieved, none, random, oracle, paired.",
 )
-@click.option("--baseline", default="", help="Row that differences are taken to: METHOD or METHOD:POLICY. [first row]")
-@click.option("--layout", default="auto", show_default=True, type=click.Choice(["auto", "flickr30", "pairs", "folder"]))
-@click.option("--lq", type=click.Path(path_type=Path), help="Ready-made inputs of the same names (layout folder).")
-@click.option("--scale", default=4, show_default=True, type=click.IntRange(1, 16), help="Factor inputs are shrunk by.")
-@click.option("--crop", type=click.IntRange(min=16), help="Centre crop of the ground truth, in pixels.")
-@click.option("--degradation", default="realesrgan", show_default=True, help="Preset of 'rasr degrade'.")
-@click.option("--seed", default=0, show_default=True, help="For degradations, random references and methods.")
-@click.option("-k", default=1, show_default=True, type=click.IntRange(min=1), help="References shown at once.")
-@click.option(
-    "--accept",
-    default="always",
-    show_default=True,
-    type=click.Choice(["always", "policy"]),
-    help="Show the best match always, or only when the retrieval policy accepts it.",
-)
-@click.option("--exclude-leaks", is_flag=True, help="Hide gallery photos that show test pictures instead of refusing.")
-@click.option("--crop-border", default=0, show_default=True, type=click.IntRange(min=0), help="Before measuring.")
-@click.option("--space", default="y", show_default=True, type=click.Choice(["y", "rgb"]), help="For PSNR and SSIM.")
-@click.option("--metric-weights", type=click.Path(path_type=Path), help="Folder looked into first for metric weights.")
-@click.option(
-    "--download", is_flag=True, help="Fetch metric weights that are missing (sizes: 'rasr methods --metrics')."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@option_group(EvaluationSettings)
+@device_option("auto", "auto, cpu, cuda, cuda:N or mps.")
 @click.option("--checkout", multiple=True, metavar="NAME=DIR", help="Official code of a method.")
 @click.option("--profiles", type=click.Path(path_type=Path), help="Folder with your own method profiles (TOML).")
 @click.option("--time-limit", type=float, help="Seconds a command may take for one picture.")
 @click.option("--figure", "pictures", multiple=True, help="Picture for figure.png; repeatable. [the telling ones]")
-@click.option("--json", "as_json_", is_flag=True, help="Print results.json to stdout instead of the Markdown table.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json to stdout instead of the Markdown table.")
 def command(
-    benchmark: Path,
     methods: tuple[str, ...],
-    out: Path,
-    gallery: Path | None,
     metrics: str,
     references: str,
-    baseline: str,
-    layout: str,
-    lq: Path | None,
-    scale: int,
-    crop: int | None,
-    degradation: str,
-    seed: int,
-    k: int,
-    accept: Literal["always", "policy"],
-    exclude_leaks: bool,
-    crop_border: int,
-    space: Literal["y", "rgb"],
-    metric_weights: Path | None,
-    download: bool,
     device: str,
     checkout: tuple[str, ...],
     profiles: Path | None,
     time_limit: float | None,
     pictures: tuple[str, ...],
-    as_json_: bool,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Restore BENCHMARK by every method under every reference policy, measure, and compare.
 
@@ -103,36 +67,24 @@ def command(
     finished there is not done again. Exits 1 when a row is incomplete or could not be run.
     """
     from rasr.device import choose_device
-    from rasr.evaluation import EvaluationSettings, InputSettings, MethodOptions, evaluate, load_method, write_report
+    from rasr.evaluation import MethodOptions, evaluate, load_benchmark, load_method, write_report
     from rasr.evaluation.methods import ALIASES
-    from rasr.evaluation.metrics import MeasuringProtocol, parse_metrics
+    from rasr.evaluation.metrics import parse_metrics
     from rasr.evaluation.references import parse_policies
+    from rasr.gallery import open_gallery_or_folder
 
-    place = choose_device(device)
-    options = MethodOptions(
-        device=device, seed=seed, checkouts=_checkouts(checkout), profiles=profiles, time_limit=time_limit
-    )
-    settings = EvaluationSettings(
-        benchmark,
-        out,
-        policies=tuple(parse_policies(references)),
-        metrics=tuple(parse_metrics(metrics)),
-        layout=layout,
-        low=lq,
-        gallery=gallery,
-        inputs=InputSettings(scale, crop, degradation, seed),
-        protocol=MeasuringProtocol(crop_border, space),
-        weights=metric_weights,
-        download=download,
-        device=str(place.device),
-        k=k,
-        accept=accept,
-        baseline=baseline,
-        exclude_leaks=exclude_leaks,
-    )
-    loaded = [load_method(spec, options) for spec in methods]
+    # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
+    chosen = {"policies": tuple(parse_policies(references)), "metrics": tuple(parse_metrics(metrics))}
+    settings = build_options(EvaluationSettings, {**options, **chosen})
+    load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low).check_names(pictures)
+    if settings.gallery is not None and not settings.gallery.is_dir():
+        open_gallery_or_folder(settings.gallery)  # it says what is there instead
+    checkouts = {name: Path(folder) for name, folder in key_values(checkout, "--checkout").items()}
+    common = MethodOptions(device, settings.inputs.seed, checkouts, profiles, time_limit)
+    loaded = [load_method(spec, common) for spec in methods]
     for name in (spec for spec in methods if spec in ALIASES):
         say(f"rasr: the method '{name}' is called '{ALIASES[name]}' now; the old name goes with the next version.")
+    place = choose_device(device)
     say(f"Evaluating on {place}")
     with progress_bar() as bar:
         tasks = {}
@@ -142,25 +94,15 @@ def command(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total, visible=done < total)
 
-        evaluation = evaluate(settings, loaded, tell)
+        evaluation = evaluate(replace(settings, device=str(place.device)), loaded, tell)
     written = write_report(evaluation, pictures)
     _tell_problems(evaluation)
-    if as_json_:
-        print_json(json.loads((out / "results.json").read_text(encoding="utf-8")))
+    if as_json:
+        print_json(json.loads((settings.out / "results.json").read_text(encoding="utf-8")))
     else:
-        click.echo((out / "results.md").read_text(encoding="utf-8"))
+        click.echo((settings.out / "results.md").read_text(encoding="utf-8"))
     say(f"Written: {', '.join(str(path) for path in written)}")
     return 0 if evaluation.complete else 1
-
-
-def _checkouts(pairs: tuple[str, ...]) -> dict[str, Path]:
-    checkouts = {}
-    for pair in pairs:
-        name, equals, folder = pair.partition("=")
-        if not equals or not folder:
-            raise UsageError(f"--checkout {pair}: write it as NAME=DIR.")
-        checkouts[name] = Path(folder)
-    return checkouts
 
 
 def _tell_problems(evaluation: Evaluation) -> None:

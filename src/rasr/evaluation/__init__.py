@@ -1,14 +1,22 @@
 """Evaluation: methods, reference policies, metrics, and the tables that compare them.
 
-:func:`evaluate` does the work, :func:`write_report` writes the tables and the page.
+:func:`evaluate` does the work, :func:`write_report` writes the tables and the page. A name is imported when it is used,
+so that the command line can read the options without numpy.
 """
 
-from rasr.evaluation.benchmark import Benchmark, BenchmarkSample, load_benchmark
-from rasr.evaluation.inputs import InputSettings, TestInput
-from rasr.evaluation.method import EvalJob, EvalOutcome, Method, MethodInfo
-from rasr.evaluation.methods import MethodOptions, list_methods, load_method
-from rasr.evaluation.report import write_report
-from rasr.evaluation.runner import Evaluation, EvaluationSettings, evaluate
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rasr.evaluation.benchmark import Benchmark, BenchmarkSample, load_benchmark
+    from rasr.evaluation.inputs import TestInput
+    from rasr.evaluation.method import EvalJob, EvalOutcome, Method, MethodInfo
+    from rasr.evaluation.methods import MethodOptions, list_methods, load_method
+    from rasr.evaluation.report import write_report
+    from rasr.evaluation.runner import Evaluation, evaluate
+    from rasr.evaluation.settings import EvaluationSettings, InputSettings
 
 __all__ = [
     "Benchmark",
@@ -28,3 +36,15 @@ __all__ = [
     "load_method",
     "write_report",
 ]
+
+_MODULES = ("settings", "benchmark", "inputs", "method", "methods", "runner", "report")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
+            if value is not None:
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,6 +52,15 @@ class Benchmark:
     by_category: bool = False
     """References are looked for in the sample's own category only (RASR-Flickr30: one gallery a species)."""
 
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise UsageError for a picture that is not in the benchmark."""
+        known = {sample.name for sample in self.samples}
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"--figure {name}: the benchmark has no such picture. Its pictures: {', '.join(sorted(known))}."
+                )
+
 
 def load_benchmark(path: Path, *, layout: str = "auto", low: Path | None = None) -> Benchmark:
     """Read a benchmark's folder. ``low`` is a folder of ready-made inputs for the ``folder`` layout.

@@ -9,23 +9,12 @@ from typing import Any
 
 from rasr.errors import BenchmarkError, PictureError
 from rasr.evaluation.benchmark import Benchmark, BenchmarkSample
+from rasr.evaluation.settings import InputSettings
 from rasr.files import sha256_file, write_bytes
 from rasr.images import FloatImage, Picture, read_picture, write_picture
 from rasr.progress import Progress
 
-__all__ = ["InputSettings", "TestInput", "prepare_inputs"]
-
-
-@dataclass(frozen=True, slots=True)
-class InputSettings:
-    """How inputs are made where a benchmark has only good pictures."""
-
-    scale: int = 4
-    crop: int | None = None
-    """Side of the centre crop of the ground truth, in pixels; None takes the whole picture."""
-    degradation: str = "realesrgan"
-    """Preset of ``rasr degrade``."""
-    seed: int = 0
+__all__ = ["TestInput", "prepare_inputs"]
 
 
 @dataclass(frozen=True, slots=True)

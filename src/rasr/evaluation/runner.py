@@ -5,58 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
-from rasr.evaluation.inputs import InputSettings, TestInput, prepare_inputs
+from rasr.evaluation.inputs import TestInput, prepare_inputs
 from rasr.evaluation.journal import Journal, key_of
 from rasr.evaluation.leaks import Leak, find_leaks, refuse_leaks
 from rasr.evaluation.method import EvalJob, Method
-from rasr.evaluation.metrics import (
-    METRICS,
-    MeasuringProtocol,
-    MetricInfo,
-    MetricWeights,
-    Unavailable,
-    load_metrics,
-)
+from rasr.evaluation.metrics import MetricInfo, MetricWeights, Unavailable, load_metrics
 from rasr.evaluation.references import ReferenceChooser
 from rasr.evaluation.rows import Row
 from rasr.evaluation.scoring import Scorer
-from rasr.files import sha256_file
+from rasr.evaluation.settings import EvaluationSettings
+from rasr.files import os_errors_as_output, sha256_file
 from rasr.images import read_header
 from rasr.progress import Progress
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
-__all__ = ["Evaluation", "EvaluationSettings", "evaluate"]
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSettings:
-    """What to evaluate, on what, how."""
-
-    benchmark: Path
-    out: Path
-    policies: tuple[str, ...] = ("retrieved", "none", "random", "oracle")
-    metrics: tuple[str, ...] = tuple(METRICS)
-    layout: str = "auto"
-    low: Path | None = None
-    gallery: Path | None = None
-    """A gallery or a folder of photos; None uses the benchmark's own references."""
-    inputs: InputSettings = field(default_factory=InputSettings)
-    protocol: MeasuringProtocol = field(default_factory=MeasuringProtocol)
-    weights: Path | None = None
-    """Folder with metric weights, looked into first."""
-    download: bool = False
-    device: str = "cpu"
-    k: int = 1
-    accept: Literal["always", "policy"] = "always"
-    baseline: str = ""
-    """Row the differences are taken to, ``method`` or ``method:policy``; the first row when empty."""
-    exclude_leaks: bool = False
+__all__ = ["Evaluation", "evaluate"]
 
 
 @dataclass(slots=True)
@@ -97,7 +66,8 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
     the reason. Raises BenchmarkError, LeakFound, UsageError and what galleries raise.
     """
     tell = progress or (lambda _what, _done, _total: None)
-    settings.out.mkdir(parents=True, exist_ok=True)
+    with os_errors_as_output(settings.out):
+        settings.out.mkdir(parents=True, exist_ok=True)
     benchmark = load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low)
     inputs = prepare_inputs(benchmark, settings.out / "inputs", settings.inputs, tell)
     weights = MetricWeights(settings.weights, download=settings.download)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import ExtraMissing, UsageError, WeightsError
+from rasr.evaluation.settings import MeasuringProtocol
 from rasr.images import FloatImage
 from rasr.progress import Progress
 from rasr.weights import fill_model, find, plan_download, read_weights, require
@@ -88,20 +89,6 @@ class MetricInfo:
     def improves(self, difference: float) -> bool:
         """True when a change by ``difference`` is for the better."""
         return difference > 0 if self.better == "higher" else difference < 0
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuringProtocol:
-    """Options that apply to a whole table.
-
-    The defaults are the protocol of record (OSEDiff and TSD-SR ``test_metrics.py``): no border is cropped, PSNR and
-    SSIM on the luma of BT.601. ReFIR and AdaRefSR crop 4 pixels off every side before all metrics but FID.
-    """
-
-    crop_border: int = 0
-    """Pixels taken off every side before every metric of single pictures; never before FID and KID."""
-    space: Literal["y", "rgb"] = "y"
-    """Channel PSNR and SSIM look at: luma of BT.601, or the three colour channels."""
 
 
 class MetricWeights:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import uniform_filter
 
-from rasr.errors import UsageError
 from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.metrics import MetricInfo
 from rasr.evaluation.rows import Row
@@ -127,9 +126,7 @@ def comparison(evaluation: Evaluation, names: Sequence[str] = ()) -> bytes | Non
     """
     rows = shown_rows(evaluation)
     items = {item.name: item for item in evaluation.inputs}
-    unknown = [name for name in names if name not in items]
-    if unknown:
-        raise UsageError(f"--figure {unknown[0]}: the benchmark has no such picture. Its pictures: {', '.join(items)}.")
+    evaluation.benchmark.check_names(names)
     cases = find_cases(evaluation, 2)
     telling = [*cases.best, *cases.worst[:1]] if cases else list(items)[:3]
     chosen = list(names) or list(dict.fromkeys(telling))
