@@ -31,7 +31,6 @@ from rasr.training.features import load_feature_network
 from rasr.training.losses import PerceptualDistance, mse
 from rasr.training.photos import DecodedPhotos, TrainingPhoto, find_photos
 from rasr.training.rng import generator_for
-from rasr.training.validate import validation_photos
 from rasr.training.views import Box
 from retrieval_set import machine
 
@@ -179,7 +178,7 @@ def main() -> None:
     parser.add_argument("--mse", type=float, default=4.0, help="weight of MSE in [-1, 1] beside the perceptual term")
     parser.add_argument("--held-out", type=int, default=36)
     options = parser.parse_args()
-    held = validation_photos(find_photos([options.validate_on], "folder", smallest=SIDE).targets, options.held_out)
+    held = find_photos([options.validate_on], "folder", smallest=SIDE).spread(options.held_out)
     paths = {photo.path.resolve() for photo in held}
     found = find_photos(options.photos, "folder", smallest=SIDE).targets
     photos = [photo for photo in found if photo.path.resolve() not in paths]

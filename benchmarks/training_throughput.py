@@ -23,8 +23,8 @@ import torch
 from rasr.training import Trainer, TrainingConfig
 from rasr.training.batch import TrainingBatch, collate
 from rasr.training.data import TrainingData
+from rasr.training.losses import Objective
 from rasr.training.model import build_trainable
-from rasr.training.objective import Objective
 from rasr.training.optimization import Optimized
 from rasr.training.rng import seed_torch
 

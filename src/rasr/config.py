@@ -30,10 +30,13 @@ def read_toml(path: str | Path, what: str = "configuration") -> dict[str, Any]:
         raise ConfigError(f"{path} is not a {what}: it is nested too deeply.") from error
 
 
-def check_table(model: type[Model], table: Mapping[str, Any], name: str | Path) -> Model:
-    """Validate a table read from ``name``. Raises ConfigError naming the file, the key and a near match."""
+def check_table(model: type[Model], table: Mapping[str, Any], name: str | Path, *, context: Any = None) -> Model:
+    """Validate a table read from ``name``. Raises ConfigError naming the file, the key and a near match.
+
+    ``context`` is handed to the model's validators.
+    """
     try:
-        return model.model_validate(dict(table))
+        return model.model_validate(dict(table), context=context)
     except ValidationError as error:
         raise ConfigError(f"{name}: {explain_fault(model, error)}.") from error
 

@@ -17,11 +17,10 @@ from skimage import data
 from rasr.errors import ConfigError, PictureError
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig
-from rasr.training.loader import BatchStream
 from rasr.training.neighbours import find_neighbours
 from rasr.training.photos import DecodedPhotos, find_photos
 from rasr.training.rng import generator_for
-from rasr.training.samples import SampleMaker
+from rasr.training.samples import BatchStream, SampleMaker
 from rasr.training.views import Box, warped_view, whole_view
 from tests.training.standin import make_photos, tiny_config
 
@@ -249,16 +248,15 @@ def test_retrieved_references_exclude_the_target_and_its_duplicates(tmp_path: Pa
 
 
 def test_batches_do_not_depend_on_workers_or_processes(photos: Path) -> None:
-    config = tiny_config(photos)
+    def batches(process: int = 0, processes: int = 1, **changes: Any) -> list[Any]:
+        maker = maker_for(tiny_config(photos, loop__batch=4, **changes))
+        return list(BatchStream(maker, range(1, 4), process=process, processes=processes))
 
-    def batches(**options: Any) -> list[Any]:
-        return list(BatchStream(maker_for(config), first_step=1, last_step=4, batch=4, **options))
-
-    plain = batches(workers=0)
+    plain = batches()
     assert [batch.indices for batch in plain] == [(4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15)]
-    worked = batches(workers=1)
+    worked = batches(data__workers=1)
     assert all(torch.equal(a.lq, b.lq) and a.kinds == b.kinds for a, b in zip(plain, worked, strict=True))
-    halves = [batches(workers=0, process=rank, processes=2, portions=2) for rank in range(2)]
+    halves = [batches(rank, 2, loop__accumulation=2) for rank in range(2)]
     assert [batch.indices for batch in halves[1][:2]] == [(6,), (7,)]
     joined = torch.cat([half[i].lq for half in halves for i in range(2)])
     assert torch.equal(joined, plain[0].lq)

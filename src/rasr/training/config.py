@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["OptimizerConfig", "TrainingConfig", "changed_keys", "read_training_config"]
 
+
+def _absolute(place: Path, info: ValidationInfo) -> Path:
+    """Take a path as relative to the folder of its TOML file, where there is one."""
+    return place if info.context is None else (info.context / place.expanduser()).resolve()
+
+
+def _file_or_name(place: str, info: ValidationInfo) -> str:
+    """Do so for what looks like a file: weights may also be hub ids, and presets names."""
+    is_file = place.endswith((".safetensors", ".pth", ".pkl", ".toml")) or place.startswith((".", "~"))
+    return str(_absolute(Path(place), info)) if is_file else place
+
+
+Place = Annotated[Path, AfterValidator(_absolute)]
+FileOrName = Annotated[str, AfterValidator(_file_or_name)]
+FileName = Annotated[str, AfterValidator(lambda place, info: str(_absolute(Path(place), info)))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -30,9 +45,9 @@ class _Table(BaseModel):
 class ModelSection(_Table):
     """The model that is trained, and the weights it starts from."""
 
-    preset: str
+    preset: FileOrName
     """A diffusion preset (``mini``, ``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
-    weights: dict[str, str] = Field(default_factory=dict)
+    weights: dict[str, FileOrName] = Field(default_factory=dict)
     """Where earlier parts come from: ``backbone``, ``adapter`` → a safetensors file; ``base``, ``checkpoint``."""
     reference: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the preset's [reference] table: control, blocks, lora_rank, ..."""
@@ -61,7 +76,7 @@ class ModelSection(_Table):
 class DataConfig(_Table):
     """Good photos, and the samples that are cut from them."""
 
-    photos: tuple[Path, ...] = ()
+    photos: tuple[Place, ...] = ()
     layout: Literal["folder", "lsdir", "flickr30"] = "folder"
     crop: Positive = 256
     """Side of the HR crop in pixels. Photos with a shorter side are left out by name: nothing is enlarged."""
@@ -131,7 +146,7 @@ class ReferencesConfig(_Table):
     """References in training. The target photo and its near-duplicates are never retrieved."""
 
     phases: tuple[Phase, ...] = (Phase(mix=ReferenceMix(null=1.0)),)
-    gallery: Path | None = None
+    gallery: Place | None = None
     """A gallery or a folder of photos; None searches the training photos (``reference`` folders in flickr30)."""
     encoder: str | None = None
     """Retrieval encoder; None takes the gallery's own, or the default."""
@@ -169,7 +184,7 @@ class LossConfig(_Table):
     perceptual_network: Network = "effnet-lite1"
     gram_network: Network = "effnet-lite1"
     discriminator_network: DiscriminatorNetwork = "effnet-lite2"
-    files: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, FileName] = Field(default_factory=dict)
     """Network name → local weights file or folder, instead of the package's or the hub's. ``lpips-heads`` → LPIPS's
     learned linear weights for vgg16."""
     sha256: dict[str, str] = Field(default_factory=dict)
@@ -216,7 +231,7 @@ class LoopConfig(_Table):
 class ValidationConfig(_Table):
     """Fixed pictures, degraded with a fixed seed, restored with and without reference."""
 
-    photos: tuple[Path, ...] = ()
+    photos: tuple[Place, ...] = ()
     """Empty: no validation."""
     count: Positive = 4
     crop: Positive = 256
@@ -310,7 +325,7 @@ def read_training_config(
     for key, folders in (("data.photos", photos), ("validation.photos", validation)):
         if folders:
             _put(tree, key, [str(folder.expanduser().resolve()) for folder in folders])
-    return _with_absolute_paths(check_table(TrainingConfig, tree, path), path.resolve().parent)
+    return check_table(TrainingConfig, tree, path, context=path.resolve().parent)
 
 
 def packaged_configs() -> dict[str, Path]:
@@ -364,27 +379,3 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"'{key}': {name} is not a table.")
     tree[last] = value
-
-
-def _with_absolute_paths(config: TrainingConfig, folder: Path) -> TrainingConfig:
-    def absolute(place: str | Path) -> Path:
-        return (folder / Path(place).expanduser()).resolve()
-
-    def file_or_name(place: str) -> str:
-        """Weights may also be hub ids and presets names; those stay."""
-        is_file = place.endswith((".safetensors", ".pth", ".pkl", ".toml")) or place.startswith((".", "~"))
-        return str(absolute(place)) if is_file else place
-
-    gallery = config.references.gallery
-    changes: dict[str, dict[str, Any]] = {
-        "data": {"photos": tuple(map(absolute, config.data.photos))},
-        "validation": {"photos": tuple(map(absolute, config.validation.photos))},
-        "references": {"gallery": absolute(gallery) if gallery else None},
-        "model": {
-            "preset": file_or_name(config.model.preset),
-            "weights": {part: file_or_name(place) for part, place in config.model.weights.items()},
-        },
-        "loss": {"files": {name: str(absolute(place)) for name, place in config.loss.files.items()}},
-    }
-    tables = {name: getattr(config, name).model_copy(update=change) for name, change in changes.items()}
-    return config.model_copy(update=tables)

@@ -14,7 +14,7 @@ from rasr.training.neighbours import find_neighbours
 from rasr.training.photos import DecodedPhotos, TrainingPhoto, find_photos
 from rasr.training.sample_cache import SampleCache, batch_cleaner
 from rasr.training.samples import SampleMaker
-from rasr.training.validate import Validation, validation_photos
+from rasr.training.validate import Validation
 
 if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
@@ -51,7 +51,7 @@ class TrainingData:
         held_out: list[TrainingPhoto] = []
         if config.validation.photos:
             found = find_photos(config.validation.photos, "folder", smallest=config.validation.crop)
-            held_out = validation_photos(found.targets, config.validation.count)
+            held_out = found.spread(config.validation.count)
         smallest = max(data.crop, data.pool_side if data.pool else 0, references.side)
         photos = find_photos(data.photos, data.layout, smallest=smallest, held_out=held_out)
         log(f"data: {len(photos.targets)} photos")

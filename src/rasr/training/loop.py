@@ -27,12 +27,12 @@ from rasr.files import write_bytes
 from rasr.training.checkpoint import Checkpoint, check_run
 from rasr.training.config import TrainingConfig, changed_keys
 from rasr.training.data import TrainingData
-from rasr.training.loader import BatchStream
 from rasr.training.log import MetricsLog, RunningMeans
+from rasr.training.losses import Objective
 from rasr.training.model import TrainableModel, build_trainable
-from rasr.training.objective import Objective
 from rasr.training.optimization import AveragedWeights, Optimized, learning_rate
 from rasr.training.rng import seed_torch
+from rasr.training.samples import BatchStream
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -169,13 +169,9 @@ class Trainer:
         loop = config.loop
         stream = BatchStream(
             self._data.maker,
-            first_step=first,
-            last_step=loop.steps,
-            batch=loop.batch,
-            portions=loop.accumulation,
+            range(first, loop.steps),
             process=accelerator.process_index,
             processes=accelerator.num_processes,
-            workers=config.data.workers,
             pin=accelerator.device.type == "cuda",
         )
         batches = iter(stream)

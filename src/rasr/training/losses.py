@@ -1,4 +1,4 @@
-"""The terms of eq. 5 that need no second player: MSE, a perceptual distance and Gram.
+"""Losses of eq. 5: MSE, a perceptual distance, the adversarial term and Gram, put together as the objective.
 
 Every term takes prediction and truth (N, 3, H, W) on the [0, 1] scale and gives one value per sample, (N,), so that a
 batch cut into portions or spread over processes adds up to the same mean.
@@ -6,21 +6,103 @@ batch cut into portions or spread over processes adds up to the same mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rasr.errors import WeightsCorrupt
-from rasr.training.features import FeatureNetwork
+from rasr.training.batch import TrainingBatch
+from rasr.training.config import TrainingConfig
+from rasr.training.discriminator import Discriminator
+from rasr.training.features import FeatureNetwork, load_feature_network
+from rasr.training.rng import generator_for, seed_torch
 from rasr.weights import read_weights
 
-__all__ = ["PerceptualDistance", "gram_distance", "gram_matrix", "mse"]
+__all__ = ["Objective", "PerceptualDistance", "mse"]
+
+
+class Objective(nn.Module):
+    """Objective per sample: L = λ1·MSE + λ2·LPIPS + λ3·GAN + λ4·Gram."""
+
+    def __init__(self, config: TrainingConfig, log: Callable[[str], None]) -> None:
+        """Load the networks of the terms whose weight is not 0 and say which they are.
+
+        Raises ExtraMissing, WeightsMissing, WeightsCorrupt or ConfigError (crop too small).
+        """
+        super().__init__()
+        self.config = config.loss
+        self._seed = config.seed
+        self.networks: dict[str, FeatureNetwork] = {}
+        self.perceptual: PerceptualDistance | None = None
+        self.gram: FeatureNetwork | None = None
+        self.discriminator: Discriminator | None = None
+        if self.config.perceptual:
+            heads = self.config.files.get("lpips-heads") if self.config.perceptual_network == "vgg16" else None
+            network = self._network(self.config.perceptual_network)
+            self.perceptual = PerceptualDistance(network, Path(heads) if heads else None)
+            log(f"perceptual loss: {self.perceptual.described}")
+        if self.config.gram:
+            self.gram = self._network(self.config.gram_network)
+            log(f"Gram loss: on {self.gram.described}")
+        if self.config.gan:
+            network = self._network(self.config.discriminator_network)
+            seed_torch(config.seed, "discriminator")
+            self.discriminator = Discriminator(network, crop=config.data.crop, real_target=self.config.real_target)
+            log(f"discriminator: on {network.described}, from step {self.config.gan_after}")
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return network → sha256 of its weights; pinned by the checkpoints."""
+        return {name: network.sha256 for name, network in self.networks.items()}
+
+    def adversarial(self, step: int) -> Discriminator | None:
+        """Return the discriminator, in the steps in which it plays."""
+        return self.discriminator if step >= self.config.gan_after else None
+
+    def terms(self, prediction: Tensor, batch: TrainingBatch, step: int) -> dict[str, Tensor]:
+        """Compute the unweighted terms, (N,) each, of predictions (N, 3, H, W) in fp32."""
+        found = {"mse": mse(prediction, batch.hr)}
+        shared = self.perceptual is not None and self.gram is self.perceptual.network
+        if self.perceptual is not None:
+            with torch.no_grad():
+                wanted = self.perceptual.network(batch.hr)
+            features = self.perceptual.network(prediction)
+            found["perceptual"] = self.perceptual.distance(features, wanted)
+            if shared:
+                found["gram"] = gram_distance(features, wanted)
+        if self.gram is not None and not shared:
+            with torch.no_grad():
+                wanted = self.gram(batch.hr)
+            found["gram"] = gram_distance(self.gram(prediction), wanted)
+        judge = self.adversarial(step)
+        if judge is not None:
+            found["gan"] = judge.generator_loss(prediction, self._random(step, batch, "generator"))
+        return found
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Return the weighted sum, averaged over the samples."""
+        weighted = [getattr(self.config, name) * values for name, values in terms.items()]
+        return torch.stack(weighted).sum(0).mean()
+
+    def discriminator_loss(self, judge: Discriminator, prediction: Tensor, batch: TrainingBatch, step: int) -> Tensor:
+        """Return the discriminator's loss on a batch it has just been shown, averaged over the samples."""
+        fake, real = self._random(step, batch, "fake"), self._random(step, batch, "real")
+        return judge.discriminator_loss(prediction, batch.hr, fake, real).mean()
+
+    def _random(self, step: int, batch: TrainingBatch, purpose: str) -> list[np.random.Generator]:
+        return [generator_for(self._seed, "augment", purpose, step, index) for index in batch.indices]
+
+    def _network(self, name: str) -> FeatureNetwork:
+        if name not in self.networks:
+            self.networks[name] = load_feature_network(name, files=self.config.files, sha256=self.config.sha256)
+        return self.networks[name]
 
 
 def mse(prediction: Tensor, truth: Tensor) -> Tensor:
-    """λ1's term: mean squared difference of pictures in [-1, 1], hence 4 × that in [0, 1]; (N,).
+    """Return λ1's term, (N,): mean squared difference of pictures in [-1, 1], 4 × that in [0, 1].
 
     On this scale the published weights (OSEDiff, S3Diff) were chosen.
     """
@@ -28,7 +110,7 @@ def mse(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 class PerceptualDistance(nn.Module):
-    """λ2's term: LPIPS (Zhang et al., CVPR 2018, eq. 1) on any feature network.
+    """Perceptual distance, λ2's term: LPIPS (Zhang et al., CVPR 2018, eq. 1) on any feature network.
 
     Features are scaled to unit length along the channels; squared differences are weighted by channel, summed, and
     averaged over positions. With VGG-16 and LPIPS's learned weights (``heads``, lpips' ``vgg.pth``) the maps are summed
@@ -48,17 +130,17 @@ class PerceptualDistance(nn.Module):
 
     @property
     def described(self) -> str:
-        """What is computed, for the log."""
+        """Name what is computed, for the log."""
         return f"LPIPS on {self.network.described}" if self.heads else f"LPIPS-shaped, on {self.network.described}"
 
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """(N,) distances; the gradient flows to ``prediction`` only."""
+        """Return (N,) distances; the gradient flows to ``prediction`` only."""
         with torch.no_grad():
             wanted = self.network(truth)
         return self.distance(self.network(prediction), wanted)
 
     def distance(self, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-        """(N,) from features already computed."""
+        """Return (N,) distances from features already computed."""
         levels = []
         for level, (a, b) in enumerate(zip(found, wanted, strict=True)):
             difference = (_unit(a) - _unit(b)).square()
@@ -75,14 +157,14 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """(N, C, h, w) → (N, C, C): inner products of channels over positions, divided by C·h·w (Gatys et al., 2016)."""
+    """Return inner products of channels over positions / (C·h·w), (N, C, C) (Gatys et al., 2016)."""
     count, channels = features.shape[:2]
     flat = features.reshape(count, channels, -1)
     return flat @ flat.transpose(1, 2) / (channels * flat.shape[2])
 
 
 def gram_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """λ4's term, Σ_l w_l ‖G_l(ŷ) − G_l(y)‖²_F with w_l = 1 / ‖G_l(y)‖²_F averaged over levels; (N,).
+    """Return λ4's term, Σ_l w_l ‖G_l(ŷ) − G_l(y)‖²_F with w_l = 1 / ‖G_l(y)‖²_F averaged over levels; (N,).
 
     Dividing by the truth's own norm makes levels and networks comparable: 0 is equal texture, 1 no texture at all. The
     paper prints no w_l.

@@ -64,6 +64,11 @@ class PhotoSet:
     left_out: tuple[str, ...]
     """One sentence each: file and reason."""
 
+    def spread(self, count: int) -> list[TrainingPhoto]:
+        """Pick ``count`` targets spread evenly over the sorted list."""
+        places = np.linspace(0, len(self.targets) - 1, min(count, len(self.targets)))
+        return [self.targets[round(float(place))] for place in places]
+
 
 def find_photos(
     roots: Sequence[Path], layout: Layout, *, smallest: int, held_out: Sequence[TrainingPhoto] = ()

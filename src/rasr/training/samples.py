@@ -1,17 +1,21 @@
-"""Samples: an endless sequence in which number n is always the same, whoever makes it and whenever."""
+"""Samples: an endless sequence in which number n is always the same, and its batches, made ahead by workers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from rasr.errors import PictureError
 from rasr.images import FloatImage
-from rasr.training.batch import TrainingSample
+from rasr.training.batch import TrainingBatch, TrainingSample, collate
 from rasr.training.config import TrainingConfig
 from rasr.training.photos import DecodedPhotos, TrainingPhoto
 from rasr.training.rng import generator_for
@@ -22,14 +26,14 @@ if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
     from rasr.generator import Generator
 
-__all__ = ["SampleMaker"]
+__all__ = ["BatchStream", "SampleMaker"]
 
 TRIES = 50
 KINDS = ("retrieved", "other_crop", "warped", "random", "null")
 
 
 @dataclass(slots=True)
-class SampleMaker:
+class SampleMaker(Dataset[TrainingSample]):
     """Maker of sample n from the photos; cheap to send to data-loading processes."""
 
     config: TrainingConfig
@@ -61,6 +65,9 @@ class SampleMaker:
                 skipped.append(str(error))
                 position = int(random.integers(len(self.photos)))
         raise PictureError(f"{TRIES} photos in a row cannot be used. The last: {skipped[-1]}")
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        return self.make(index)
 
     def complete(self, sample: TrainingSample, lq: FloatImage) -> TrainingSample:
         """Add the cleaner's picture, where it is missing, and the encoder's input, as far as the model reads them."""
@@ -189,6 +196,48 @@ class SampleMaker:
         )
 
 
+class BatchStream:
+    """Iterable of the batches of so many steps that counts the seconds it was waited for.
+
+    What comes out depends on the numbers alone, not on ``workers``: it can be stopped and started again anywhere.
+    """
+
+    def __init__(
+        self, maker: SampleMaker, steps: range, *, process: int = 0, processes: int = 1, pin: bool = False
+    ) -> None:
+        """``maker`` makes the samples; ``pin`` keeps the batches in page-locked memory, for a GPU."""
+        loop, workers = maker.config.loop, maker.config.data.workers
+        # Not "fork": torch runs threads, which do not survive it. Not "forkserver": its workers do not see
+        # that the main process was killed, and stay.
+        options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
+        self._loader = DataLoader(
+            maker,
+            batch_sampler=_portions(steps, loop.batch, loop.accumulation, process, processes),
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_set_up_worker,
+            pin_memory=pin,
+            **options,
+        )
+        self.waited = 0.0
+        """Seconds spent waiting since the last :meth:`take_waited`."""
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        batches = iter(self._loader)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def take_waited(self) -> float:
+        """Return the seconds waited, and start counting anew."""
+        waited, self.waited = self.waited, 0.0
+        return waited
+
+
 @cache
 def _cleaner(name: str) -> Generator:
     from rasr.generator import load_generator
@@ -206,3 +255,20 @@ def _encoder(name: str) -> Encoder:
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return generator_for(seed, "epoch", epoch).permutation(count)
+
+
+def _portions(steps: range, batch: int, portions: int, process: int, processes: int) -> Iterator[list[int]]:
+    """Number the samples of each portion of each step, for one process: step by step, portion by portion."""
+    mine = batch // processes
+    size = mine // portions
+    for step in steps:
+        start = step * batch + process * mine
+        for portion in range(portions):
+            yield list(range(start + portion * size, start + (portion + 1) * size))
+
+
+def _set_up_worker(_worker: int) -> None:
+    """Keep to one core and leave Ctrl-C to the main process, which finishes its step and saves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)

@@ -18,13 +18,7 @@ from rasr.training.photos import TrainingPhoto
 from rasr.training.samples import SampleMaker
 from rasr.training.views import Box, Pixels, degraded, to_8_bit, whole_view
 
-__all__ = ["Validation", "validation_photos"]
-
-
-def validation_photos(photos: Sequence[TrainingPhoto], count: int) -> list[TrainingPhoto]:
-    """Pick ``count`` photos spread evenly over the sorted list."""
-    places = np.linspace(0, len(photos) - 1, min(count, len(photos)))
-    return [photos[round(float(place))] for place in places]
+__all__ = ["Validation"]
 
 
 @dataclass(slots=True)
