@@ -14,7 +14,7 @@ from rasr import errors
 
 ROOMS = [
     "rasr",
-    *(f"rasr.{name}" for name in ("errors", "home", "device")),
+    *(f"rasr.{name}" for name in ("errors", "home", "device", "weights")),
     *(f"rasr.{name}" for name in ("images", "gallery", "gallery.encoders", "generator", "restoration", "degrade")),
     *(f"rasr.{name}" for name in ("training", "evaluation", "evaluation.metrics", "dataset")),
 ]
@@ -56,7 +56,18 @@ def test_importing_rasr_is_light() -> None:
 
 @pytest.mark.parametrize(
     "room",
-    ["images", "gallery", "generator", "restoration", "degrade", "training", "evaluation", "dataset", "cli.main"],
+    [
+        "images",
+        "weights",
+        "gallery",
+        "generator",
+        "restoration",
+        "degrade",
+        "training",
+        "evaluation",
+        "dataset",
+        "cli.main",
+    ],
 )
 def test_rooms_import_without_torch_or_network(room: str) -> None:
     script = (

@@ -149,6 +149,7 @@ def test_another_part_than_was_asked_for_is_refused(
     monkeypatch.setattr(Server, "fault", "wrong part")
     with pytest.raises(WeightsMissing, match="another part"):
         plan_download("mine").run()
+    assert plan_download("mine").run().read_bytes() == CONTENT, "from the beginning"
 
 
 @pytest.mark.parametrize("fault", ["endless", "too large"])

@@ -70,7 +70,7 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
         settings.out.mkdir(parents=True, exist_ok=True)
     benchmark = load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low)
     inputs = prepare_inputs(benchmark, settings.out / "inputs", settings.inputs, tell)
-    weights = MetricWeights(settings.weights, download=settings.download)
+    weights = MetricWeights(settings.weights, download=settings.download, progress=tell)
     metrics, unavailable = load_metrics(settings.metrics, settings.protocol, weights, device=settings.device)
     evaluation = Evaluation(settings, benchmark, inputs, [metric.info for metric in metrics], unavailable)
     journal = Journal(settings.out / "journal.jsonl")

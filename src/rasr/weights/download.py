@@ -205,6 +205,7 @@ def _append(file: RemoteFile, part: Path, progress: Progress | None) -> None:
         if answer.status != http.client.PARTIAL_CONTENT:
             have = 0
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
             raise OSError("the server sent another part than was asked for")
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
