@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -230,6 +231,14 @@ def test_folders_that_cannot_be_categories_of_their_own_are_named(tmp_path: Path
     source = Folder(Folder.Settings(kind="folder", path=tmp_path), Web(Download(), "tests"))
     with pytest.raises(SourceError, match=f"The folder '{sorted(names)[-1]}' cannot be the category"):
         source.categories()
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    (folder / "cat" / os.fsdecode(b"x\xff.png")).write_bytes((folder / "cat/c.png").read_bytes())
+    source = Folder(Folder.Settings(kind="folder", path=folder), Web(Download(), "tests"))
+    with pytest.raises(SourceError, match=r"x\\udcff\.png is not valid UTF-8"):
+        source.query(Category(name="cat"))
 
 
 NEW_SOURCE = '''

@@ -84,7 +84,13 @@ class Folder(Source):
 
     @cached_property
     def _pictures(self) -> list[Path]:
-        return find_pictures([self._settings.path])
+        """All pictures below the folder. Raises SourceError for a name that no manifest could hold."""
+        found = find_pictures([self._settings.path])
+        for path in found:
+            shown = str(path).encode("utf-8", "backslashreplace").decode()
+            if shown != str(path):
+                raise SourceError(f"The name of {shown} is not valid UTF-8. Rename it, or move it out of the folder.")
+        return found
 
     @cached_property
     def _credits(self) -> dict[str, Mapping[str, str]]:
