@@ -178,7 +178,7 @@ def configs(name: str | None) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar per step, on terminals only."""
+    """Show a bar per step, on terminals only."""
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 

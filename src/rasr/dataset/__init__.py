@@ -1,4 +1,4 @@
-"""Datasets: galleries with training and test splits, built from licensed photos anyone can fetch again."""
+"""Datasets: galleries with splits, built from licensed photos that anyone can fetch again."""
 
 from rasr.dataset.adapters import ADAPTERS, adapt_dataset
 from rasr.dataset.build import BuildReport, build_dataset

@@ -1,4 +1,4 @@
-"""Adapters: published datasets of the paper's experiments, in layouts that RASR trains on and evaluates."""
+"""Adapters: the paper's published datasets in layouts that RASR trains on and evaluates."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class AdaptReport:
     problems: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, for ``--json``."""
+        """Return all fields, for ``--json``."""
         return asdict(self) | {"folder": str(self.folder)}
 
 

@@ -69,7 +69,7 @@ def make_records(
 def assemble(
     out: Path, config: DatasetConfig, records: Sequence[Record], stored: Mapping[str, Path], progress: Progress
 ) -> None:
-    """Fill the folder: photos of ``records`` from their ``stored`` files (by id), low-quality inputs, gallery.
+    """Fill the folder: photos from their ``stored`` files (by id), low-quality inputs, gallery.
 
     Raises OutputError.
     """
@@ -81,7 +81,7 @@ def assemble(
 
 
 def _place_files(out: Path, records: Sequence[Record], stored: Mapping[str, Path]) -> None:
-    """Put the photos where the manifest says, and take away those that an earlier manifest put and this one does not.
+    """Put the photos where the manifest says; remove those that only an earlier manifest names.
 
     Files that no manifest of this dataset names are never touched.
     """
@@ -100,7 +100,7 @@ def _place_files(out: Path, records: Sequence[Record], stored: Mapping[str, Path
 
 
 def _make_low_quality(out: Path, records: Sequence[Record], config: DatasetConfig, progress: Progress) -> None:
-    """Degrade the test photos: ``lq/<category>/<id>.png``, their exact targets ``hr/…``, and the recipes.
+    """Degrade the test photos: ``lq/<category>/<id>.png``, their targets ``hr/…``, recipes.
 
     Files already made by the same recipe from the same photo are kept.
     """
@@ -157,7 +157,7 @@ def _make_gallery(out: Path, records: Sequence[Record], encoder: str, progress: 
 
 
 def _inside(out: Path, file: str) -> Path:
-    """Return the path of a manifest's file; raises OutputError for one that leads out of the dataset's folder."""
+    """Return the path of a manifest's file; raises OutputError for one outside of the folder."""
     path = out / file
     if not path.resolve().is_relative_to(out.resolve()):
         raise OutputError(f"The manifest names {file}, which is not inside {out}; it was not written by RASR.")

@@ -64,7 +64,7 @@ class BuildReport:
         return sum(sum(category.splits.values()) for category in self.categories)
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, for ``--json``."""
+        """Return all fields, for ``--json``."""
         return {"folder": str(self.folder), "photos": self.photos, **asdict(self)} | {"folder": str(self.folder)}
 
 
@@ -75,7 +75,7 @@ def build_dataset(
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> BuildReport:
-    """Build the dataset that ``config`` describes in the folder ``out``, or go on where an earlier run stopped.
+    """Build the dataset of ``config`` in the folder ``out``, or go on where a run stopped.
 
     Photos short, or a source that could not be used, are reported and do not stop the rest. Raises DatasetBusy,
     DatasetError when no source can be used at all, OutputError when the folder is not RASR's or the disk is full.
@@ -104,7 +104,7 @@ class _Build:
         self.dropped = frozenset(name for name, decision in self.decisions.items() if decision == "drop")
 
     def run(self) -> BuildReport:
-        """All steps; those done by an earlier run are found done."""
+        """Run all steps; those done by an earlier run are found done."""
         journal = Journal(self.folder / BUILD_DIR / "journal.sqlite")
         try:
             journal.begin([*TRANSIENT, "lost"], self.config.encoder)

@@ -46,7 +46,7 @@ ROWS = 60
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Read the build's own description of the dataset, or an empty one. Raises DatasetError when it is damaged."""
+    """Read the build's description of the dataset, or an empty one; DatasetError if damaged."""
     path = folder / INFO
     try:
         info = json.loads(path.read_text("utf-8"))
@@ -60,7 +60,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def write_card(folder: str | Path) -> Path:
-    """Write README.md, ATTRIBUTION.md, the charts and the contact sheet anew from manifest and build record.
+    """Write README.md, ATTRIBUTION.md, charts and contact sheet anew from the manifest.
 
     Returns the card's path. Raises DatasetError and OutputError.
     """
@@ -76,7 +76,7 @@ def write_card(folder: str | Path) -> Path:
 
 
 def _attribution(records: Sequence[Record]) -> str:
-    """List every photo with title, author, source and licence, as the CC licences ask (TASL), by category."""
+    """List every photo with title, author, source and licence, as the CC licences ask (TASL)."""
     by_category: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_category[record.category].append(record)
@@ -131,7 +131,7 @@ def _card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
 
 
 def _contents(records: Sequence[Record], described: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield what the table says of each category: title, scientific name, why, and the size of each split."""
+    """Yield each category's row: title, scientific name, why, and the size of each split."""
     known = {category["name"]: category for category in described}
     counts = Counter((record.category, record.split) for record in records)
     for name in dict.fromkeys(record.category for record in records):
@@ -142,7 +142,7 @@ def _contents(records: Sequence[Record], described: Iterable[Mapping[str, Any]])
 
 
 def _plain(text: str) -> str:
-    """Escape text so that Markdown shows it as it is, on one line: titles and names come from strangers."""
+    """Escape text for Markdown, on one line: titles and names come from strangers."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#!" else letter for letter in " ".join(text.split()))
 
 
@@ -152,7 +152,7 @@ def _linked(text: str, url: str) -> str:
 
 
 def _histograms(records: Sequence[Record]) -> str:
-    """Draw four bar charts as one SVG: short side, megapixels, photos per photographer, licences."""
+    """Draw four bar charts as one SVG: short side, megapixels, photographers, licences."""
     sides = _binned([min(record.width, record.height) for record in records], SIDES)
     pixels = _binned([record.width * record.height / 1e6 for record in records], MEGAPIXELS)
     by_author = Counter(f"{record.source}:{record.author_id}" for record in records if record.author_id)

@@ -1,4 +1,4 @@
-"""Check of a dataset folder that exists already, whoever made it: files, hashes, sizes, licences, leaks."""
+"""Check of a dataset folder, whoever made it: files, hashes, sizes, licences, leaks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CheckReport:
         return all(finding.level != "error" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, for ``--json``."""
+        """Return all fields, for ``--json``."""
         return {"folder": str(self.folder), "ok": self.ok} | {k: v for k, v in asdict(self).items() if k != "folder"}
 
     def error(self, kind: str, message: str) -> None:
@@ -70,7 +70,7 @@ class CheckReport:
 def check_dataset(
     folder: str | Path, *, quick: bool = False, encoder: str | None = None, progress: Progress = lambda *_: None
 ) -> CheckReport:
-    """Verify a dataset folder. With a manifest everything is checked against it; without one, what pixels can tell.
+    """Verify a dataset folder against its manifest; without one, what pixels can tell.
 
     Near-duplicates across splits are looked for in the pixels themselves, by perceptual hash and by embedding, not in
     what the manifest says of them. ``quick`` leaves the pixels alone: hashes of files, sizes, licences, authors.
@@ -203,7 +203,7 @@ def _check_low_quality(report: CheckReport, records: Sequence[Record], info: Map
 
 
 def _check_file(report: CheckReport, record: Record, *, quick: bool) -> bool:
-    """Report a file that is missing, not the one meant, or of another size; False when it is not worth decoding."""
+    """Report a missing, exchanged or resized file; False when it is not worth decoding."""
     path = report.folder / record.file
     if not path.resolve().is_relative_to(report.folder.resolve()):
         report.error("manifest", f"{record.file} leads out of the folder.")
@@ -240,7 +240,7 @@ def _check_same_file(report: CheckReport, records: Sequence[Record]) -> None:
 def _check_pixels(
     report: CheckReport, records: Sequence[Record], encoder: Encoder, similarity: float, progress: Progress
 ) -> None:
-    """Decode everything; report near-duplicates across splits by hash everywhere, by embedding within a category."""
+    """Report near-duplicates across splits: by hash everywhere, by embedding in a category."""
     readable: list[Record] = []
     hashes: list[str] = []
     batch: list[NDArray[np.float32]] = []

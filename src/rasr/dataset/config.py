@@ -157,7 +157,7 @@ def load_config(path: str | Path) -> DatasetConfig:
 
 
 def parse_config(raw: Mapping[str, Any], name: str, folder: Path) -> DatasetConfig:
-    """Check a config already read; ``folder`` is where its relative paths start. Raises ConfigError."""
+    """Check a config already read; its relative paths start at ``folder``. Raises ConfigError."""
     tables = raw.get("source")
     if isinstance(tables, list):
         raw = {**raw, "source": [_settings(table, f"{name}: source.{n}", folder) for n, table in enumerate(tables)]}

@@ -1,4 +1,4 @@
-"""Gathering: candidates listed, downloaded and measured, in an order that an interruption does not change."""
+"""Gathering: candidates listed, downloaded, measured, in an order that no kill changes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def list_candidates(
 
 
 def _list(journal: Journal, rank: int, source: Source, category: Category) -> int | None:
-    """Complete one list; returns the number of photos in it, or None when there is nothing to ask."""
+    """Complete one list; returns the photos in it, or None when there is nothing to ask."""
     question = source.query(category)
     if not question:
         return None
@@ -97,7 +97,7 @@ def _list(journal: Journal, rank: int, source: Source, category: Category) -> in
 def choose(
     journal: Journal, config: DatasetConfig, kept: Mapping[str, Sequence[Kept]], short: Mapping[str, int]
 ) -> int:
-    """Mark the candidates to fetch next, for the categories that are ``short`` of photos; returns how many.
+    """Mark the candidates to fetch next, for categories ``short`` of photos; returns how many.
 
     Preferred sources come first, then the source's own order. A photographer who has given enough is passed over, and
     asked again only if some of those photos turn out unusable.
@@ -124,7 +124,7 @@ def choose(
 
 
 def download(journal: Journal, web: Web, folder: Path, workers: int, progress: Progress) -> None:
-    """Fetch every chosen photo into ``folder``, some at a time. Raises OutputError when the disk is full."""
+    """Fetch every chosen photo into ``folder``, some at a time; OutputError on a full disk."""
     total = journal.count("chosen")
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(workers, thread_name_prefix="download") as pool:
@@ -161,7 +161,7 @@ def _fetch(row: Row, web: Web, folder: Path) -> tuple[Row, FetchError | None]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy unless the same version is there; the time of change tells versions apart, so it is copied too."""
+    """Copy, with its time of change, unless the same version (size and time) is there."""
     known = target.stat() if target.exists() else None
     status = source.stat()
     if known is None or (known.st_size, known.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
@@ -173,7 +173,7 @@ def _copy(source: Path, target: Path) -> None:
 def measure_stored(
     journal: Journal, encoder: Encoder, folder: Path, config: DatasetConfig, workers: int, progress: Progress
 ) -> None:
-    """Decode, measure and embed every downloaded photo; files that are no good pictures are deleted."""
+    """Decode, measure and embed every downloaded photo; delete files that are no good pictures."""
     total, done = journal.count("stored"), 0
 
     def look(row: Row) -> tuple[Row, Measures, NDArray[np.float32]] | tuple[Row, str, str]:
@@ -202,7 +202,7 @@ def measure_stored(
 
 
 def _picture_fault(error: Exception) -> str:
-    """Name the reason under which a photo that cannot be used is counted; raises the error itself when it is none."""
+    """Name the reason under which an unusable photo is counted; raises any other error."""
     for kind, reason in FAULTS.items():
         if isinstance(error, kind):
             return reason
@@ -212,7 +212,7 @@ def _picture_fault(error: Exception) -> str:
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[_In], _Out], things: Iterable[_In], ahead: int
 ) -> Iterator[_Out]:
-    """Yield results in the order of ``things``, of which at most ``ahead`` are taken before their results are used."""
+    """Yield results in the order of ``things``, with at most ``ahead`` of them under way."""
     waiting: deque[Future[_Out]] = deque()
     try:
         for thing in things:

@@ -1,4 +1,4 @@
-"""Journal of a build: every candidate and what is known of it, in one SQLite file that a kill leaves whole.
+"""Journal of a build: every candidate and its state, in one SQLite file that survives kills.
 
 Every step of the build is written here before the next one starts, so the same command goes on where it was stopped.
 Nothing is kept in memory: 10 000 candidates cost what ten do.
@@ -63,7 +63,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candidate with its place in the journal and, once downloaded, its measures (without the embedding)."""
+    """A candidate's row of the journal and, once downloaded, its measures (not the embedding)."""
 
     seq: int
     category: str
@@ -76,7 +76,7 @@ class Row:
 
     @property
     def photo_id(self) -> str:
-        """Name of the photo in the dataset, the same in every build: category, source and the source's own id."""
+        """Name of the photo in the dataset, the same in every build: category, source, id there."""
         return f"{self.category}_{self.candidate.file_name}"
 
     def file_in(self, downloads: Path) -> Path:
@@ -112,7 +112,7 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Do all or nothing; inside of another one, part of it. Raises OutputError when the disk is full."""
+        """Do all or nothing; inside of another one, part of it. OutputError on a full disk."""
         nested = self._db.in_transaction
         if nested:
             yield
@@ -131,7 +131,7 @@ class Journal:
     # Lists of candidates
 
     def position(self, category: str, source: str, question: str) -> tuple[str | None, int]:
-        """Find where a list goes on: (cursor of the next page or None at its end, candidates found); ("", 0) at first.
+        """Find where a list goes on: (cursor or None at its end, photos found); ("", 0) at first.
 
         When the question has changed, candidates of the old one that were not downloaded are forgotten; for a local
         folder, whose question tells its contents, all of them.
@@ -194,7 +194,7 @@ class Journal:
             self._db.execute(sql, (*astuple(measures), embedding, seq))
 
     def begin(self, transient: Sequence[str], encoder: str) -> None:
-        """Start or go on. After a build that came to its end, photos that failed for a transient reason are put back.
+        """Start or go on; after a finished build, put back photos that failed for transient reasons.
 
         After an interruption they are not: the build then goes on exactly as it would have, to the same dataset.
         Photos measured with another encoder are measured again: embeddings of two kinds cannot be compared.

@@ -1,4 +1,4 @@
-"""Licences: their names at the sources as SPDX identifiers, and whether a dataset may hold them.
+"""Licences: the sources' names as SPDX identifiers, and which of them a dataset may hold.
 
 Inside RASR a licence is an SPDX identifier (``CC-BY-SA-4.0``, ``CC0-1.0``, ``CC-PDM-1.0``) or, where SPDX has none, a
 ``LicenseRef-`` name. A licence that is not recognised is None and never accepted: a dataset is only as free as its
@@ -31,7 +31,7 @@ _OTHERS = (
 
 
 def parse_licence(text: str | None, *, version: str = "") -> str | None:
-    """Parse a licence's name, code or URL to its SPDX identifier; None when it is not recognised.
+    """Parse a licence's name, code or URL to its SPDX identifier; None when not recognised.
 
     ``version`` is taken when the text names none (iNaturalist's codes mean 4.0). Ported licences keep their country:
     "CC BY-SA 3.0 de" is CC-BY-SA-3.0-DE. Of "A or B" the Creative Commons one is taken.
@@ -53,7 +53,7 @@ def parse_licence(text: str | None, *, version: str = "") -> str | None:
 
 
 def _from_words(text: str) -> str:
-    """Read ``by-nc-sa`` from "Attribution-NonCommercial-ShareAlike License"; empty for other texts."""
+    """Read ``by-nc-sa`` from "Attribution-NonCommercial-ShareAlike"; empty for other texts."""
     lowered = text.lower()
     if not lowered.startswith(("attribution", "creative commons attribution")):
         return ""
@@ -61,7 +61,7 @@ def _from_words(text: str) -> str:
 
 
 def allowed(licence: str | None, allow: Iterable[str]) -> bool:
-    """Tell whether a licence is on the list. ``CC-BY`` on it admits every version of CC-BY, and not CC-BY-NC."""
+    """Tell whether a licence is on the list; ``CC-BY`` admits all its versions, not CC-BY-NC."""
     if licence is None:
         return False
     family = re.sub(r"-[1-4]\.\d.*$", "", licence)

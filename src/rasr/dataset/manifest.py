@@ -1,4 +1,4 @@
-"""Manifest: one line per photo, as JSON lines for programs and CSV for people; and how files get into the folder."""
+"""Manifest: one line per photo, as JSON lines and CSV; and how files get into the folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Record:
 
 
 def read_manifest(folder: Path) -> list[Record]:
-    """Read the records of the dataset in ``folder``. Raises DatasetError naming the line that is wrong."""
+    """Read the records of a dataset. Raises DatasetError naming the line that is wrong."""
     path = folder / MANIFEST
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -109,7 +109,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def place_file(source: Path, target: Path) -> None:
-    """Put a file at ``target``, whole or not at all: linked where the file system can, else copied. Raises OSError."""
+    """Put a file at ``target``, whole or not at all: linked if possible, else copied; OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)

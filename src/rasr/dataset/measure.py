@@ -1,4 +1,4 @@
-"""Measures of one photo that the filters need: size, JPEG quality, block artefacts, blur, hash."""
+"""Measures of one photo, for the filters: size, JPEG quality, block artefacts, blur, hash."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STANDARD_LUMA_TABLE_SUM = 3689
 
 
 def measure(path: Path, min_short_side: int) -> tuple[Measures, FloatImage]:
-    """Decode a file and measure it; also returns its pixels, (H, W, 3) float32 in [0, 1], for the encoder.
+    """Decode and measure a file; also returns its pixels, (H, W, 3) float32 in [0, 1].
 
     Raises PictureError for a file that is no whole picture, or whose short side is under ``min_short_side`` (found in
     the header: nothing is decoded then).
@@ -60,7 +60,7 @@ class TooSmall(PictureError):
 
 
 def _jpeg_quality(path: Path) -> int | None:
-    """Estimate the IJG quality 1..100 that gives the file's luminance table; None when the file has none.
+    """Estimate the IJG quality 1..100 from the file's luminance table; None without one.
 
     libjpeg scales the standard's table by 5000/q % below 50 and by 200 − 2q % above (jcparam.c); the sum of the table
     tells the scale, for other encoders' tables the nearest in strength. Under 20 entries are clipped at 255 and the
@@ -76,7 +76,7 @@ def _jpeg_quality(path: Path) -> int | None:
 
 
 def blockiness(luma: NDArray[np.float32]) -> float:
-    """Measure the mean step across the borders of 8×8 blocks over the mean step elsewhere, in the worse direction.
+    """Measure the mean step across 8×8 borders over that elsewhere, in the worse direction.
 
     About 1 for photos without visible JPEG blocks, whatever their content; well above for low qualities, also when the
     file was saved again at a high one. ``luma`` is (H, W).

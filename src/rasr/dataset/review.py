@@ -67,7 +67,7 @@ class ReviewServer:
 
     @property
     def hosts(self) -> Sequence[str]:
-        """Host headers answered; others come from a page that had its own name point here (DNS rebinding)."""
+        """Host headers answered; others come from a page whose name points here (DNS rebinding)."""
         return [f"{name}:{self._server.server_port}" for name in ("127.0.0.1", "localhost")]
 
     def serve(self) -> None:
@@ -82,7 +82,7 @@ class ReviewServer:
         self._server.shutdown()
 
     def listing(self) -> list[dict[str, Any]]:
-        """List what the page shows of each photo, those that stand out most in the subject check first."""
+        """List what the page shows of each photo, the largest deviations first."""
         wanted = ("id", "category", "split", "title", "author", "licence", "width", "height", "deviation")
         listed = []
         for index in self.order:
@@ -92,11 +92,11 @@ class ReviewServer:
         return listed
 
     def picture(self, number: int) -> bytes:
-        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, and PictureError for a damaged file."""
+        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, PictureError."""
         return _shrunk(self.folder / self.records[number].file)
 
     def decide(self, number: int, decision: str) -> None:
-        """Note a decision: keep, drop or undo. Raises ValueError for another word or number, and OutputError."""
+        """Note a decision: keep, drop or undo. Raises ValueError for anything else, OutputError."""
         if decision not in ("keep", "drop", "undo") or number not in range(len(self.records)):
             raise ValueError(f"not a decision: {decision} for {number}")
         name = self.records[number].id
@@ -124,7 +124,7 @@ def _shrunk(path: Path) -> bytes:
 
 
 def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
-    """Make the request handler of a server; HTTP/1.0, so that no idle connection keeps others waiting."""
+    """Make a server's request handler; HTTP/1.0, so that no idle connection blocks others."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10

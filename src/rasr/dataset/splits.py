@@ -73,7 +73,7 @@ class _Places:
         return sum(min(count, self._places[category][split]) for category, count in needed.items())
 
     def lack(self, group: Sequence[Item], split: str) -> float:
-        """Compute the share of its places that the split still has free, over the group's categories."""
+        """Compute the share of its places that a split still has free, over a group's categories."""
         categories = {item.category for item in group}
         wanted = sum(self._wanted[category][split] for category in categories)
         return sum(self._places[category][split] for category in categories) / wanted if wanted else 0.0

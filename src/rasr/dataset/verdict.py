@@ -1,4 +1,4 @@
-"""Verdicts: from what was measured to what is kept and what belongs together, and why the rest is left out."""
+"""Verdicts: which measured photos are kept, which belong together, why the rest is left out."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Verdicts:
 
 
 def photographers(photo: Candidate | Record) -> tuple[str, ...]:
-    """Identify who took a photo, by account and by name (people publish on several sites); empty when unknown."""
+    """Identify who took a photo, by account and by name (people use several sites); or ()."""
     if photo.author.strip().casefold() in ANONYMOUS:
         return ()
     name = " ".join(photo.author.casefold().split())
@@ -91,7 +91,7 @@ def photographers(photo: Candidate | Record) -> tuple[str, ...]:
 
 
 def listing_fault(candidate: Candidate, filters: Filters) -> str | None:
-    """Name the filter that makes a candidate not worth downloading, by what its source says of it."""
+    """Name the filter that a candidate does not pass, by what its source says of it."""
     if not allowed(candidate.licence, filters.licences):
         return "licence"
     if candidate.width and min(candidate.width, candidate.height) < filters.min_short_side:
@@ -113,7 +113,7 @@ def _file_fault(measures: Measures, filters: Filters) -> str | None:
 
 
 def judge(journal: Journal, config: DatasetConfig, categories: Collection[str], dropped: Collection[str]) -> Verdicts:
-    """Apply every filter to what the journal holds; ``dropped`` are the ids turned down in the review.
+    """Apply every filter to the journal; ``dropped`` are the ids turned down in the review.
 
     Depends on nothing but the journal, the config and ``dropped``, so that an interrupted build comes to the same end.
     """
@@ -217,17 +217,17 @@ class _Groups:
 
 
 def _same_by_hash(hashes: NDArray[np.uint64], distance: int) -> dict[int, int]:
-    """Map repeated photos to the earlier ones that they repeat, by index; ``hashes`` is (N,), best photo first."""
+    """Map repeated photos to the earlier ones, by index; ``hashes`` (N,), best photo first."""
     return _repeated(len(hashes), lambda kept, index: np.bitwise_count(hashes[kept] ^ hashes[index]) <= distance)
 
 
 def _same_by_embedding(embeddings: Embeddings, similarity: float) -> dict[int, int]:
-    """Map repeated photos likewise, by unit vectors (N, D) that are at least ``similarity`` (cosine) alike."""
+    """Map repeated photos likewise, by unit vectors (N, D) of at least this cosine."""
     return _repeated(len(embeddings), lambda kept, index: embeddings[kept] @ embeddings[index] >= similarity)
 
 
 def _repeated(count: int, alike: Callable[[NDArray[np.int64], int], NDArray[np.bool_]]) -> dict[int, int]:
-    """Compare each photo with the kept ones only: a chain of small changes does not remove a whole category."""
+    """Compare photos with kept ones only: no chain of small changes removes a whole category."""
     kept, number = np.empty(count, np.int64), 0
     repeated: dict[int, int] = {}
     for index in range(count):
@@ -241,7 +241,7 @@ def _repeated(count: int, alike: Callable[[NDArray[np.int64], int], NDArray[np.b
 
 
 def related_pairs(embeddings: Embeddings, similarity: float) -> Iterator[tuple[int, int, float]]:
-    """Yield pairs i < j of unit vectors (N, D) whose cosine is at least ``similarity``, with that cosine."""
+    """Yield pairs i < j of unit vectors (N, D) of at least this cosine, with that cosine."""
     for index in range(len(embeddings) - 1):
         cosines = embeddings[index + 1 :] @ embeddings[index]
         for other in np.flatnonzero(cosines >= similarity):
@@ -249,7 +249,7 @@ def related_pairs(embeddings: Embeddings, similarity: float) -> Iterator[tuple[i
 
 
 def related_hashes(hashes: Sequence[str], distance: int) -> Iterator[tuple[int, int, int]]:
-    """Yield pairs i < j of 64-bit hashes (hexadecimal) that differ in at most ``distance`` bits, with their number."""
+    """Yield pairs i < j of 64-bit hashes that differ in at most ``distance`` bits, with them."""
     values = _hash_array(hashes)
     for index in range(len(values) - 1):
         bits = np.bitwise_count(values[index + 1 :] ^ values[index])
@@ -258,7 +258,7 @@ def related_hashes(hashes: Sequence[str], distance: int) -> Iterator[tuple[int, 
 
 
 def _outliers(embeddings: Embeddings, deviations: float) -> dict[int, float]:
-    """Find photos more than ``deviations`` robust standard deviations below their category: index → deviation.
+    """Find photos that many robust standard deviations below the category: index → deviation.
 
     A photo's score is its mean cosine to its five nearest neighbours among unit vectors (N, D); the spread is
     1.4826 × the median absolute deviation, which a few wrong photos do not move.

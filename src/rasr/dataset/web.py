@@ -1,4 +1,4 @@
-"""Web client: polite, retried with back-off, bounded in size, redirects and time, and resumable.
+"""Web client: paced, retried with back-off, bounded in size, redirects and time, resumable.
 
 One pace for each host is shared by all workers of a build. Needs the extra ``dataset``, from the first request on.
 """
@@ -90,7 +90,7 @@ class FetchError(Exception):
 
 
 class _TransientError(FetchError):
-    """An attempt that failed in a way that another one may not; ``after`` is the wait the server asked for."""
+    """A failed attempt that another may mend; ``after`` is the wait that the server asked for."""
 
     def __init__(self, message: str, *, kind: str = "server trouble", after: float | None = None) -> None:
         super().__init__(kind, message)
@@ -98,7 +98,7 @@ class _TransientError(FetchError):
 
 
 class Web:
-    """A client for all workers of one build. Thread-safe. Close it, or use it in a ``with`` statement."""
+    """A thread-safe client for all workers of one build. Use it in a ``with`` statement."""
 
     def __init__(self, settings: Download, agent: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -121,7 +121,7 @@ class Web:
 
     @property
     def _client(self) -> httpx2.Client:
-        """The connections, made when they are first needed: a build from local folders needs none."""
+        """Connections, made when first needed: a build from local folders needs none."""
         with self._lock:
             if self._opened is None:
                 try:
@@ -142,14 +142,14 @@ class Web:
         self._stop.set()
 
     def ready(self, url: str) -> None:
-        """Raise SourceError when this address must not be asked since the user wants no network; ExtraMissing."""
+        """Raise SourceError when the user wants no network, ExtraMissing without the client."""
         host = urlsplit(url).hostname
         if offline() and host not in LOOPBACK:
             raise SourceError(f"RASR_OFFLINE or HF_HUB_OFFLINE is set, so {host} is not asked.")
         _ = self._client
 
     def json(self, url: str, params: Mapping[str, str | int], busy: Callable[[Any], str] = lambda _: "") -> Any:
-        """Fetch the JSON value at ``url``. Raises FetchError; a 4xx answer's body is its message's source.
+        """Fetch the JSON value at ``url``. Raises FetchError, which quotes a 4xx answer's body.
 
         ``busy`` looks at the value and returns why it means "come back later", or an empty string: some services say
         so under status 200.
@@ -221,7 +221,7 @@ class Web:
         mark.unlink(missing_ok=True)
 
     def _bounded(self, response: httpx2.Response, limit: int) -> Iterator[bytes]:
-        """Yield the body; raises FetchError as soon as it is announced or found to be longer than ``limit`` bytes."""
+        """Yield the body; raises FetchError once it is announced or found longer than ``limit``."""
         said = response.headers.get("Content-Length", "")
         shown = _shown(str(response.url))
         if said.isdigit() and int(said) > limit:
@@ -241,7 +241,7 @@ class Web:
     def _open(
         self, url: str, *, params: Mapping[str, str | int] | None = None, headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx2.Response]:
-        """Send a request, each redirect at its own host's pace; yields any answer that is not retried."""
+        """Send a request, redirects at their own host's pace; yields any answer not retried."""
         client = self._client
         import httpx2
 
@@ -305,14 +305,14 @@ class Web:
 
 
 def _check_type(response: httpx2.Response, url: str) -> None:
-    """Refuse what does not even claim to be a picture; what claims it falsely is found when it is decoded."""
+    """Refuse what does not even claim to be a picture; false claims are found when decoding."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind and not kind.startswith("image/") and kind not in ("application/octet-stream", "binary/octet-stream"):
         raise FetchError("not a picture", f"{_shown(url)} is {kind}, not a picture")
 
 
 def _write_mark(mark: Path, headers: Mapping[str, str]) -> None:
-    """Keep what identifies this version of the file, so that its rest can be asked for; nothing if nothing does."""
+    """Keep what identifies this version of the file, if anything, to ask for its rest."""
     validator = headers.get("ETag") or headers.get("Last-Modified") or ""
     if validator and validator.isascii() and not validator.startswith("W/") and "Content-Encoding" not in headers:
         mark.write_text(validator, "ascii")
@@ -331,7 +331,7 @@ class _Interrupted(Exception):
 
 
 class _Pace:
-    """Pace of one host: moments at which a request may start, ``1/rate`` seconds apart and never earlier.
+    """Pace of one host: moments at which a request may start, ``1/rate`` seconds apart or more.
 
     There is no burst: a crawler that was idle for a minute does not then send sixty requests at once. Only the
     monotonic clock is read, so a clock that is wrong or set during the run changes nothing.
@@ -372,7 +372,7 @@ def _sleep(seconds: float) -> bool:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds to wait from a Retry-After header, or None when there is none that can be read.
+    """Read the seconds to wait from a Retry-After header, or None when none can be read.
 
     The header is a number of seconds or a date. The date is compared with the same answer's Date header, so that only
     the server's clock is used; without one it is not used at all (RFC 9110, section 10.2.3).

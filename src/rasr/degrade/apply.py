@@ -49,7 +49,7 @@ def degrade(
 
 
 def degrade_array(pixels: FloatImage, recipe: Recipe) -> FloatImage:
-    """Apply a drawn or stored recipe to (H, W, 3) float32 pixels; see :func:`degrade` for sizes and values."""
+    """Apply a recipe to (H, W, 3) float32 pixels; sizes and values as for :func:`degrade`."""
     import torch
 
     with torch.inference_mode():
@@ -58,7 +58,7 @@ def degrade_array(pixels: FloatImage, recipe: Recipe) -> FloatImage:
 
 
 def degrade_batch(hr: Tensor, recipes: Sequence[Recipe]) -> Tensor:
-    """Degrade (N, 3, H, W) float32 RGB in [0, 1] → (N, 3, H/scale, W/scale) on the same device, no gradient.
+    """Degrade (N, 3, H, W) float32 RGB in [0, 1] → (N, 3, H/scale, W/scale), same device.
 
     All recipes must share one scale. Each picture equals what it would be alone, bit for bit. On a GPU the filters and
     resizes run there; noise and JPEG stay on the CPU, and rounding may differ from the CPU's by single grey levels.
@@ -72,7 +72,7 @@ def degrade_batch(hr: Tensor, recipes: Sequence[Recipe]) -> Tensor:
 
 
 def crop_to_multiple(pixels: FloatImage, scale: int) -> FloatImage:
-    """Cut right and bottom so that both sides are multiples of ``scale``: the HR that matches an LQ exactly.
+    """Cut right and bottom to multiples of ``scale``: the HR that matches an LQ exactly.
 
     Raises PictureError when a side is shorter than ``scale``.
     """
@@ -85,7 +85,7 @@ def crop_to_multiple(pixels: FloatImage, scale: int) -> FloatImage:
 
 
 def apply_recipe(hr: Tensor, recipe: Recipe) -> Tensor:
-    """Degrade one picture: (3, H, W) float32 RGB in [0, 1] → (3, H/scale, W/scale), the values k/255.
+    """Degrade one picture, (3, H, W) float32 RGB in [0, 1], to (3, H/scale, W/scale), k/255.
 
     H and W must be multiples of the recipe's scale (PictureError otherwise; see ``crop_to_multiple``).
     """
@@ -131,7 +131,7 @@ def _resize(pixels: Tensor, size: tuple[int, int], mode: Mode) -> Tensor:
 
 
 def _filter(pixels: Tensor, kernel: NDArray[np.float64]) -> Tensor:
-    """Convolve with mirrored borders. By FFT: three to six times faster than a direct 21×21 convolution on a CPU."""
+    """Convolve with mirrored borders, by FFT: 3 to 6 times faster than direct 21×21 on a CPU."""
     import torch
 
     height, width = pixels.shape[-2:]
@@ -148,7 +148,7 @@ def _filter(pixels: Tensor, kernel: NDArray[np.float64]) -> Tensor:
 
 
 def _mirror(length: int, reach: int, device: torch.device) -> Tensor:
-    """Continue the indices 0..length−1 by reflection without repeating the edge, however small the picture is."""
+    """Continue the indices 0..length−1 by reflection without repeating the edge."""
     import torch
 
     period = max(2 * (length - 1), 1)
@@ -169,7 +169,7 @@ def _add_noise(pixels: Tensor, noise: Noise) -> Tensor:
 
 
 def _poisson(pixels: NDArray[np.float32], noise: Noise, random: np.random.Generator) -> NDArray[np.float32]:
-    """Draw shot noise of the 8-bit picture: level · (Poisson(v·x)/v − x), v = 2^⌈log₂(distinct values)⌉."""
+    """Draw 8-bit shot noise: level · (Poisson(v·x)/v − x), v = 2^⌈log₂(distinct values)⌉."""
     levels = np.rint(np.clip(pixels, 0, 1) * 255) / 255
     if noise.gray:
         luma = np.array([0.2989, 0.587, 0.114]).reshape(3, 1, 1)
@@ -192,7 +192,7 @@ def _jpeg(pixels: Tensor, quality: float) -> Tensor:
 
 
 def _sharpen(pixels: Tensor) -> Tensor:
-    """Apply Real-ESRGAN's unsharp mask: amount 0.5 where the residual exceeds 10 grey levels, mask softened."""
+    """Apply Real-ESRGAN's unsharp mask: amount 0.5 where the residual exceeds 10 grey levels."""
     residual = pixels - _filter(pixels, _usm_kernel())
     mask = _filter((residual.abs() > USM_THRESHOLD).to(pixels.dtype), _usm_kernel())
     sharp = (pixels + USM_AMOUNT * residual).clamp(0, 1)

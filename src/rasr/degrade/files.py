@@ -1,4 +1,4 @@
-"""Degradation of files: which file becomes which, and the manifest that rebuilds a set and proves it.
+"""Degradation of files: plan of jobs, and the manifest that rebuilds a set and proves it.
 
 A manifest together with the HR pictures rebuilds the LQ pictures bit for bit on the library versions it names; the
 hashes tell when another version rounds differently.
@@ -73,7 +73,7 @@ class Manifest(BaseModel):
             raise ConfigError(f"{path} is not a degradation manifest: {explain_fault(cls, error)}.") from error
 
     def write(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write atomically. Raises OutputError when the folder is missing or the disk is full, OutputExists."""
+        """Write atomically. Raises OutputError for a missing folder or a full disk, OutputExists."""
         write_bytes((self.model_dump_json(indent=1) + "\n").encode(), path, overwrite=overwrite)
 
 
@@ -94,7 +94,7 @@ class DegradeJob:
 def plan_jobs(
     source: Path, output: Path, hr_output: Path | None = None, *, preset: str, scale: int, seed: int, usm: bool = False
 ) -> list[DegradeJob]:
-    """Plan the degradation of ``source`` (a picture or a folder, which is mirrored), recipes drawn.
+    """Plan the degradation of ``source``, a picture or a folder, which is mirrored.
 
     Pictures inside ``output`` and ``hr_output``, where these lie in the folder, are no sources. Raises UsageError when
     the result of a single picture is not named .png, PictureError when there are no pictures.
@@ -110,7 +110,7 @@ def plan_jobs(
 
 
 def plan_rebuild(manifest: Manifest, source: Path, output: Path, hr_output: Path | None = None) -> list[DegradeJob]:
-    """Plan the pictures of a manifest again, with its recipes; of a single ``source`` only that one.
+    """Plan the pictures of a manifest again, by its recipes; of a single ``source`` only it.
 
     Raises UsageError when the manifest does not name it, or names files outside of the folder.
     """
@@ -126,7 +126,7 @@ def plan_rebuild(manifest: Manifest, source: Path, output: Path, hr_output: Path
 def _jobs(
     source: Path, output: Path, hr_output: Path | None, named: Iterable[tuple[str, str, Recipe]]
 ) -> list[DegradeJob]:
-    """Place results: a folder's pictures below ``output``, a single one at ``output`` itself if that is no folder."""
+    """Place results below ``output``; a single picture's at ``output`` itself if no folder."""
     inside = source.is_dir() or output.is_dir()
     if not inside and output.suffix.lower() != ".png":
         raise UsageError(f"{output}: the result is written as PNG, which keeps every pixel. Name it .png.")
@@ -144,7 +144,7 @@ def _jobs(
 
 
 def _output_names(names: Sequence[str]) -> list[str]:
-    """Name results: ``birds/owl.jpg`` → ``birds/owl.png``; where two would meet, both keep theirs: ``owl.jpg.png``."""
+    """Name results: ``birds/owl.jpg`` → ``birds/owl.png``; where two meet, ``owl.jpg.png``."""
     kept = set[str]()
     while True:
         results = [f"{name}.png" if name in kept else Path(name).with_suffix(".png").as_posix() for name in names]
@@ -158,7 +158,7 @@ def _output_names(names: Sequence[str]) -> list[str]:
 def degrade_files(
     jobs: Iterable[DegradeJob], *, crop: int | None = None, expected: Manifest | None = None, overwrite: bool = False
 ) -> Iterator[tuple[DegradeJob, Entry | None, str | None]]:
-    """Yield (job, entry, problem) of each job; an entry with a problem is not the picture that was ``expected``."""
+    """Yield (job, entry, problem); an entry with a problem is not the picture ``expected``."""
     hashes = {entry.name: entry.sha256 for entry in expected.pictures} if expected else {}
     made = ", ".join(f"{package} {number}" for package, number in expected.versions.items()) if expected else ""
     changed = f"differs from the manifest. The original has changed, or the libraries have (it was made with {made})."
@@ -172,7 +172,7 @@ def degrade_files(
 
 
 def degrade_file(job: DegradeJob, *, crop: int | None = None, overwrite: bool = False) -> Entry:
-    """Read, crop to the centre ``crop`` × ``crop`` pixels, degrade, write; returns the manifest's entry.
+    """Read, cut the centre ``crop`` × ``crop`` pixels, degrade, write; returns the entry.
 
     Transparency is dropped and the pixels are taken in the working colour space (sRGB), so the LQ carries neither the
     file's profile nor its metadata. Raises PictureError, also for a picture smaller than the crop (nothing is

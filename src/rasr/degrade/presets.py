@@ -1,4 +1,4 @@
-"""Presets: the two published parameter tables of Real-ESRGAN's two-stage degradation, as data.
+"""Presets: the two published parameter tables of Real-ESRGAN's two-stage degradation.
 
 ``realesrgan`` holds the figures of Real-ESRGAN x4plus, which OSEDiff, SeeSR and HYPIR share; ``light`` those of
 StableSR, S3Diff and AdaRefSR. Both were read in the named repositories' own configuration files.
@@ -24,7 +24,7 @@ RESIZE_KINDS = ("up", "down", "keep")
 
 @dataclass(frozen=True, slots=True)
 class StageTable:
-    """Ranges and probabilities of one stage, drawn uniformly. The defaults are Real-ESRGAN's first stage."""
+    """Ranges, drawn uniformly, and probabilities of one stage; by default Real-ESRGAN's first."""
 
     blur_probability: float = 1.0
     kernel_sizes: tuple[int, ...] = KERNEL_SIZES

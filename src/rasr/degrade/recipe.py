@@ -1,4 +1,4 @@
-"""Recipe of one picture's degradation: every random choice is drawn first, written down, and only then applied.
+"""Recipe of one picture's degradation: every random choice, drawn before it is applied.
 
 A recipe is plain data. Applying it twice to the same pixels gives the same bytes: the noise planes come from seeds that
 are part of the recipe, so a stored recipe rebuilds a test set without the generator that drew it.
@@ -65,14 +65,14 @@ Kernel = Annotated[GaussianKernel | SincKernel, Field(discriminator="kind")]
 
 
 class Resize(_Part):
-    """A change of size by ``factor``, without antialiasing for bilinear and bicubic, as in Real-ESRGAN."""
+    """A change of size by ``factor``; bilinear and bicubic without antialiasing, as Real-ESRGAN."""
 
     factor: Annotated[float, Field(gt=0, le=16)]
     mode: Mode
 
 
 class Noise(_Part):
-    """Gaussian noise (``level`` is sigma in 8-bit grey levels) or Poisson (``level`` multiplies the shot noise)."""
+    """Gaussian noise (``level``: sigma in grey levels) or Poisson (``level`` multiplies it)."""
 
     kind: Literal["gaussian", "poisson"]
     level: Annotated[float, Field(ge=0)]
@@ -82,7 +82,7 @@ class Noise(_Part):
 
 
 class Stage(_Part):
-    """Blur (or none), resize, noise and JPEG. The second stage's JPEG may come before or after the final filter."""
+    """Blur (or none), resize, noise, JPEG; the last JPEG is before or after the final filter."""
 
     blur: Kernel | None
     resize: Resize
@@ -200,7 +200,7 @@ def _draw_kernel(random: _Random, table: StageTable) -> GaussianKernel | SincKer
 
 
 def _draw_beta(random: _Random, limits: Range) -> float:
-    """Draw half of the exponents below 1 and half above; a range that starts at 1 so gives exactly 1 half the time."""
+    """Draw half of the exponents below 1, half above; a range from 1 gives 1 half the time."""
     return random.between((limits[0], 1.0) if random.happens(0.5) else (1.0, limits[1]))
 
 

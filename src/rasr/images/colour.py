@@ -28,7 +28,7 @@ _STRIP = 1 << 20  # pixels converted at a time: bounds the float scratch at a fe
 
 @dataclass(slots=True)
 class Samples:
-    """Integer samples as stored: colour (H, W, 1|3|4) and alpha (H, W), uint8 or uint16, not premultiplied."""
+    """Integer samples as stored (8 or 16 bits): colour (H, W, 1|3|4), plain alpha (H, W)."""
 
     colour: NDArray[Any]
     alpha: NDArray[Any] | None
@@ -38,7 +38,7 @@ class Samples:
 
 
 def usable_profile(icc: bytes, space: Space) -> str | None:
-    """Return why a profile must be ignored, or None when it describes pixels of this space and lcms accepts it."""
+    """Return why a profile must be ignored; None when it fits the space and lcms accepts it."""
     signature, channels = _IN_HEADER[space]
     if icc[16:20] != signature:
         return f"is for {icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} pixels, the picture is {space}"
@@ -81,7 +81,7 @@ def to_srgb(
 
 
 def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> NDArray[np.float32]:
-    """Convert extended sRGB (H, W, 3) to the profile's own encoding, (H, W, 3) or (H, W, 1), not clipped.
+    """Convert extended sRGB (H, W, 3) to a profile's encoding (H, W, 3) or (H, W, 1), unclipped.
 
     Extended sRGB is mirrored below 0. Gray is taken from RGB with the BT.709 weights; for a gray picture, whose
     channels are equal, any weights would do.
@@ -98,7 +98,7 @@ def from_srgb(strip: NDArray[np.float32], space: Space, icc: bytes | None) -> ND
 
 @lru_cache(maxsize=16)
 def _is_srgb(icc: bytes) -> bool:
-    """Tell whether an RGB profile equals sRGB, to half an 8-bit level everywhere on a 9×9×9 grid."""
+    """Tell whether an RGB profile equals sRGB, to half an 8-bit level on a 9×9×9 grid."""
     axis = np.linspace(0, 1, 9, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(1, -1, 3)
     return bool(np.abs(_lcms(grid, icc, _srgb(), "rgb", "rgb", np.float32) - grid).max() < 0.5 / 255)
@@ -114,7 +114,7 @@ def _srgb() -> bytes:
 
 @lru_cache(maxsize=1)
 def adobe_rgb() -> bytes:
-    """Make an Adobe RGB (1998) profile from the primaries, white point and gamma of its specification."""
+    """Make an Adobe RGB (1998) profile from its specified primaries, white point and gamma."""
     import imagecodecs
 
     primaries = [0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1]
@@ -122,7 +122,7 @@ def adobe_rgb() -> bytes:
 
 
 def _mirrored(extended: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move negative values from lcms's straight continuation of the sRGB curve to the mirrored curve, in place.
+    """Move negative values from lcms's straight sRGB curve to the mirrored curve, in place.
 
     The mirrored curve is how CSS Color 4 extends sRGB. The straight one is so steep (Display P3's green is −2.9 in red
     there, −0.51 here) that resizing would draw black lines where saturated colours meet.

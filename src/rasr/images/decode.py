@@ -127,7 +127,7 @@ def _png16(image: ImageFile, file: BinaryIO) -> Samples:
 
 
 def _heif16(image: ImageFile, file: BinaryIO) -> Samples:
-    """Decode a HEIC of 10 or 12 bits, scaled to 16 by libheif's wrapper, which also turns it upright."""
+    """Decode a HEIC of 10 or 12 bits; libheif's wrapper scales it to 16 and turns it upright."""
     import pillow_heif
 
     file.seek(0)

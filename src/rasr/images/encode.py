@@ -1,4 +1,4 @@
-"""Encoding: the formats that can be written, and pixels back to a file's own colour space, depth and metadata."""
+"""Encoding: output formats, and pixels back to a file's colour space, depth and metadata."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FORMATS = {
 
 
 def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
-    """Find the format asked for by name (any case, ``jpg`` and ``tif`` too), or that of the path's extension.
+    """Find the format by name (any case, ``jpg`` and ``tif`` too), or by the path's extension.
 
     Raises OutputError listing the known ones.
     """
@@ -75,7 +75,7 @@ def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
 def check_format(
     path: str | Path, format_: OutputFormat, width: int, height: int, origin: Origin, bits: int | None
 ) -> int:
-    """Choose the bits per channel to write: those asked for, else the origin's if the format has them, else 8.
+    """Choose the bits per channel to write: those asked for, else the origin's, else 8.
 
     Raises OutputError for bits or a size that the format cannot hold, naming one that can.
     """
@@ -95,7 +95,7 @@ def check_format(
 
 
 def losses(picture: Picture, path: str | Path, *, format: str | None = None) -> tuple[str, ...]:
-    """List what saving this picture in this format gives up, one sentence each; known before any work is done."""
+    """List what saving a picture in a format gives up, one sentence each, before any work."""
     format_ = output_format(path, format)
     found = []
     if picture.alpha is not None and not format_.alpha:
@@ -115,7 +115,7 @@ def losses(picture: Picture, path: str | Path, *, format: str | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Options for saving a picture; None leaves a choice to the format or to the picture's origin."""
+    """Options for saving a picture; None leaves a choice to the format or the picture's origin."""
 
     quality: int | Literal["lossless"] | None = None
     """JPEG and WebP: 1 to 100, 95 by default; WebP also 'lossless'. JPEG is always 4:4:4. Others have no quality."""
@@ -156,7 +156,7 @@ def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encod
 def _samples(
     picture: Picture, format_: OutputFormat, bits: int, background: tuple[float, float, float]
 ) -> NDArray[Any]:
-    """Make integer samples (H, W, C) with C = 1 gray, 2 gray+alpha, 3 RGB or 4 RGB+alpha, strip by strip."""
+    """Make integer samples (H, W, C) by strips: C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGB+alpha."""
     origin, alpha = picture.origin, picture.alpha
     gray = origin.gray and format_.gray
     space: colour.Space = "gray" if gray else "rgb"
@@ -225,7 +225,7 @@ def _attachments(picture: Picture, format_: OutputFormat, encoding: Encoding) ->
 
 
 def _profile(picture: Picture, format_: OutputFormat) -> bytes | None:
-    """Choose the ICC profile to embed: the origin's, unless it is for gray and the format has no gray."""
+    """Choose the ICC profile to embed: the origin's, unless the format has no gray for it."""
     return None if picture.origin.gray and not format_.gray else picture.origin.icc
 
 
@@ -255,7 +255,7 @@ def _by_pillow(image: Image.Image, name: str, attached: Origin, **options: Any) 
 
 
 def _png(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:  # noqa: ARG001
-    """Encode pixels by libpng (Pillow has no 16-bit colour); the metadata chunks go in behind the header chunk."""
+    """Encode by libpng (Pillow has no 16-bit colour); metadata goes behind the header chunk."""
     import imagecodecs
 
     data = imagecodecs.png_encode(samples[:, :, 0] if samples.shape[2] == 1 else samples)

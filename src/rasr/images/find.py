@@ -37,7 +37,7 @@ def find_pictures(paths: str | Path | Iterable[str | Path], *, recursive: bool =
 def walk_pictures(
     paths: str | Path | Iterable[str | Path], *, recursive: bool = True
 ) -> Iterator[tuple[Path | None, Path]]:
-    """Yield what :func:`find_pictures` finds, in the order given, as (folder it was found under or None, file)."""
+    """Yield what :func:`find_pictures` finds, in the order given: (its folder or None, file)."""
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     count = 0
     for path in given:

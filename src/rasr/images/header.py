@@ -1,4 +1,4 @@
-"""Header of a picture file: format by content, size, frames, and the limits on them. Nothing is decoded here."""
+"""Header of a picture file: format by content, size, frames, limits. Nothing is decoded."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Header:
 
 @dataclass(slots=True)
 class Opened:
-    """A file whose header was parsed and found within the limits; pixels are decoded when asked for."""
+    """A file whose header was parsed and is within the limits; pixels are decoded on demand."""
 
     name: str
     file: BinaryIO
@@ -220,7 +220,7 @@ def _frames(image: ImageFile, file: BinaryIO, limits: Limits) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep parsers' warnings (odd tags, padding) off the user's terminal; ``catch_warnings`` is not thread-safe."""
+    """Keep parsers' warnings off the terminal; the lock is for ``catch_warnings``."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

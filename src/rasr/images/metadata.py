@@ -28,7 +28,7 @@ _DESCRIPTIVE = frozenset(
 
 
 def clean_exif(image: ImageFile) -> tuple[bytes | None, str | None]:
-    r"""Read EXIF as a block of its own (orientation 1, no thumbnail or storage tags), and a note if it is broken.
+    r"""Read EXIF as a clean block (orientation 1, no storage tags), and a note if it is broken.
 
     The block starts with ``Exif\0\0``; the Exif, GPS and interoperability directories are kept whole.
     """
@@ -98,7 +98,7 @@ def _ascii(text: str) -> str:
 
 
 def dcf_adobe_rgb(image: ImageFile) -> bool:
-    """Tell whether a camera says Adobe RGB as DCF 2.0 has it: uncalibrated colour space, interoperability R03."""
+    """Tell whether a camera says Adobe RGB (DCF 2.0: uncalibrated, interoperability R03)."""
     try:
         exif = image.getexif()
         details = exif.get_ifd(IFD.Exif)
@@ -118,7 +118,7 @@ def read_xmp(image: ImageFile) -> bytes | None:
 
 
 def read_iptc(image: ImageFile) -> bytes | None:
-    """Read the IPTC-IIM records of a JPEG (Photoshop resource 0x0404) or TIFF (tag 33723), or None."""
+    """Read the IPTC-IIM records of a JPEG (resource 0x0404) or TIFF (tag 33723), or None."""
     value: Any
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # The bytes as stored: many writers declare them as LONGs, of which Pillow's public face keeps only the first.

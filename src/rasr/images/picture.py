@@ -1,4 +1,4 @@
-"""Picture: float32 sRGB pixels, as every room works on them, and what saves them as they came. And their resampling."""
+"""Picture: float32 sRGB pixels, the origin that saves them as they came, and resampling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FILTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Properties of the file, so that a result can be saved in the same colour space and depth, with its metadata."""
+    """Properties of the file: what saves a result in its colour space, depth and metadata."""
 
     format: str = "PNG"
     """Pillow's name of the container: JPEG, PNG, WEBP, TIFF or HEIF."""
@@ -81,7 +81,7 @@ class Picture:
         return int(self.pixels.shape[0])
 
     def with_pixels(self, pixels: FloatImage, alpha: NDArray[np.float32] | None = None) -> Picture:
-        """Return the same picture (origin, path, notes) with other pixels, for example after restoration."""
+        """Return the same picture (origin, path, notes) with other pixels, as after restoration."""
         return replace(self, pixels=pixels, alpha=alpha)
 
 

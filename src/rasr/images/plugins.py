@@ -1,4 +1,4 @@
-"""Parsers: one for each allowed format, for headers without decoding and with limits of our own.
+"""Parsers: one for each allowed format, for headers without decoding, with our own limits.
 
 Each file goes straight to its plugin, not through ``Image.open``: it can never reach the parser of another format, and
 Pillow's process-wide pixel limit gives way to :class:`~rasr.images.Limits`.
@@ -24,7 +24,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks o
 
 
 class TiffFile(TiffImagePlugin.TiffImageFile):
-    """Pillow's TIFF, which also opens deep pixels that it cannot decode (tifffile does) and knows only our limits."""
+    """Pillow's TIFF; opens deep pixels too (tifffile decodes them), and knows only our limits."""
 
     def _setup(self) -> None:
         try:
@@ -61,7 +61,7 @@ PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
 
 
 def stored_orientation(image: ImageFile.ImageFile, file: BinaryIO) -> int:
-    """Read the EXIF orientation of the stored pixels, 1 to 8 (1 for anything else), without decoding them."""
+    """Read the EXIF orientation of the stored pixels, 1 to 8 (else 1), without decoding them."""
     if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info:
         # Pillow would decode the whole picture to see whether an EXIF chunk follows the pixels.
         if block := _png_chunk(file, b"eXIf"):
@@ -96,7 +96,7 @@ def webp_size(head: bytes) -> tuple[int, int]:
 
 
 def tiff_pages(file: BinaryIO, most: int) -> int:
-    """Count a TIFF's chain of directories; stops above ``most``, and where the chain bites its own tail."""
+    """Count a TIFF's chain of directories; stops above ``most`` and where the chain loops."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head.startswith(b"II") else ">"
@@ -117,7 +117,7 @@ def tiff_pages(file: BinaryIO, most: int) -> int:
 
 
 def _png_chunk(file: BinaryIO, wanted: bytes, most: int = 100_000) -> bytes | None:
-    """Read a PNG's first chunk of this type (at most 1 MiB of it), and nothing else but the chunks' heads."""
+    """Read a PNG's first chunk of this type (at most 1 MiB), and of others only the heads."""
     file.seek(8)
     for _ in range(most):
         head = file.read(8)

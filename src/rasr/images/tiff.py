@@ -1,4 +1,4 @@
-"""TIFF through tifffile, which keeps 16 bits both ways and leaves the meaning of the samples to us."""
+"""TIFF through tifffile, which keeps 16 bits both ways and the samples as they are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NOT_JPEG = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
 
 
 def plain_tiff(image: TiffFile) -> bool:
-    """Tell whether an 8-bit TIFF is of the common kinds; palettes, fax, JPEG, YCbCr and Lab are left to Pillow.
+    """Tell whether an 8-bit TIFF is of the common kinds; palettes, fax, JPEG, Lab go to Pillow.
 
     (Both would read these. But on damaged files libtiff, inside Pillow, prints to the terminal.)
     """
@@ -56,7 +56,7 @@ def plain_tiff(image: TiffFile) -> bool:
 
 
 def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
-    """Decode the first page of a gray, RGB or CMYK TIFF of 8 or 16 bits. Raises PictureError for other samples."""
+    """Decode the first page of a gray, RGB or CMYK TIFF of 8 or 16 bits; else PictureError."""
     import tifffile
 
     size = file.seek(0, os.SEEK_END)
@@ -96,7 +96,7 @@ def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
 def encode_tiff(
     samples: NDArray[Any], *, icc: bytes | None, exif: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> bytes:
-    """Encode samples (H, W, 1..4), uint8 or uint16, as TIFF; of two or four channels the last is alpha.
+    """Encode (H, W, 1..4) uint8 or uint16 as TIFF; of two or four channels the last is alpha.
 
     tifffile writes the picture and the main directory. It has no way to write the Exif and GPS directories, so these
     are serialised by Pillow, appended, and their pointers filled in.
@@ -131,7 +131,7 @@ def encode_tiff(
 
 
 def _directories(exif: bytes | None) -> tuple[list[Tag], dict[int, dict[int, Any]], tuple[float, float] | None, Any]:
-    """Split an EXIF block: tags of the main directory, further directories by tag, resolution and its unit."""
+    """Split an EXIF block: main directory's tags, further directories, resolution and its unit."""
     if not exif:
         return [], {}, None, None
     block = Image.Exif()
@@ -171,7 +171,7 @@ def _main_tags(block: Image.Exif) -> list[Tag]:
 
 
 def _append_directories(out: io.BytesIO, details: dict[int, dict[int, Any]]) -> None:
-    """Append each directory to the file, and turn its placeholder (the code below it, unused) into its tag."""
+    """Append each directory, and turn its placeholder (the unused code below it) into its tag."""
     import tifffile
 
     out.seek(0)

@@ -42,13 +42,13 @@ class Commons(Online):
             )
 
     def query(self, category: Category) -> str:
-        """The Commons category, else the search; empty when neither is given."""
+        """Name the Commons category, else the search; empty when neither is given."""
         if category.commons_category:
             return f"category {category.commons_category}"
         return f"search {category.commons_search}" if category.commons_search else ""
 
     def page(self, category: Category, cursor: str) -> Page:
-        """The page that the API's own continuation values in ``cursor`` lead to. Raises SourceError or FetchError."""
+        """Fetch the page that the API's continuation values in ``cursor`` lead to."""
         if category.commons_category:
             title = f"Category:{category.commons_category.removeprefix('Category:')}"
             generator: dict[str, str | int] = {
@@ -84,7 +84,7 @@ class Commons(Online):
         return Page([photo for photo in found if photo], json.dumps(following, sort_keys=True) if following else None)
 
     def _candidate(self, page: Mapping[str, Any]) -> Candidate | None:
-        """A file of the category; None for videos, documents and drawings."""
+        """Read a file of the category; None for videos, documents and drawings."""
         info = (page.get("imageinfo") or [{}])[0]
         if info.get("mime") not in PICTURES:
             return None
@@ -126,7 +126,7 @@ class _Text(HTMLParser):
 
 
 def _plain_text(html: str) -> str:
-    """The words of a piece of HTML, on one line."""
+    """Extract the words of a piece of HTML, on one line."""
     parser = _Text()
     parser.feed(html)
     parser.close()

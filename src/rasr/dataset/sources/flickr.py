@@ -53,7 +53,7 @@ class Flickr(Online):
         return f"{asked} by {self._settings.sort} under {', '.join(self._licences)}"
 
     def page(self, category: Category, cursor: str) -> Page:
-        """Page number ``cursor`` of the search. Raises SourceError for a refused key, FetchError otherwise."""
+        """Fetch page number ``cursor`` of the search. Raises SourceError for a refused key."""
         number = int(cursor or 1)
         words = {"tags": ",".join(category.tags), "tag_mode": "all"} if category.tags else {}
         answer = self._call(
@@ -78,7 +78,7 @@ class Flickr(Online):
 
     @cached_property
     def _ids(self) -> dict[str, str]:
-        """Flickr's number → SPDX name, for the accepted licences. Asked, since Flickr adds numbers over the years."""
+        """Map Flickr's numbers to SPDX names; asked for, since Flickr adds some over the years."""
         listed = self._call("flickr.photos.licenses.getInfo")["licenses"]["license"]
         known = {
             str(entry["id"]): parse_licence(entry.get("url")) or parse_licence(entry.get("name")) for entry in listed
@@ -89,7 +89,7 @@ class Flickr(Online):
         return accepted
 
     def _call(self, method: str, **arguments: str | int) -> Mapping[str, Any]:
-        """One API call. Flickr reports its failures in the body, under status 200."""
+        """Call the API. Flickr reports its failures in the body, under status 200."""
         fixed: dict[str, str | int] = {"method": method, "api_key": self._key, "format": "json", "nojsoncallback": 1}
         answer = self._web.json(self._settings.endpoint, fixed | arguments, _unavailable)
         if not isinstance(answer, dict):
@@ -105,7 +105,7 @@ class Flickr(Online):
         raise SourceError(f"Flickr cannot answer {method}: {said} (code {code}).")
 
     def _candidate(self, photo: Mapping[str, Any]) -> Candidate | None:
-        """The size nearest above the wanted one; None for photos whose owner offers no size worth having."""
+        """Take the size nearest above the wanted one; None when the owner offers none worth having."""
         sizes = [
             (int(photo[f"width_{size}"]), int(photo[f"height_{size}"]), str(photo[f"url_{size}"]))
             for size in SIZES

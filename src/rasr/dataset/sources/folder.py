@@ -1,4 +1,4 @@
-"""Photos that are already here: one folder per category, with a table of credits if there is one."""
+"""Photos on this machine: one folder per category, and a table of credits if there is one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Folder(Source):
             raise SourceError(f"There is no file {self._settings.credits}, which the config names for credits.")
 
     def query(self, category: Category) -> str:
-        """The folder's name, and a digest of what is in it: photos and credits may change between builds."""
+        """Name the folder, with a digest of its photos and credits: both may change between builds."""
         wanted = category.folder or category.name
         digest = hashlib.sha256(json.dumps([self._settings.author, self._settings.licence, self._credits]).encode())
         for path in self._pictures:
@@ -61,7 +61,7 @@ class Folder(Source):
         return f"folder {self._settings.path} / {wanted} ({digest.hexdigest()[:12]})"
 
     def categories(self) -> list[Category]:
-        """Make one category of each folder that holds pictures. Raises SourceError when two would have one name."""
+        """Make a category of each folder with pictures. Raises SourceError when two share a name."""
         found: dict[str, str] = {}
         for folder in sorted({path.parent.name for path in self._pictures}):
             name = _slug(folder)
@@ -84,7 +84,7 @@ class Folder(Source):
 
     @cached_property
     def _pictures(self) -> list[Path]:
-        """All pictures below the folder. Raises SourceError for a name that no manifest could hold."""
+        """Find all pictures below the folder. Raises SourceError for a name that is not UTF-8."""
         found = find_pictures([self._settings.path])
         for path in found:
             shown = str(path).encode("utf-8", "backslashreplace").decode()

@@ -50,7 +50,7 @@ class INaturalist(Online):
             raise SourceError("None of iNaturalist's licences is among the accepted ones of the config.")
 
     def query(self, category: Category) -> str:
-        """The taxon's name; empty for categories that are no species."""
+        """Name the taxon; empty for categories that are no species."""
         taxon = category.taxon or category.scientific_name
         kind = "favourites of" if self._settings.popular else "observations of"
         return f"{kind} taxon {taxon} under {', '.join(self._codes)}" if taxon else ""
@@ -81,7 +81,7 @@ class INaturalist(Online):
         return Page([photo for photo in found if photo], str(results[-1]["id"]) if more else None)
 
     def _candidate(self, observation: Mapping[str, Any], taxon: str) -> Candidate | None:
-        """The first photo of an observation; None when it has none or is of another taxon."""
+        """Take the first photo of an observation; None when it has none or is of another taxon."""
         name = str((observation.get("taxon") or {}).get("name", ""))
         photos = observation.get("photos") or ()
         # A name may also be somebody's common name for another animal; sub-species carry the species' name first.

@@ -1,4 +1,4 @@
-"""Source of photos: the category it is asked for, the candidates it offers, and what every source has in common."""
+"""Source of photos: the category asked for, the candidates offered, and the base class."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Category(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A photo as its source describes it. Nothing here is trusted before the file itself was looked at."""
+    """A photo as its source describes it; not trusted before the file itself was looked at."""
 
     source: str
     """Kind of source, as in the config."""
@@ -84,7 +84,7 @@ class Candidate:
 
     @property
     def file_name(self) -> str:
-        """Name of the photo's file, from source and id: two photos never share one, also where case does not count."""
+        """Name of the photo's file; two photos never share one, also where case does not count."""
         return f"{self.source}_{_safe_name(self.source_id)}"
 
 
@@ -133,7 +133,7 @@ class Source(ABC):
         long_side: int = 2048,
         reachable: bool = False,
     ) -> None:
-        """Store the config's accepted ``licences``, wanted ``long_side``, and whether the agent names a contact."""
+        """Store the accepted ``licences``, wanted ``long_side``, and if the agent names a contact."""
         self._settings = settings
         self._web = web
         self._licences = tuple(licences)
@@ -186,5 +186,5 @@ class Online(Source):
         return self._settings.candidates
 
     def ready(self) -> None:
-        """Raise SourceError when the network must not be used, ExtraMissing when the client is not installed."""
+        """Raise SourceError when the network must not be used, ExtraMissing without the client."""
         self._web.ready(self._settings.endpoint)
