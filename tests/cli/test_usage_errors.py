@@ -1,0 +1,130 @@
+"""Every mistake on the command line is told before torch is loaded, in one line and with its exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise SystemExit("torch was loaded")
+
+sys.meta_path.insert(0, Refuse())
+from rasr.cli.main import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a photo, a folder of photos, a gallery's index in the making, and files that are none."""
+    place = tmp_path_factory.mktemp("usage")
+    (place / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for name in ("a.png", "exists.png", "photos/b.png", "photos/c.png"):
+        Image.fromarray(pixels).save(place / name)
+    (place / "page.html").write_text("mine")
+    (place / "notes.txt").write_text("no picture")
+    (place / "empty").mkdir()
+    (place / "wrong.toml").write_text("nonsense = 1")
+    return place
+
+
+RESTORE = ("restore", "a.png", "-o", "out.png")
+EVALUATE = ("evaluate", "photos", "-o", "out", "--method", "rasrnet-mini")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("restore", "missing.png", "-o", "out.png"), 1, "missing.png: no such file"),
+        (("restore", "notes.txt", "-o", "out.png"), 1, "notes.txt: this is not a picture"),
+        (("restore", "a.png", "-o", "exists.png"), 1, "exists.png: exists already"),
+        (("restore", "a.png", "-o", "a.png", "--overwrite"), 1, "input itself"),
+        (("restore", "a.png", "-o", "out.gif"), 1, "extension '.gif'"),
+        (("restore", "a.png", "photos", "-o", "out.png"), 2, "named like a file"),
+        (("restore", "a.png", "-o", "out/", "--name", "{nope}"), 2, "--name '{nope}' is not possible"),
+        ((*RESTORE, "--report", "page.html"), 1, "page.html: exists already"),
+        ((*RESTORE, "--preset", "nope"), 2, "Unknown preset 'nope'"),
+        ((*RESTORE, "--preset", "bicubic", "--set", "vae=tiny"), 2, "has no option 'vae'"),
+        ((*RESTORE, "--set", "nope=1"), 2, "no such expert option"),
+        ((*RESTORE, "--set", "dtype"), 2, "write it as KEY=VALUE"),
+        ((*RESTORE, "--nope"), 2, "No such option: --nope"),
+        ((*RESTORE, "-k", "0"), 2, "k must be at least 1"),
+        ((*RESTORE, "--strength", "2"), 2, "between 0 and 1"),
+        ((*RESTORE, "--scale", "2", "--width", "9"), 2, "Give one of scale"),
+        ((*RESTORE, "--width", "0"), 2, "positive whole number"),
+        ((*RESTORE, "--quality", "200"), 2, "between 1 and 100"),
+        ((*RESTORE, "--seed", "-1"), 2, "The seed must be"),
+        ((*RESTORE, "--reference", "none", "--reference", "a.png"), 2, "cannot be combined"),
+        ((*RESTORE, "--reference", "missing.png"), 1, "missing.png: no such file"),
+        ((*RESTORE, "-g", "nowhere"), 1, "nowhere does not exist"),
+        ((*RESTORE, "-g", "a.png"), 1, "a.png is a file"),
+        ((*RESTORE, "--device", "tpu"), 2, "Unknown device 'tpu'"),
+        ((*RESTORE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+        ((*RESTORE, "--device", "mps"), 2, "no Apple GPU"),
+        ((*RESTORE, "--dtype", "fp8"), 2, "Unknown number format 'fp8'"),
+        ((*RESTORE, "--device", "cpu", "--set", "dtype=fp16"), 2, "fp16 does not run on the CPU"),
+        ((*RESTORE, "--vae", "tiny"), 2, "no base model"),
+        ((*RESTORE, "--prompt", "a cat"), 2, "reads no text"),
+        ((*RESTORE, "--adapter", "missing.safetensors"), 1, "no weights file missing.safetensors"),
+        ((*RESTORE, "--cleaner", "nope"), 2, "Unknown preset 'nope'"),
+        (("search", "photos", "missing.png"), 1, "missing.png: no such file"),
+        (("search", "nowhere", "a.png"), 1, "nowhere does not exist"),
+        (("search", "photos", "a.png", "-k", "0"), 2, "Invalid value for '-k'"),
+        (("search", "photos", "a.png", "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+        (("search", "photos", "a.png", "--encoder", "nope"), 2, "Unknown encoder 'nope'"),
+        (("gallery", "add", "new", "missing"), 1, "missing: no such file"),
+        (("gallery", "add", "new", "photos", "--device", "tpu"), 2, "Unknown device 'tpu'"),
+        (("gallery", "add", "new", "photos", "--encoder", "nope"), 2, "Unknown encoder 'nope'"),
+        (("gallery", "add", "new", "empty"), 1, "no pictures found"),
+        (("gallery", "info", "nowhere"), 1, "nowhere"),
+        ((*EVALUATE, "--method", "nope"), 2, "Unknown method 'nope'"),
+        ((*EVALUATE, "--metrics", "nope"), 2, "nope"),
+        ((*EVALUATE, "--references", "nope"), 2, "nope"),
+        ((*EVALUATE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+        ((*EVALUATE, "--degradation", "nope"), 2, "nope"),
+        ((*EVALUATE, "--scale", "99"), 2, "Invalid value for '--scale'"),
+        ((*EVALUATE, "--checkout", "nope"), 2, "NAME=DIR"),
+        (("evaluate", "nowhere", "-o", "out", "--method", "bicubic"), 1, "nowhere"),
+        ((*EVALUATE, "-g", "nowhere"), 1, "nowhere does not exist"),
+        (("degrade", "a.png", "lq.png"), 2, "Say --seed N"),
+        (("degrade", "missing.png", "lq.png", "--seed", "1"), 2, "does not exist"),
+        (("train", "nope"), 2, "nope"),
+        (("train", "wrong.toml"), 2, "nonsense"),
+        (("train", "mini-reference-cpu", "--set", "loop.nope=1"), 2, "loop.nope"),
+        (("train", "mini-reference-cpu", "--photos", "nowhere"), 1, "nowhere"),
+        (("methods", "--profiles", "nowhere"), 2, "nowhere"),
+        (("models", "path", "nope"), 2, "Unknown model 'nope'"),
+        (("dataset", "check", "nowhere"), 1, "nowhere"),
+        (("demo", "--preset", "nope"), 2, "Unknown preset 'nope'"),
+        (("demo", "--out", "notes.txt"), 1, "notes.txt"),
+        (("nope",), 2, "No such command 'nope'"),
+    ],
+)
+def test_a_mistake_is_told_before_torch_is_loaded(
+    place: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    before = sorted(path.name for path in place.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert words in done.stderr, done.stderr[-2000:]
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "torch was loaded" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(path.name for path in place.rglob("*")) == before, "nothing is left behind"
