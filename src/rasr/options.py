@@ -1,7 +1,7 @@
 """Options: each declared once, on a field of a dataclass, with its help text, its range and its spelling.
 
 Range checks, JSON and the signatures of Python functions derive from that declaration here, the command line in
-:mod:`rasr.cli.options`. A new option is one new field.
+:mod:`rasr.cli.console`. A new option is one new field.
 """
 
 from __future__ import annotations

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 WITHOUT_TORCH = """
-import sys
+import contextlib, io, json, os, sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -20,8 +23,19 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 from rasr.cli.main import main
-main()
+
+for arguments in json.loads(sys.argv[1]):
+    before, code = sorted(os.walk(".")), None
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as talk:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code
+        except BaseException as error:
+            code = repr(error)
+    sys.stdout.write(json.dumps([code, out.getvalue(), talk.getvalue(), sorted(os.walk(".")) == before]) + chr(10))
 """
+"""Runs the command line many times in one process, where torch cannot be imported; one JSON line each."""
 
 
 @pytest.fixture(scope="module")
@@ -43,88 +57,94 @@ RESTORE = ("restore", "a.png", "-o", "out.png")
 EVALUATE = ("evaluate", "photos", "-o", "out", "--method", "rasrnet-mini")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("restore", "missing.png", "-o", "out.png"), 1, "missing.png: no such file"),
-        (("restore", "notes.txt", "-o", "out.png"), 1, "notes.txt: this is not a picture"),
-        (("restore", "a.png", "-o", "exists.png"), 1, "exists.png: exists already"),
-        (("restore", "a.png", "-o", "a.png", "--overwrite"), 1, "input itself"),
-        (("restore", "a.png", "-o", "out.gif"), 1, "extension '.gif'"),
-        (("restore", "a.png", "photos", "-o", "out.png"), 2, "named like a file"),
-        (("restore", "a.png", "-o", "out/", "--name", "{nope}"), 2, "--name '{nope}' is not possible"),
-        ((*RESTORE, "--report", "page.html"), 1, "page.html: exists already"),
-        ((*RESTORE, "--preset", "nope"), 2, "Unknown preset 'nope'"),
-        ((*RESTORE, "--preset", "bicubic", "--set", "vae=tiny"), 2, "has no option 'vae'"),
-        ((*RESTORE, "--set", "nope=1"), 2, "no such expert option"),
-        ((*RESTORE, "--set", "dtype"), 2, "write it as KEY=VALUE"),
-        ((*RESTORE, "--nope"), 2, "No such option: --nope"),
-        ((*RESTORE, "-k", "0"), 2, "k must be at least 1"),
-        ((*RESTORE, "--strength", "2"), 2, "between 0 and 1"),
-        ((*RESTORE, "--scale", "2", "--width", "9"), 2, "Give one of scale"),
-        ((*RESTORE, "--width", "0"), 2, "positive whole number"),
-        ((*RESTORE, "--quality", "200"), 2, "between 1 and 100"),
-        ((*RESTORE, "--seed", "-1"), 2, "The seed must be"),
-        ((*RESTORE, "--reference", "none", "--reference", "a.png"), 2, "cannot be combined"),
-        ((*RESTORE, "--reference", "missing.png"), 1, "missing.png: no such file"),
-        ((*RESTORE, "-g", "nowhere"), 1, "nowhere does not exist"),
-        ((*RESTORE, "-g", "a.png"), 1, "a.png is a file"),
-        ((*RESTORE, "--device", "tpu"), 2, "Unknown device 'tpu'"),
-        ((*RESTORE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
-        ((*RESTORE, "--device", "mps"), 2, "no Apple GPU"),
-        ((*RESTORE, "--dtype", "fp8"), 2, "Unknown number format 'fp8'"),
-        ((*RESTORE, "--device", "cpu", "--set", "dtype=fp16"), 2, "fp16 does not run on the CPU"),
-        ((*RESTORE, "--vae", "tiny"), 2, "no base model"),
-        ((*RESTORE, "--prompt", "a cat"), 2, "reads no text"),
-        ((*RESTORE, "--adapter", "missing.safetensors"), 1, "no weights file missing.safetensors"),
-        ((*RESTORE, "--cleaner", "nope"), 2, "Unknown preset 'nope'"),
-        (("search", "photos", "missing.png"), 1, "missing.png: no such file"),
-        (("search", "nowhere", "a.png"), 1, "nowhere does not exist"),
-        (("search", "photos", "a.png", "-k", "0"), 2, "Invalid value for '-k'"),
-        (("search", "photos", "a.png", "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
-        (("search", "photos", "a.png", "--encoder", "nope"), 2, "Unknown encoder 'nope'"),
-        (("gallery", "add", "new", "missing"), 1, "missing: no such file"),
-        (("gallery", "add", "new", "photos", "--device", "tpu"), 2, "Unknown device 'tpu'"),
-        (("gallery", "add", "new", "photos", "--encoder", "nope"), 2, "Unknown encoder 'nope'"),
-        (("gallery", "add", "new", "empty"), 1, "no pictures found"),
-        (("gallery", "info", "nowhere"), 1, "nowhere"),
-        ((*EVALUATE, "--method", "nope"), 2, "Unknown method 'nope'"),
-        ((*EVALUATE, "--metrics", "nope"), 2, "nope"),
-        ((*EVALUATE, "--references", "nope"), 2, "nope"),
-        ((*EVALUATE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
-        ((*EVALUATE, "--degradation", "nope"), 2, "nope"),
-        ((*EVALUATE, "--scale", "99"), 2, "Invalid value for '--scale'"),
-        ((*EVALUATE, "--checkout", "nope"), 2, "NAME=DIR"),
-        (("evaluate", "nowhere", "-o", "out", "--method", "bicubic"), 1, "nowhere"),
-        ((*EVALUATE, "-g", "nowhere"), 1, "nowhere does not exist"),
-        (("degrade", "a.png", "lq.png"), 2, "Say --seed N"),
-        (("degrade", "missing.png", "lq.png", "--seed", "1"), 2, "does not exist"),
-        (("train", "nope"), 2, "nope"),
-        (("train", "wrong.toml"), 2, "nonsense"),
-        (("train", "mini-reference-cpu", "--set", "loop.nope=1"), 2, "loop.nope"),
-        (("train", "mini-reference-cpu", "--photos", "nowhere"), 1, "nowhere"),
-        (("methods", "--profiles", "nowhere"), 2, "nowhere"),
-        (("models", "path", "nope"), 2, "Unknown model 'nope'"),
-        (("dataset", "check", "nowhere"), 1, "nowhere"),
-        (("demo", "--preset", "nope"), 2, "Unknown preset 'nope'"),
-        (("demo", "--out", "notes.txt"), 1, "notes.txt"),
-        (("nope",), 2, "No such command 'nope'"),
-    ],
-)
-def test_a_mistake_is_told_before_torch_is_loaded(
-    place: Path, arguments: tuple[str, ...], code: int, words: str
-) -> None:
-    before = sorted(path.name for path in place.rglob("*"))
+CASES: list[tuple[tuple[str, ...], int, str]] = [
+    (("restore", "missing.png", "-o", "out.png"), 1, "missing.png: no such file"),
+    (("restore", "notes.txt", "-o", "out.png"), 1, "notes.txt: this is not a picture"),
+    (("restore", "a.png", "-o", "exists.png"), 1, "exists.png: exists already"),
+    (("restore", "a.png", "-o", "a.png", "--overwrite"), 1, "input itself"),
+    (("restore", "a.png", "-o", "out.gif"), 1, "extension '.gif'"),
+    (("restore", "a.png", "photos", "-o", "out.png"), 2, "named like a file"),
+    (("restore", "a.png", "-o", "out/", "--name", "{nope}"), 2, "--name '{nope}' is not possible"),
+    ((*RESTORE, "--report", "page.html"), 1, "page.html: exists already"),
+    ((*RESTORE, "--preset", "nope"), 2, "Unknown preset 'nope'"),
+    ((*RESTORE, "--preset", "bicubic", "--set", "vae=tiny"), 2, "has no option 'vae'"),
+    ((*RESTORE, "--set", "nope=1"), 2, "no such expert option"),
+    ((*RESTORE, "--set", "dtype"), 2, "write it as KEY=VALUE"),
+    ((*RESTORE, "--nope"), 2, "No such option"),
+    ((*RESTORE, "-k", "0"), 2, "k must be at least 1"),
+    ((*RESTORE, "--strength", "2"), 2, "between 0 and 1"),
+    ((*RESTORE, "--scale", "2", "--width", "9"), 2, "Give one of scale"),
+    ((*RESTORE, "--width", "0"), 2, "positive whole number"),
+    ((*RESTORE, "--quality", "200"), 2, "between 1 and 100"),
+    ((*RESTORE, "--seed", "-1"), 2, "The seed must be"),
+    ((*RESTORE, "--reference", "none", "--reference", "a.png"), 2, "cannot be combined"),
+    ((*RESTORE, "--reference", "missing.png"), 1, "missing.png: no such file"),
+    ((*RESTORE, "-g", "nowhere"), 1, "nowhere does not exist"),
+    ((*RESTORE, "-g", "a.png"), 1, "a.png is a file"),
+    ((*RESTORE, "--device", "tpu"), 2, "Unknown device 'tpu'"),
+    ((*RESTORE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+    ((*RESTORE, "--device", "mps"), 2, "no Apple GPU"),
+    ((*RESTORE, "--dtype", "fp8"), 2, "Unknown number format 'fp8'"),
+    ((*RESTORE, "--device", "cpu", "--set", "dtype=fp16"), 2, "fp16 does not run on the CPU"),
+    ((*RESTORE, "--vae", "tiny"), 2, "no option 'vae'"),
+    ((*RESTORE, "--adapter", "missing.safetensors"), 1, "no weights file missing.safetensors"),
+    ((*RESTORE, "--cleaner", "nope"), 2, "Unknown preset 'nope'"),
+    (("search", "photos", "missing.png"), 1, "missing.png: no such file"),
+    (("search", "nowhere", "a.png"), 1, "nowhere does not exist"),
+    (("search", "photos", "a.png", "-k", "0"), 2, "Invalid value for '-k'"),
+    (("search", "photos", "a.png", "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+    (("search", "photos", "a.png", "--encoder", "nope"), 2, "Unknown encoder 'nope'"),
+    (("gallery", "add", "new", "missing"), 1, "missing: no such file"),
+    (("gallery", "add", "new", "photos", "--device", "tpu"), 2, "Unknown device 'tpu'"),
+    (("gallery", "add", "new", "photos", "--encoder", "nope"), 2, "Unknown encoder 'nope'"),
+    (("gallery", "add", "new", "empty"), 1, "no pictures found"),
+    (("gallery", "info", "nowhere"), 1, "nowhere"),
+    ((*EVALUATE, "--method", "nope"), 2, "Unknown method 'nope'"),
+    ((*EVALUATE, "--metrics", "nope"), 2, "nope"),
+    ((*EVALUATE, "--references", "nope"), 2, "nope"),
+    ((*EVALUATE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+    ((*EVALUATE, "--degradation", "nope"), 2, "nope"),
+    ((*EVALUATE, "--scale", "99"), 2, "from 1 to 16, not 99"),
+    ((*EVALUATE, "--checkout", "nope"), 2, "NAME=DIR"),
+    (("evaluate", "nowhere", "-o", "out", "--method", "bicubic"), 2, "nowhere"),
+    ((*EVALUATE, "-g", "nowhere"), 1, "nowhere does not exist"),
+    (("degrade", "a.png", "lq.png"), 2, "Say --seed N"),
+    (("degrade", "missing.png", "lq.png", "--seed", "1"), 2, "does not exist"),
+    (("train", "nope"), 2, "nope"),
+    (("train", "wrong.toml"), 2, "wrong.toml: name"),
+    (("train", "mini-reference-cpu", "--photos", "photos", "--set", "loop.nope=1"), 2, "loop.nope"),
+    (("train", "mini-reference-cpu", "--photos", "nowhere"), 2, "nowhere"),
+    (("methods", "--profiles", "nowhere"), 2, "nowhere"),
+    (("models", "path", "nope"), 2, "Unknown model 'nope'"),
+    (("dataset", "check", "nowhere"), 2, "nowhere"),
+    (("demo", "--preset", "nope"), 2, "Unknown preset 'nope'"),
+    (("demo", "--out", "notes.txt"), 2, "notes.txt"),
+    (("nope",), 2, "No such command 'nope'"),
+]
+
+
+@pytest.fixture(scope="module")
+def told(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], list[Any]]:
+    """Arguments → exit code or exception, stdout, stderr, and whether the folder is as it was."""
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        [sys.executable, "-c", WITHOUT_TORCH, json.dumps([arguments for arguments, _, _ in CASES])],
         cwd=place,
+        env={**os.environ, "RASR_HOME": str(tmp_path_factory.mktemp("home"))},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert words in done.stderr, done.stderr[-2000:]
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
-    assert "torch was loaded" not in done.stderr
-    assert done.stdout == ""
-    assert sorted(path.name for path in place.rglob("*")) == before, "nothing is left behind"
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == len(CASES), done.stderr
+    return dict(zip([arguments for arguments, _, _ in CASES], lines, strict=True))
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), CASES, ids=[" ".join(case[0]) for case in CASES])
+def test_a_mistake_is_told_before_torch_is_loaded(
+    told: dict[tuple[str, ...], list[Any]], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    ended, out, talk, untouched = told[arguments]
+    assert ended == code, talk
+    assert words in talk
+    assert out == ""
+    assert untouched, "nothing is left behind"

@@ -195,6 +195,29 @@ def test_a_cleaner_runs_first_over_the_whole_picture(local: Make, lq: FloatImage
     assert result.settings["cleaner"]["name"] == "local"
 
 
+def test_a_picture_is_cleaned_once_for_each_size_while_it_fits(
+    local: Make, lq: FloatImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaner = local(scale=4, grid="input")
+    generator = local(cleaner=cleaner)
+    restorer = Restorer(generator)
+    first = restorer(Picture(lq))
+    assert "clean_saved" not in first.timings
+    again = restorer(Picture(lq.copy()), strength=0.5)
+    assert len(cleaner.shapes) == 1
+    assert again.timings["clean_saved"] > 0
+    assert np.array_equal(first.picture.pixels, again.picture.pixels)
+    restorer(Picture(lq), size=TargetSize(scale=2))
+    restorer(Picture(1 - lq))
+    assert len(cleaner.shapes) == 3
+    assert all(base is not None and not base.flags.writeable for base in generator.bases[:1])
+    monkeypatch.setattr(module, "CLEANED_BYTES", 10)
+    small = Restorer(local(cleaner=cleaner))
+    small(Picture(lq))
+    assert "clean_saved" not in small(Picture(lq)).timings
+    assert len(cleaner.shapes) == 5
+
+
 def test_hidden_colours_do_not_leak_and_alpha_is_resized(local: Make) -> None:
     pixels = np.zeros((40, 40, 3), np.float32)
     pixels[:, :20] = [0.2, 0.6, 0.9]

@@ -1,16 +1,55 @@
-"""What verbs share when they talk: data on stdout, everything else on stderr, progress only on a terminal."""
+"""What verbs share: talk on stderr, data on stdout, progress on a terminal, and options made from declarations."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["examples", "print_json", "progress_bar", "say"]
+from rasr.device import check_device
+from rasr.errors import UsageError
+from rasr.options import Option, options_of
+
+if TYPE_CHECKING:
+    import rich.progress
+
+    from rasr.progress import Progress
+
+__all__ = [
+    "NumberOr",
+    "build_options",
+    "check_gallery",
+    "counting",
+    "device_option",
+    "encoder_device_option",
+    "examples",
+    "json_option",
+    "key_values",
+    "option_group",
+    "print_json",
+    "profiles_option",
+    "progress_bar",
+    "say",
+    "stage_bars",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Kind = TypeVar("Kind")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+profiles_option = click.option(
+    "--profiles",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with your own method profiles (TOML).",
+)
 
 
 def say(message: str) -> None:
@@ -23,8 +62,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> rich.progress.Progress:
     """A progress bar on stderr that is silent when stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -40,3 +82,159 @@ def progress_bar() -> Progress:
 def examples(*lines: str) -> str:
     r"""The epilog of a ``--help``: worked examples, kept on their own lines by click's ``\b`` marker."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@contextmanager
+def stage_bars() -> Iterator[Progress]:
+    """Show a bar a stage on stderr, fed by the callback that is given; a bar goes when its stage is done."""
+    with progress_bar() as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def show(stage: str, done: float, total: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total, visible=done < total)
+
+        yield show
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar fed by (done, total) calls; shows images per second."""
+    with progress_bar() as bar:
+        task, started = bar.add_task(what, total=None), time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - started, 1e-3)
+            bar.update(task, completed=done, total=total, description=f"{what}, {rate:.1f} images/s")
+
+        yield show
+
+
+class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in click's newest version
+    """A positive number, or one word such as ``auto``."""
+
+    def __init__(self, word: str, kind: type[int] | type[float]) -> None:
+        self.word = word
+        self.kind = kind
+        self.name = f"N|{word}"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """As typed, not in capitals."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or the word."""
+        if value == self.word:
+            return value
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = self.kind(0)
+        if not number > 0:
+            self.fail(f"'{value}' is neither a positive number nor '{self.word}'.", param, ctx)
+        return number
+
+
+class _DeviceName(click.ParamType):  # type: ignore[type-arg]  # generic only in click's newest version
+    """A device this machine may have: what it surely has not is refused at once, before any work."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name as it is. Raises UsageError."""
+        check_device(value)
+        return value
+
+
+def device_option(default: str, help: str) -> Callable[[Function], Function]:
+    """``--device``, checked while the command line is read."""
+    return click.option("--device", default=default, show_default=True, type=_DeviceName(), help=help)
+
+
+encoder_device_option = device_option("cpu", "Where the encoder runs: auto, cpu, cuda, cuda:N, mps.")
+
+
+def option_group(*kinds: type) -> Callable[[Function], Function]:
+    """Decorator: the options that ``kinds`` declare, in that order; :func:`build_options` reads them back."""
+
+    def decorate(function: Function) -> Function:
+        for kind in reversed(kinds):
+            hints = get_type_hints(kind)
+            for item in reversed(fields(kind)):
+                declared = options_of(kind).get(item.name)
+                if declared is None:
+                    continue
+                hint = hints[item.name]
+                if is_dataclass(hint):
+                    function = option_group(hint)(function)  # type: ignore[arg-type]  # a class, since it is a hint
+                else:
+                    function = _click_option(item.name, hint, item.default, declared)(function)
+        return function
+
+    return decorate
+
+
+def build_options(kind: type[Kind], given: dict[str, Any]) -> Kind:
+    """An instance of ``kind`` from what click passed for its options, which leave ``given``."""
+    hints = get_type_hints(kind)
+    values = {}
+    for item in fields(kind):  # type: ignore[arg-type]  # a dataclass
+        if is_dataclass(hints[item.name]):
+            values[item.name] = build_options(hints[item.name], given)
+        elif (value := given.pop(item.name, ())) != ():
+            values[item.name] = value
+    return kind(**values)
+
+
+def check_gallery(path: Path | None) -> None:
+    """Refuse a path that holds no folder, and so no gallery, before anything is loaded. Raises GalleryNotFound."""
+    if path is not None and not path.expanduser().is_dir():
+        from rasr.gallery import open_gallery_or_folder
+
+        open_gallery_or_folder(path)  # it says what is there instead
+
+
+def key_values(pairs: Iterable[str], flag: str, form: str = "KEY=VALUE") -> dict[str, str]:
+    """Read ``KEY=VALUE`` texts into a dictionary. Raises UsageError for a text of another form."""
+    found = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if not key or not value:
+            raise UsageError(f"{flag} {pair}: write it as {form}.")
+        found[key] = value
+    return found
+
+
+def _click_option(name: str, hint: Any, default: Any, declared: Option) -> Callable[[Function], Function]:
+    facts: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "hidden": declared.expert}
+    parts = [part for part in _parts(hint) if part is not type(None)]
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    kinds = [part for part in parts if get_origin(part) is not Literal]
+    if any(get_origin(kind) is tuple for kind in kinds):
+        facts |= {"multiple": True}
+    elif kinds == [bool]:
+        facts |= {"is_flag": True}
+    elif declared.choices or not kinds:
+        facts |= {"type": click.Choice(declared.choices or words)}
+    else:
+        facts |= {
+            "type": NumberOr(words[0], kinds[0])
+            if words
+            else click.Path(path_type=Path)
+            if kinds == [Path]
+            else kinds[0]
+        }
+    if declared.choices and kinds == [int]:
+        facts |= {"callback": lambda _context, _parameter, value: None if value is None else int(value)}
+    if "multiple" not in facts and "is_flag" not in facts and default is not None:
+        facts |= {"default": default, "show_default": True}
+    flags = declared.flags or (f"--{name.replace('_', '-')}",)
+    return click.option(*flags, name, **facts)
+
+
+def _parts(hint: Any) -> list[Any]:
+    """Members of a union, flat: ``int | Literal["auto"]`` gives both."""
+    if get_origin(hint) in {Union, UnionType}:
+        return [part for member in get_args(hint) for part in _parts(member)]
+    return [hint]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from rasr.cli.console import examples, print_json, progress_bar, say
+from rasr.cli.console import examples, print_json, say, stage_bars
 from rasr.errors import UsageError
-from rasr.progress import Progress
 
 __all__ = ["command"]
 
@@ -55,7 +52,7 @@ def build(config: str, out: Path, seed: int | None, as_json: bool) -> int:
     chosen = load_config(config)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    with _progress() as progress:
+    with stage_bars() as progress:
         report = build_dataset(chosen, out, say=say, progress=progress)
     for problem in report.problems:
         say(f"rasr: {problem}")
@@ -77,7 +74,7 @@ def check(folder: Path, quick: bool, as_json: bool) -> int:
     """
     from rasr.dataset import check_dataset
 
-    with _progress() as progress:
+    with stage_bars() as progress:
         report = check_dataset(folder, quick=quick, progress=progress)
     if as_json:
         print_json(report.as_json())
@@ -174,17 +171,3 @@ def configs(name: str | None) -> None:
         click.echo(shipped[name].read_text("utf-8"), nl=False)
     else:
         raise UsageError(f"There is no shipped config '{name}'. Choose one of: {', '.join(shipped)}.")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a bar per step, on terminals only."""
-    with progress_bar() as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(step: str, done: float, total: float) -> None:
-            if step not in tasks:
-                tasks[step] = bar.add_task(step, total=total)
-            bar.update(tasks[step], completed=done, total=total, visible=done < total)
-
-        yield show

@@ -30,7 +30,13 @@ SCALE = 4
 
 
 @click.command(epilog=examples("rasr demo", "rasr demo --out /tmp/rasr-demo --preset bicubic"))
-@click.option("--out", default="demo-out", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option(
+    "--out",
+    default="demo-out",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write.",
+)
 @click.option("--preset", default=None, help="Generator to use (default: the one 'rasr restore' uses).")
 @click.option("--seed", default=0, show_default=True, help="Seed of the degradation and of the generator.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -41,23 +47,25 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     right view and ten other photos into a gallery, finds the best match, restores, and writes the picture and a report.
     """
     from rasr.degrade import crop_to_multiple, degrade
+    from rasr.files import os_errors_as_output
     from rasr.gallery import Gallery
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Picture, read_picture, write_picture
     from rasr.restoration import Restorer, TargetSize, write_report
 
-    out.mkdir(parents=True, exist_ok=True)
+    gallery = Gallery(out / "gallery")
+    restorer = Restorer(preset=preset or DEFAULT_PRESET, gallery=gallery)
+    with os_errors_as_output(out):
+        out.mkdir(parents=True, exist_ok=True)
     photos = _copy_photos(out / "gallery-photos")
     hr = read_picture(_samples() / QUERY)
     lq, _ = degrade(crop_to_multiple(hr.pixels, SCALE), preset="light", scale=SCALE, seed=seed, name=QUERY)
     query = write_picture(Picture(lq), out / "degraded.png", overwrite=True)
     say(f"Degraded {QUERY} to {lq.shape[1]}x{lq.shape[0]} px: {query}")
 
-    gallery = Gallery(out / "gallery")
     added = gallery.add([photos])
     say(f"Gallery of {gallery.info().photos} photos ({added.images_per_second:.0f} images/s): {out / 'gallery'}")
 
-    restorer = Restorer(preset=preset or DEFAULT_PRESET, gallery=gallery)
     result = restorer(query, size=TargetSize(scale=SCALE), seed=seed)
     restored = result.save(out / "restored.png", overwrite=True)
     report = write_report([result], out / "report.html", overwrite=True)

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.console import examples, print_json, progress_bar, say
-from rasr.cli.options import build_options, device_option, key_values, option_group
+from rasr.cli.console import (
+    build_options,
+    check_gallery,
+    device_option,
+    examples,
+    key_values,
+    option_group,
+    print_json,
+    profiles_option,
+    say,
+    stage_bars,
+)
 from rasr.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
@@ -32,7 +42,11 @@ __all__ = ["command"]
 @click.argument("benchmark", type=click.Path(path_type=Path))
 @click.option("--method", "methods", multiple=True, required=True, help="A row of the table; see 'rasr methods'.")
 @click.option(
-    "--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder for everything; resumes there."
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for everything; resumes there.",
 )
 @click.option("--metrics", default="all", show_default=True, help="Comma-separated names, or all.")
 @click.option(
@@ -44,7 +58,7 @@ __all__ = ["command"]
 @option_group(EvaluationSettings)
 @device_option("auto", "auto, cpu, cuda, cuda:N or mps.")
 @click.option("--checkout", multiple=True, metavar="NAME=DIR", help="Official code of a method.")
-@click.option("--profiles", type=click.Path(path_type=Path), help="Folder with your own method profiles (TOML).")
+@profiles_option
 @click.option("--time-limit", type=float, help="Seconds a command may take for one picture.")
 @click.option("--figure", "pictures", multiple=True, help="Picture for figure.png; repeatable. [the telling ones]")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json to stdout instead of the Markdown table.")
@@ -66,35 +80,28 @@ def command(
     RASR-Flickr30. Writes results.md, results.csv, results.json, scores.csv, report.html and figure.png to OUT. What is
     finished there is not done again. Exits 1 when a row is incomplete or could not be run.
     """
+    from rasr.degrade import draw
     from rasr.device import choose_device
     from rasr.evaluation import MethodOptions, evaluate, load_benchmark, load_method, write_report
     from rasr.evaluation.methods import ALIASES
     from rasr.evaluation.metrics import parse_metrics
     from rasr.evaluation.references import parse_policies
-    from rasr.gallery import open_gallery_or_folder
 
     # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
     chosen = {"policies": tuple(parse_policies(references)), "metrics": tuple(parse_metrics(metrics))}
     settings = build_options(EvaluationSettings, {**options, **chosen})
     load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low).check_names(pictures)
-    if settings.gallery is not None and not settings.gallery.is_dir():
-        open_gallery_or_folder(settings.gallery)  # it says what is there instead
-    checkouts = {name: Path(folder) for name, folder in key_values(checkout, "--checkout").items()}
+    draw(preset=settings.inputs.degradation, seed=settings.inputs.seed, name="any")
+    check_gallery(settings.gallery)
+    checkouts = {name: Path(folder) for name, folder in key_values(checkout, "--checkout", "NAME=DIR").items()}
     common = MethodOptions(device, settings.inputs.seed, checkouts, profiles, time_limit)
     loaded = [load_method(spec, common) for spec in methods]
     for name in (spec for spec in methods if spec in ALIASES):
         say(f"rasr: the method '{name}' is called '{ALIASES[name]}' now; the old name goes with the next version.")
     place = choose_device(device)
     say(f"Evaluating on {place}")
-    with progress_bar() as bar:
-        tasks = {}
-
-        def tell(what: str, done: float, total: float) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total, visible=done < total)
-
-        evaluation = evaluate(replace(settings, device=str(place.device)), loaded, tell)
+    with stage_bars() as progress:
+        evaluation = evaluate(replace(settings, device=str(place.device)), loaded, progress)
     written = write_report(evaluation, pictures)
     _tell_problems(evaluation)
     if as_json:

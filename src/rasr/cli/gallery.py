@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rasr.cli.console import examples, print_json, progress_bar, say
+from rasr.cli.console import counting, encoder_device_option, examples, json_option, print_json, say
 
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, Photo
 
-__all__ = ["command", "counting"]
+__all__ = ["command"]
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 gallery_argument = click.argument("gallery", type=click.Path(path_type=Path))
 
 
@@ -38,9 +34,7 @@ def command() -> None:
 @click.option("--encoder", help="Encoder of a new gallery; an existing one keeps its own.")
 @click.option("--category", help="Category of all these photos, instead of their folder's name.")
 @click.option("--tag", "tags", multiple=True, help="Tag for all these photos; may be repeated.")
-@click.option(
-    "--device", default="cpu", show_default=True, help="Where the encoder runs: auto, cpu, cuda, cuda:N, mps."
-)
+@encoder_device_option
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one per core]")
 @json_option
 def add(
@@ -156,19 +150,6 @@ def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missi
     removed = Gallery(gallery).remove(patterns, category=category, missing=missing)
     _print_photos(removed, as_json=as_json)
     say(f"Removed {len(removed)} photo(s) from {gallery}.")
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar fed by (done, total) calls; shows images per second."""
-    with progress_bar() as bar:
-        task, started = bar.add_task(what, total=None), time.monotonic()
-
-        def show(done: int, total: int) -> None:
-            rate = done / max(time.monotonic() - started, 1e-3)
-            bar.update(task, completed=done, total=total, description=f"{what}, {rate:.1f} images/s")
-
-        yield show
 
 
 def _tell(report: AddReport) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rasr.cli.console import examples, print_json
+from rasr.cli.console import examples, print_json, profiles_option
 
 __all__ = ["command"]
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
     epilog=examples("rasr methods", "rasr methods --json", "rasr methods --metrics", "rasr methods --profiles mine/"),
 )
 @click.option("--metrics", is_flag=True, help="List the metrics and the weights they need instead.")
-@click.option("--profiles", type=click.Path(path_type=Path), help="Folder with your own method profiles (TOML).")
+@profiles_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
 def command(metrics: bool, profiles: Path | None, as_json: bool) -> None:
     """List the methods 'rasr evaluate' knows, with their state: ready, needs weights, needs checkout, needs package."""

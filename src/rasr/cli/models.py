@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.console import examples, print_json, progress_bar, say
+from rasr.cli.console import examples, json_option, print_json, say, stage_bars
 from rasr.errors import UsageError
 
 if TYPE_CHECKING:
     from rasr.weights import ModelWeights
 
 __all__ = ["command"]
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(
@@ -100,9 +98,8 @@ def download(name: str, half: bool, yes: bool, as_json: bool) -> None:
             if not sys.stdin.isatty():
                 raise UsageError("Say --yes to accept size and licence where nobody can be asked.")
             click.confirm("Download?", abort=True, err=True)
-        with progress_bar() as bar:
-            tasks = {file.name: bar.add_task(file.name, total=file.size) for file in plan.files}
-            place = plan.run(lambda file, done, total: bar.update(tasks[file], completed=done, total=total))
+        with stage_bars() as progress:
+            place = plan.run(progress)
     else:
         say(f"{name} is already on this machine.")
     if as_json:

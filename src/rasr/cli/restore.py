@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.console import examples, print_json, progress_bar, say
-from rasr.cli.options import NumberOr, build_options, key_values, option_group
+from rasr.cli.console import (
+    NumberOr,
+    build_options,
+    check_gallery,
+    examples,
+    key_values,
+    option_group,
+    print_json,
+    progress_bar,
+    say,
+)
 from rasr.errors import UsageError
 from rasr.restoration.settings import SaveOptions, Settings
 
@@ -71,10 +80,9 @@ def command(
 
     Prints the paths of the results. A gallery photo guides only if it is a good match; the result says which did.
     """
-    from rasr.gallery import open_gallery_or_folder
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Limits
-    from rasr.restoration import Report, Restorer, check_job, measure_jobs, plan_jobs, run_batch
+    from rasr.restoration import Report, Restorer, check_job, measure_jobs, pick_references, plan_jobs, run_batch
     from rasr.restoration.batch import is_folder
 
     # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
@@ -88,8 +96,9 @@ def command(
     page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(jobs))
     if not several:
         check_job(jobs[0], settings, save)
-    if gallery is not None and not is_folder(gallery.expanduser()):
-        open_gallery_or_folder(gallery)  # it says what is there instead
+    if isinstance(settings.reference, tuple):
+        pick_references(settings.reference)
+    check_gallery(gallery)
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
     if gallery is not None:

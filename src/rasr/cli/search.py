@@ -8,8 +8,7 @@ from typing import Literal
 
 import click
 
-from rasr.cli.console import examples, print_json, say
-from rasr.cli.gallery import counting, json_option
+from rasr.cli.console import counting, encoder_device_option, examples, json_option, print_json, say
 
 __all__ = ["command"]
 
@@ -36,9 +35,7 @@ __all__ = ["command"]
     help="Clean the query with Real-ESRGAN before it is embedded.",
 )
 @click.option("--encoder", help="Encoder for a plain folder; a gallery has its own.")
-@click.option(
-    "--device", default="cpu", show_default=True, help="Where the encoder runs: auto, cpu, cuda, cuda:N, mps."
-)
+@encoder_device_option
 @json_option
 def command(
     gallery: Path,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
 
+from rasr.device import check_device
 from rasr.errors import UsageError
 from rasr.generator.protocol import (
     Batch,
@@ -46,7 +47,7 @@ class Preset:
 
 
 _REALESRGAN = ("threads", "weights")
-_DIFFUSION = "rasr.generator.diffusion:DiffusionGenerator"
+_DIFFUSION = "rasr.generator.presets:_build_diffusion"
 _MINI = ("adapter", "cache_bytes", "cleaner", "reference_side", "weights")
 _SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_side", "vae")
 
@@ -101,6 +102,19 @@ def load_generator(
         options["cleaner"] = cleaner
     generator: Generator = resolve_name(entry.code)(device=device, dtype=dtype, **entry.given, **options)
     return generator
+
+
+def _build_diffusion(preset: str, *, device: str, dtype: str, **options: Any) -> Generator:
+    """Build a DiffusionGenerator; a device, option or file that it would refuse is refused before torch is loaded."""
+    from rasr.generator.config import WeightPaths, preset_at_hand, read_model_config
+
+    check_device(device, dtype)
+    config = read_model_config(preset_at_hand() if preset == "sd21" else preset)
+    places = ("weights", "adapter", "base", "checkpoint", "vae")
+    WeightPaths.find(config, **{name: options[name] for name in places if name in options})
+    from rasr.generator.diffusion import DiffusionGenerator
+
+    return DiffusionGenerator(config, device=device, dtype=dtype, **options)
 
 
 class Bicubic:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rasr.restoration.batch import Job, Outcome, check_job, is_folder, measure_jobs, plan_jobs, run_batch
     from rasr.restoration.colour import match_colour
     from rasr.restoration.report import Report, write_report
-    from rasr.restoration.restorer import Restorer, restore
+    from rasr.restoration.restorer import Restorer, pick_references, restore
     from rasr.restoration.result import Result
     from rasr.restoration.settings import COLOUR_METHODS, ColourMethod, SaveOptions, Settings, TargetSize
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_folder",
     "match_colour",
     "measure_jobs",
+    "pick_references",
     "plan_jobs",
     "restore",
     "run_batch",

@@ -33,7 +33,7 @@ from rasr.restoration.tiles import choose_tile, generate_tiled
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
-__all__ = ["Restorer", "restore"]
+__all__ = ["Restorer", "pick_references", "restore"]
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
@@ -119,7 +119,7 @@ class Restorer:
 
     def _references(self, source: Picture, settings: Settings, base: FloatImage | None) -> list[Reference]:
         if isinstance(settings.reference, tuple):
-            return _picked(settings.reference)
+            return pick_references(settings.reference)
         if settings.reference == "none" or self.gallery is None:
             return []
         cleaner = self.generator.cleaner
@@ -262,7 +262,7 @@ def restore(
     return Restorer(preset, gallery, device=device)(picture, limits=limits, progress=progress, **settings)
 
 
-def _picked(paths: Sequence[Path]) -> list[Reference]:
+def pick_references(paths: Sequence[Path]) -> list[Reference]:
     """Accept photos picked by hand, best first, without question, with score 1.
 
     Raises PictureError for a file that is no picture, whether or not the generator will look at it.
