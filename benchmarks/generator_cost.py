@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rasr.generator import GenerationSettings, Guide
+from rasr.generator import GenerationSettings, ReferencePicture
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
@@ -112,10 +112,10 @@ def photo(side: int, seed: int) -> np.ndarray:
 
 def run(generator: DiffusionGenerator, case: str, side: int, batch: int, number: int) -> tuple[float, float]:
     """(wall, CPU) seconds of preparing and restoring ``batch`` tiles."""
-    guides = [] if case == CASES[0] else [Guide(photo(512, 0 if case == CASES[1] else number), 0.8)]
+    references = [] if case == CASES[0] else [ReferencePicture(photo(512, 0 if case == CASES[1] else number), 0.8)]
     tiles = np.stack([photo(side, 10_000 + index) for index in range(batch)])
     begun = time.perf_counter(), time.process_time()
-    generator.generate(tiles, None, generator.prepare(tiles[0, ::4, ::4], guides, GenerationSettings()))
+    generator.generate(tiles, None, generator.prepare(tiles[0, ::4, ::4], references, GenerationSettings()))
     return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
 
@@ -160,8 +160,8 @@ def child(arguments: dict[str, Any]) -> None:
         from rasr.restoration.tiles import generate_tiled
 
         lq = photo(options.side // 4, 1)
-        guides = [] if options.case == CASES[0] else [Guide(photo(512, 0), 0.8)]
-        conditioning = generator.prepare(lq, guides, GenerationSettings())
+        references = [] if options.case == CASES[0] else [ReferencePicture(photo(512, 0), 0.8)]
+        conditioning = generator.prepare(lq, references, GenerationSettings())
         generate_tiled(generator, conditioning, lq, (options.side, options.side), tile=generator.info.tile.default)
     else:
         run(generator, options.case, options.side, 1, 1)

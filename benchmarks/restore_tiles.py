@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{len(photos)} pictures of {side} px, 2² tiles; {platform.machine()}, {os.cpu_count()} cores, "
           f"ncnn {version('ncnn')}")  # fmt: skip
     for overlap in options.overlaps:
-        generator._info = replace(generator.info, tile=replace(generator.info.tile, overlap=overlap))
+        generator.info = replace(generator.info, tile=replace(generator.info.tile, overlap=overlap))
         tile = (side + overlap + 1) // 2  # two tiles a side that share exactly the overlap
         strips = plan_axis(side, 4 * side, tile, overlap, scale=4)
         borders = np.zeros(4 * side - 1, np.bool_)

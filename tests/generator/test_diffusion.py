@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
-from rasr.generator import GenerationSettings, Generator, Guide, load_generator
+from rasr.generator import GenerationSettings, Generator, ReferencePicture, load_generator
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import ModelConfig, read_model_config
 from rasr.generator.diffusion import TEMPERATURE, DiffusionConditioning, DiffusionGenerator
@@ -52,7 +52,7 @@ def test_untrained_weights_give_the_input_back_at_any_size(
 ) -> None:
     generator = DiffusionGenerator(small_config(), device="cpu")
     tiles = photo(*size)[None]
-    conditioning = generator.prepare(photo(9, 9), [Guide(photo(40, 40), 0.9)], SETTINGS)
+    conditioning = generator.prepare(photo(9, 9), [ReferencePicture(photo(40, 40), 0.9)], SETTINGS)
     np.testing.assert_allclose(generator.generate(tiles, None, conditioning), tiles, atol=1e-6)
     base = photo(*size, seed=2)[None]
     np.testing.assert_allclose(generator.generate(tiles, base, conditioning), base, atol=1e-6)
@@ -95,23 +95,23 @@ def test_with_weights_it_says_whose_and_uses_references(generator: DiffusionGene
 def test_reference_none_and_strength_zero_are_the_backbone_bit_for_bit(
     generator: DiffusionGenerator, small_config: Callable[..., ModelConfig], files: dict[str, Path]
 ) -> None:
-    tiles, guide = photo(50, 70)[None], Guide(photo(90, 60, seed=1), 0.8)
+    tiles, reference = photo(50, 70)[None], ReferencePicture(photo(90, 60, seed=1), 0.8)
     if generator.model.branch.config.control == "copy":  # type: ignore[union-attr]  # it takes from the same scene only
         tiles = photo(64, 96)[None]
-        guide = Guide(0.8 * tiles[0] + 0.2 * photo(64, 96, seed=1), 0.8)
+        reference = ReferencePicture(0.8 * tiles[0] + 0.2 * photo(64, 96, seed=1), 0.8)
     alone = DiffusionGenerator(small_config(), device="cpu", weights=files["weights"], adapter="none")
-    expected = alone.generate(tiles, None, alone.prepare(photo(12, 17), [guide], SETTINGS))
-    for guides, strength in (([], 1.0), ([guide], 0.0)):
-        conditioning = generator.prepare(photo(12, 17), guides, GenerationSettings(strength=strength))
+    expected = alone.generate(tiles, None, alone.prepare(photo(12, 17), [reference], SETTINGS))
+    for references, strength in (([], 1.0), ([reference], 0.0)):
+        conditioning = generator.prepare(photo(12, 17), references, GenerationSettings(strength=strength))
         assert np.array_equal(generator.generate(tiles, None, conditioning), expected)
-    guided = generator.generate(tiles, None, generator.prepare(photo(12, 17), [guide], SETTINGS))
+    guided = generator.generate(tiles, None, generator.prepare(photo(12, 17), [reference], SETTINGS))
     assert np.abs(guided - expected).max() > 1e-3
 
 
 def test_the_same_call_gives_the_same_bytes(generator: DiffusionGenerator) -> None:
-    tiles, guide = photo(64, 64)[None], Guide(photo(64, 64, seed=1), 0.8)
+    tiles, reference = photo(64, 64)[None], ReferencePicture(photo(64, 64, seed=1), 0.8)
     once, again = (
-        generator.generate(tiles, None, generator.prepare(photo(16, 16), [guide], GenerationSettings(seed=3)))
+        generator.generate(tiles, None, generator.prepare(photo(16, 16), [reference], GenerationSettings(seed=3)))
         for _ in range(2)
     )
     assert once.tobytes() == again.tobytes()
@@ -119,10 +119,10 @@ def test_the_same_call_gives_the_same_bytes(generator: DiffusionGenerator) -> No
 
 def test_several_references_are_weighted_by_score(generator: DiffusionGenerator) -> None:
     tiles = photo(64, 64)[None]
-    first, second = Guide(photo(64, 64, seed=1), 0.9), Guide(photo(64, 96, seed=2), 0.1)
+    first, second = ReferencePicture(photo(64, 64, seed=1), 0.9), ReferencePicture(photo(64, 96, seed=2), 0.1)
     prepared = generator.prepare(photo(16, 16), [first, second], SETTINGS)
     expected = np.exp([0.9 / TEMPERATURE, 0.1 / TEMPERATURE])
-    np.testing.assert_allclose(prepared.reference_weights.numpy()[0], expected / expected.sum(), rtol=1e-5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(prepared.weights.numpy()[0], expected / expected.sum(), rtol=1e-5)  # type: ignore[attr-defined]
     both = generator.generate(tiles, None, prepared)
     one = generator.generate(tiles, None, generator.prepare(photo(16, 16), [first], SETTINGS))
     if generator.model.branch.config.control != "copy":  # type: ignore[union-attr]  # there each place takes what fits it
@@ -132,9 +132,9 @@ def test_several_references_are_weighted_by_score(generator: DiffusionGenerator)
 @pytest.mark.parametrize("size", [(300, 960), (307, 901), (510, 1081), (916, 1440), (1440, 916)])
 def test_references_whose_reduced_sides_round_up_are_read(generator: DiffusionGenerator, size: tuple[int, int]) -> None:
     # For these the crop came out 1e-13 longer than the photo, which the resampler refused.
-    prepared = generator.prepare(photo(16, 16), [Guide(photo(*size), 0.5)], GenerationSettings())
+    prepared = generator.prepare(photo(16, 16), [ReferencePicture(photo(*size), 0.5)], GenerationSettings())
     assert isinstance(prepared, DiffusionConditioning)
-    assert prepared.reference_weights is not None
+    assert prepared.weights is not None
 
 
 def test_a_reference_is_encoded_once(generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,14 +143,16 @@ def test_a_reference_is_encoded_once(generator: DiffusionGenerator, monkeypatch:
     monkeypatch.setattr(
         RefDSR, "encode_reference", lambda self, pictures: encoded.append(pictures.shape) or original(self, pictures)
     )
-    guide, same = Guide(photo(64, 64, seed=1), 0.8), Guide(photo(64, 64, seed=1), 0.5)
-    for chosen in (guide, same):
+    reference, same = ReferencePicture(photo(64, 64, seed=1), 0.8), ReferencePicture(photo(64, 64, seed=1), 0.5)
+    for chosen in (reference, same):
         conditioning = generator.prepare(photo(16, 16), [chosen], SETTINGS)
         generator.generate(photo(64, 64)[None], None, conditioning)
         generator.generate(photo(64, 64, seed=3)[None], None, conditioning)
     assert len(encoded) == 1
     generator.generate(
-        photo(64, 64)[None], None, generator.prepare(photo(16, 16), [Guide(photo(64, 64, seed=9), 0.8)], SETTINGS)
+        photo(64, 64)[None],
+        None,
+        generator.prepare(photo(16, 16), [ReferencePicture(photo(64, 64, seed=9), 0.8)], SETTINGS),
     )
     assert len(encoded) == 2
 
@@ -173,8 +175,8 @@ def test_bf16_on_the_cpu_stays_close_and_keeps_the_inputs_precision(
     small_config: Callable[..., ModelConfig], files: dict[str, Path], generator: DiffusionGenerator
 ) -> None:
     half = DiffusionGenerator(small_config(), device="cpu", dtype="bf16", **files)
-    tiles, guide = photo(64, 64)[None], Guide(photo(64, 64, seed=1), 0.8)
-    a, b = (g.generate(tiles, None, g.prepare(photo(16, 16), [guide], SETTINGS)) for g in (half, generator))
+    tiles, reference = photo(64, 64)[None], ReferencePicture(photo(64, 64, seed=1), 0.8)
+    a, b = (g.generate(tiles, None, g.prepare(photo(16, 16), [reference], SETTINGS)) for g in (half, generator))
     assert half.model.unet.dtype == torch.bfloat16
     assert "bf16" in half.info.device
     assert np.abs(a - b).mean() < 0.02
@@ -254,6 +256,6 @@ def test_references_follow_the_results_size_unless_theirs_is_given(
     monkeypatch.setattr(
         generator, "_read_reference", lambda _pixels, height, width: seen.append((height, width)) or torch.zeros(1)
     )
-    generator.prepare(photo(16, 16), [Guide(photo(1500, 1500), 0.5)], GenerationSettings(size=size))
+    generator.prepare(photo(16, 16), [ReferencePicture(photo(1500, 1500), 0.5)], GenerationSettings(size=size))
     # The additive ControlNet's reference lies on the tile's own grid instead.
     assert seen == ([] if generator._shares_grid else [(round(side / 32) * 32,) * 2])

@@ -2,12 +2,20 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
+import rasr
+from rasr import generator
+from rasr.cli.restore import command
 from rasr.errors import UsageError
-from rasr.generator import DEFAULT_PRESET, PRESETS, GenerationSettings, Generator, load_generator
+from rasr.generator import DEFAULT_PRESET, PRESETS, GenerationSettings, Generator, Preset, load_generator
+from rasr.images import Picture
+from rasr.restoration import TargetSize
 
 
 def test_an_unknown_preset_is_answered_with_the_list() -> None:
@@ -38,6 +46,68 @@ def test_small_presets_load_no_deep_learning_framework() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert done.stderr == "", "probing for a GPU must be quiet"
+
+
+NEGATIVE = """
+from rasr.generator import GeneratorInfo, TileHints, Unconditioned
+
+class Negative:
+    cleaner = None
+
+    def __init__(self, *, device, dtype, cleaner=None, depth=1.0):
+        self.cleaner, self.depth = cleaner, depth
+        tile = TileHints(default=32, minimum=16)
+        self.info = GeneratorInfo("negative", uses_reference=False, grid="output", scale=1, tile=tile, colour="none")
+
+    def prepare(self, lq, references, settings):
+        return Unconditioned(settings)
+
+    def generate(self, tiles, base, conditioning):
+        return 1 - self.depth * base
+"""
+
+
+@pytest.fixture
+def negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A preset of one's own: a file, and the line that makes it known."""
+    (tmp_path / "my_negative.py").write_text(NEGATIVE)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Preset("the negative", "my_negative:Negative", ("cleaner", "depth"), cleaner="bicubic")
+    monkeypatch.setitem(PRESETS, "negative", own)
+    return "negative"
+
+
+def test_a_preset_of_ones_own_restores_from_python(negative: str) -> None:
+    lq = np.random.default_rng(0).random((20, 30, 3), np.float32)
+    same = TargetSize(scale=1)
+    assert np.allclose(rasr.Restorer(negative)(Picture(lq), size=same).picture.pixels, 1 - lq, atol=1e-6)
+    half = rasr.Restorer(negative, depth=0.5)
+    assert np.allclose(half(Picture(lq), size=same).picture.pixels, 1 - lq / 2, atol=1e-6)
+    assert isinstance(half.generator, Generator)
+    with pytest.raises(UsageError, match=r"'negative' has no option 'width'\. Its options: cleaner, depth"):
+        load_generator(negative, width=3)
+
+
+def test_a_preset_of_ones_own_restores_on_the_command_line(negative: str, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 12), (250, 100, 0)).save(tmp_path / "lq.png")
+    asked = [str(tmp_path / "lq.png"), "-o", str(tmp_path / "out.png"), "--preset", negative, "--scale", "2"]
+    done = CliRunner().invoke(command, asked, standalone_mode=False)
+    assert done.exception is None, done.output
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (32, 24)
+        assert result.getpixel((5, 5)) == (5, 155, 255)
+
+
+def test_a_diffusion_preset_of_ones_own_is_a_toml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mini = Path(generator.__file__).with_name("presets") / "mini.toml"
+    own = tmp_path / "own.toml"
+    own.write_text(mini.read_text(encoding="utf-8").replace('name = "mini"', 'name = "own"'), encoding="utf-8")
+    line = Preset("of one's own", PRESETS["mini"].code, ("cleaner",), {"preset": own}, cleaner="bicubic")
+    monkeypatch.setitem(PRESETS, "own", line)
+    made = load_generator("own", device="cpu")
+    assert made.info.name == "own (untrained)"
+    assert made.cleaner is not None
+    assert load_generator("own", device="cpu", cleaner="none").cleaner is None
 
 
 def test_bicubic_returns_the_resampled_tiles_unchanged() -> None:

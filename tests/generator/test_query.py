@@ -22,8 +22,8 @@ class Enlarger:
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
 
-    def prepare(self, lq: FloatImage, guides: Sequence[object], settings: object) -> None:
-        assert not guides
+    def prepare(self, lq: FloatImage, references: Sequence[object], settings: object) -> None:
+        assert not references
 
     def generate(self, tiles: Any, base: object, conditioning: object) -> Any:
         self.shapes.append(tiles.shape[1:3])

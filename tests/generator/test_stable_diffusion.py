@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 from rasr.device import choose_device
 from rasr.errors import WeightsCorrupt, WeightsMissing
-from rasr.generator import GenerationSettings, Guide, load_generator
+from rasr.generator import GenerationSettings, ReferencePicture, load_generator
 from rasr.generator.adapter import save_adapter
 from rasr.generator.config import WeightPaths, preset_at_hand, read_model_config
 from rasr.generator.diffusion import load_model
@@ -93,9 +93,9 @@ def test_the_whole_path_with_an_adapter(base: Path, osediff: Path, tmp_path: Pat
     model.branch = None
     guided = load_generator("sd21-osediff", adapter=adapter, **options)
     assert guided.info.uses_reference
-    tiles, guide = photo(70, 90)[None], Guide(photo(50, 120, seed=1), 0.7)
+    tiles, reference = photo(70, 90)[None], ReferencePicture(photo(50, 120, seed=1), 0.7)
     settings = GenerationSettings(prompt="a dog")
-    results = [g.generate(tiles, None, g.prepare(tiles[0], [guide], settings)) for g in (alone, guided)]
+    results = [g.generate(tiles, None, g.prepare(tiles[0], [reference], settings)) for g in (alone, guided)]
     assert results[0].shape == results[1].shape == tiles.shape
     assert np.abs(results[0] - results[1]).max() > 1e-3
     without = guided.generate(tiles, None, guided.prepare(tiles[0], [], settings))

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from rasr.device import choose_device
-from rasr.generator import GenerationSettings, Guide
+from rasr.generator import GenerationSettings, ReferencePicture
 from rasr.generator.adapter import load_adapter, save_adapter
 from rasr.generator.config import ReferenceConfig, WeightPaths, read_model_config
 from rasr.generator.controlnet import ControlBranch
@@ -138,8 +138,8 @@ def test_128_to_512_with_a_reference(model: RefDSR, folder: Path, osediff: Any, 
     random = np.random.default_rng(0)
     lq, tile, reference = (random.random((*size, 3), np.float32) for size in ((128, 128), (512, 512), (600, 700)))
     guided, alone = (
-        generator.generate(tile[None], None, generator.prepare(lq, guides, GenerationSettings()))
-        for guides in ([Guide(reference, 0.8)], [])
+        generator.generate(tile[None], None, generator.prepare(lq, references, GenerationSettings()))
+        for references in ([ReferencePicture(reference, 0.8)], [])
     )
     assert guided.shape == (1, 512, 512, 3)
     assert np.isfinite(guided).all()

@@ -17,7 +17,7 @@ from rasr.generator import (
     Conditioning,
     GenerationSettings,
     GeneratorInfo,
-    Guide,
+    ReferencePicture,
     TileHints,
     Unconditioned,
 )
@@ -53,11 +53,13 @@ class Local:
         self.fail = fail
         self.shapes: list[tuple[int, ...]] = []
         self.bases: list[NDArray[np.float32] | None] = []
-        self.guides: list[Guide] = []
+        self.references: list[ReferencePicture] = []
         self.settings = GenerationSettings()
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
-        self.guides, self.settings = list(guides), settings
+    def prepare(
+        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
+    ) -> Conditioning:
+        self.references, self.settings = list(references), settings
         return Unconditioned(settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
@@ -73,8 +75,8 @@ class Local:
         if self.reach:
             size = (1, 2 * self.reach + 1, 2 * self.reach + 1, 1)
             answer = uniform_filter(answer, size, mode="reflect").astype(np.float32)
-        if self.guides and isinstance(conditioning, Unconditioned):
-            mean = self.guides[0].pixels.mean(axis=(0, 1)) - np.float32(0.5)
+        if self.references and isinstance(conditioning, Unconditioned):
+            mean = self.references[0].pixels.mean(axis=(0, 1)) - np.float32(0.5)
             answer = answer + np.float32(conditioning.settings.strength) * mean
         return np.clip(answer.repeat(self.info.scale, 1).repeat(self.info.scale, 2), 0, 1)
 

@@ -127,8 +127,8 @@ def test_only_accepted_references_reach_the_generator_best_first(local: Make, lq
     gallery = Gallery(*zip(paths, (0.97, 0.96, 0.95, 0.1), strict=True))
     generator = local(uses_reference=True)
     result = Restorer(generator, gallery)(Picture(lq, path=tmp_path / "query.png"), k=2)
-    assert [guide.path for guide in generator.guides] == paths[:2]
-    assert [guide.score for guide in generator.guides] == [0.97, 0.96]
+    assert [reference.path for reference in generator.references] == paths[:2]
+    assert [reference.score for reference in generator.references] == [0.97, 0.96]
     assert [reference.accepted for reference in result.references] == [True, True, False, False]
     assert gallery.excluded == [tmp_path / "query.png"], "the query itself is never its own reference"
 
@@ -136,7 +136,7 @@ def test_only_accepted_references_reach_the_generator_best_first(local: Make, lq
 def test_a_generator_without_reference_branch_says_so_and_reads_none(local: Make, lq: FloatImage, red: Path) -> None:
     generator = local()
     result = Restorer(generator, Gallery((red, 0.95)))(Picture(lq))
-    assert generator.guides == []
+    assert generator.references == []
     assert "local does not use references; they are shown for you." in result.notes
     assert len(result.references) == 1
 
@@ -144,7 +144,7 @@ def test_a_generator_without_reference_branch_says_so_and_reads_none(local: Make
 def test_photos_picked_by_hand_need_no_gallery_and_pass_no_test(local: Make, lq: FloatImage, red: Path) -> None:
     generator = local(uses_reference=True)
     result = Restorer(generator)(Picture(lq), reference=[red, str(red)])
-    assert [guide.score for guide in generator.guides] == [1.0, 1.0]
+    assert [reference.score for reference in generator.references] == [1.0, 1.0]
     assert [reference.why for reference in result.references] == ["Picked by hand."] * 2
     assert len(Restorer(generator)(Picture(lq), reference=str(red)).references) == 1
 

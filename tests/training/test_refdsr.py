@@ -15,7 +15,7 @@ from rasr.errors import ConfigError
 from rasr.generator.adapter import load_backbone
 from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
-from rasr.generator.protocol import GenerationSettings, Guide
+from rasr.generator.protocol import GenerationSettings, ReferencePicture
 from rasr.generator.refdsr import build_model
 from rasr.training.loop import Trainer
 from rasr.training.model import RefDSRModel, build_trainable, enlarge
@@ -100,13 +100,13 @@ def test_the_reference_stage_changes_the_branch_and_nothing_else(
 
     # The file works in the generator, changes the picture, and only when there is a reference.
     lq = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
-    guide = Guide(np.random.default_rng(1).random((64, 64, 3), dtype=np.float32), score=0.9)
+    reference = ReferencePicture(np.random.default_rng(1).random((64, 64, 3), dtype=np.float32), score=0.9)
 
-    def restored(adapter: Any, *guides: Guide) -> Any:
+    def restored(adapter: Any, *references: ReferencePicture) -> Any:
         generator = DiffusionGenerator(preset, device="cpu", weights=backbone, adapter=adapter)
-        return generator.generate(lq[None], None, generator.prepare(lq, guides, GenerationSettings()))
+        return generator.generate(lq[None], None, generator.prepare(lq, references, GenerationSettings()))
 
-    assert np.abs(restored(outcome.exported, guide) - restored("none", guide)).max() > 1e-3
+    assert np.abs(restored(outcome.exported, reference) - restored("none", reference)).max() > 1e-3
     assert np.array_equal(restored(outcome.exported), restored("none"))
 
 

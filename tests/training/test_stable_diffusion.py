@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from rasr.generator import GenerationSettings, Guide, load_generator
+from rasr.generator import GenerationSettings, ReferencePicture, load_generator
 from rasr.training import Trainer, read_training_config
 from rasr.training.model import RefDSRModel, build_trainable
 
@@ -54,10 +54,10 @@ def test_sd21_rasrnet_trains_its_branch_and_the_adapter_restores(tmp_path: Path,
     assert changed <= listed
 
     lq = np.random.default_rng(0).random((128, 128, 3), dtype=np.float32)
-    guide = Guide(np.random.default_rng(1).random((128, 128, 3), dtype=np.float32), score=0.9)
+    reference = ReferencePicture(np.random.default_rng(1).random((128, 128, 3), dtype=np.float32), score=0.9)
 
     def restored(**adapter: Any) -> Any:
         generator = load_generator("sd21-osediff", base=base, checkpoint=checkpoint, device="cpu", **adapter)
-        return generator.generate(lq[None], None, generator.prepare(lq, [guide], GenerationSettings()))
+        return generator.generate(lq[None], None, generator.prepare(lq, [reference], GenerationSettings()))
 
     assert not np.array_equal(restored(adapter=outcome.exported), restored(adapter="none"))

@@ -7,7 +7,7 @@ from rasr.generator.protocol import (
     GenerationSettings,
     Generator,
     GeneratorInfo,
-    Guide,
+    ReferencePicture,
     TileHints,
     Unconditioned,
 )
@@ -20,8 +20,8 @@ __all__ = [
     "GenerationSettings",
     "Generator",
     "GeneratorInfo",
-    "Guide",
     "Preset",
+    "ReferencePicture",
     "TileHints",
     "Unconditioned",
     "load_generator",

@@ -1,4 +1,4 @@
-"""Weight files of our own: the adapter (a trained reference branch) and the backbone of ``mini``.
+"""Weight files that training writes: adapters (trained reference branches) and backbones.
 
 An adapter is one safetensors file with the branch's own tensors, its configuration, and the identity of the backbone it
 was trained on. The identity is a sample of the backbone's weights, compared with a tolerance that forgives a change of
@@ -34,7 +34,7 @@ TOLERANCE = 4e-3
 
 
 def backbone_signature(model: RefDSR) -> torch.Tensor:
-    """Eight values of every weight matrix of the UNet, fp32, each matrix's divided by its own sample's norm.
+    """Sample the UNet: eight values of every weight matrix, fp32, over the sample's own norm.
 
     (matrices × 8,) for the whole UNet in the order of its names.
     """
@@ -49,7 +49,7 @@ def backbone_signature(model: RefDSR) -> torch.Tensor:
 
 
 def save_adapter(model: RefDSR, path: Path, *, notes: dict[str, Any] | None = None) -> Path:
-    """Write the reference branch. ``notes`` (JSON-able: steps, data, licence) are kept in the file's metadata."""
+    """Write the reference branch; JSON-able ``notes`` (steps, licence) go into its metadata."""
     if model.branch is None:
         raise UsageError(f"{model.config.name} has no reference branch to save.")
     metadata = {
@@ -89,7 +89,7 @@ def load_adapter(model: RefDSR, path: Path) -> dict[str, Any]:
 
 
 def _read_reference(text: str) -> ReferenceConfig:
-    """The reference table of an adapter, without retired keys. Raises ValueError."""
+    """Parse the reference table of an adapter, without retired keys. Raises ValueError."""
     table = dict(json.loads(text))
     for key, meant in RETIRED.items():
         if table.pop(key, meant) != meant:
@@ -109,7 +109,7 @@ def save_backbone(model: RefDSR, path: Path, *, half: bool = False, notes: dict[
 
 
 def load_backbone(model: RefDSR, path: Path) -> dict[str, Any]:
-    """Load what :func:`save_backbone` wrote; returns its notes. Raises WeightsMissing or WeightsCorrupt."""
+    """Load a backbone file and return its notes. Raises WeightsMissing or WeightsCorrupt."""
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != BACKBONE_FORMAT:
         raise WeightsCorrupt(f"{path} is not a RASR backbone (format {metadata.get('format', 'unknown')}).")

@@ -1,4 +1,4 @@
-"""Codecs: E takes a picture in [-1, 1] to its latent, D takes it back. One interface over diffusers' autoencoders."""
+"""Codecs: E takes a picture in [-1, 1] to its latent, D takes it back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TILE_ABOVE = 768 * 768
 
 
 class Codec(nn.Module):
-    """What the generator asks of an autoencoder."""
+    """Interface of an autoencoder: what RefDSR asks of one."""
 
     stride: int
     """Pixels per latent position."""
@@ -23,20 +23,20 @@ class Codec(nn.Module):
     """Channels of a latent."""
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) in [-1, 1] → (N, channels, H/stride, W/stride), scaled as the UNet expects."""
+        """Encode (N, 3, H, W) to (N, channels, H/stride, W/stride), scaled as the UNet expects."""
         raise NotImplementedError
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """The way back; not clamped."""
+        """Decode latents to pictures, not clamped."""
         raise NotImplementedError
 
     def decode_change(self, after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        """D(after) − D(before), (N, 3, H, W)."""
+        """Compute D(after) − D(before), (N, 3, H, W)."""
         return self.decode(after) - self.decode(before)
 
 
 class PatchCodec(Codec):
-    """Lossless: a square of pixels becomes one position. No weights, no ceiling on quality, next to no cost."""
+    """Lossless codec: a square of pixels becomes one position; no weights, next to no cost."""
 
     def __init__(self, patch: int) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class PatchCodec(Codec):
         self.channels = 3 * patch * patch
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pixel-unshuffle."""
+        """Unshuffle pixels."""
         return F.pixel_unshuffle(pictures, self.stride)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixel-shuffle."""
+        """Shuffle pixels."""
         return F.pixel_shuffle(latents, self.stride)
 
     def decode_change(self, after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        """D is linear, so one decoding is enough."""
+        """Decode once: D is linear."""
         return self.decode(after - before)
 
 
@@ -73,14 +73,14 @@ class AutoencoderCodec(Codec):
         self.tiled = tiled
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The posterior's mode, scaled."""
+        """Take the posterior's mode, scaled."""
         self._tile(pictures.shape[-2] * pictures.shape[-1])
         encoded = self.model.encode(pictures)
         latents: torch.Tensor = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents * self.scaling
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Unscaled, then decoded."""
+        """Decode the unscaled latents."""
         self._tile(latents.shape[-2] * latents.shape[-1] * self.stride**2)
         decoded: torch.Tensor = self.model.decode(latents / self.scaling).sample
         return decoded

@@ -1,4 +1,4 @@
-"""Diffusion presets as TOML: the tables of a file in ``presets/``, checked when read, and where its weights lie."""
+"""Diffusion presets: the tables of a TOML file in ``presets/``, and where its weights lie."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Table(BaseModel):
 
 
 class _CodecConfig(_Table):
-    """The pair E, D between pictures and latents."""
+    """[codec]: the pair E, D between pictures and latents."""
 
     kind: Literal["kl", "patch"]
     """The base model's AutoencoderKL, or the lossless patch codec of models built here."""
@@ -32,7 +32,7 @@ class _CodecConfig(_Table):
 
 
 class _ContextConfig(_Table):
-    """What the cross-attention layers read."""
+    """[context]: what the cross-attention layers read."""
 
     kind: Literal["text", "embedding"]
     """``text``: CLIP's last hidden states of a prompt. ``embedding``: one vector, the LQ picture's in the gallery."""
@@ -45,7 +45,7 @@ class _ContextConfig(_Table):
 
 
 class ReferenceConfig(_Table):
-    """The reference branch. Stored in every adapter, since the adapter's tensors only mean something with it."""
+    """[reference]: the branch. Stored in every adapter, whose tensors mean nothing without it."""
 
     control: Literal["controlnet", "copy"] = "controlnet"
     """``controlnet``: additive residuals, as in the paper. ``copy``: detail is taken from places found by layout; needs
@@ -63,7 +63,7 @@ class ReferenceConfig(_Table):
 
 
 class ModelConfig(_Table):
-    """A one-step diffusion backbone and how it is used; eq. 3 of the paper with its silences filled in."""
+    """One-step diffusion backbone and its use: eq. 3 of the paper with its silences filled in."""
 
     name: str
     summary: str
@@ -113,7 +113,7 @@ class ModelConfig(_Table):
 
 
 def read_model_config(source: str | Path) -> ModelConfig:
-    """A preset by name (``mini``, ``sd21-osediff``, ...) or the TOML file of one's own. Raises ConfigError."""
+    """Read a preset by name (``mini``, ...) or a TOML file of one's own. Raises ConfigError."""
     path = Path(source)
     if path.suffix != ".toml":
         path = Path(str(files("rasr.generator"))) / "presets" / f"{source}.toml"
@@ -121,13 +121,13 @@ def read_model_config(source: str | Path) -> ModelConfig:
 
 
 def preset_at_hand() -> str:
-    """Preset that ``sd21`` means here: the one whose checkpoint is on this machine, OSEDiff's when both or none are."""
+    """Choose what ``sd21`` means: PiSA-SR where only its checkpoint is at hand, else OSEDiff."""
     return "sd21-pisasr" if find("pisasr") and not find("osediff") else "sd21-osediff"
 
 
 @dataclass(frozen=True, slots=True)
 class WeightPaths:
-    """Where a preset's weights lie, decided from file names alone; nothing is read here."""
+    """Weights of a preset, found by file names alone; nothing is read."""
 
     backbone: Path | None = None
     """Backbone file of a model built here; None for seeded weights."""
@@ -150,7 +150,7 @@ class WeightPaths:
         checkpoint: str | Path | None = None,
         vae: str | Path = "full",
     ) -> WeightPaths:
-        """Take what was asked for, else what the user put into ``$RASR_HOME/models``, else what ships in the package.
+        """Take what was asked for, else what lies in ``$RASR_HOME/models``, else what ships.
 
         Raises UsageError for options that the preset does not have, WeightsMissing for a named file that is not there.
         """
@@ -160,19 +160,25 @@ class WeightPaths:
         if not pretrained and (base is not None or checkpoint is not None or vae != "full"):
             raise UsageError(f"{config.name} is built by RASR: it has no base model, checkpoint or other autoencoder.")
         backbone = None if pretrained else _file(weights) or _at_hand(config.name)
-        guide = None
+        branch = None
         if adapter != "none":
             # The package's adapter belongs to the package's backbone: beside one of the user's own it is not at hand.
             packaged = backbone is None or backbone == _packaged(config.name)
-            guide = _file(adapter) or _at_hand(f"{config.name}-reference", packaged=packaged)
+            branch = _file(adapter) or _at_hand(f"{config.name}-reference", packaged=packaged)
+        parts: list[object] = [backbone or f"seed {config.seed}, untrained"]
         if pretrained:
             known = CATALOGUE.get(config.base[0])
-            model = base or (known.repositories[0] if known else config.base[0])
-            described = f"{model} + {checkpoint or config.checkpoint or 'no checkpoint'}"
-            found = _file(checkpoint)
-            return cls(None, guide, None if base is None else str(base), found, vae, True, _and(described, guide))
-        described = f"seed {config.seed}, untrained" if backbone is None else str(backbone)
-        return cls(backbone, guide, trained=backbone is not None, described=_and(described, guide))
+            source = base or (known.repositories[0] if known else config.base[0])
+            parts = [source, checkpoint or config.checkpoint or "no checkpoint"]
+        return cls(
+            backbone,
+            branch,
+            base=None if base is None else str(base),
+            checkpoint=_file(checkpoint),
+            vae=vae,
+            trained=pretrained or backbone is not None,
+            described=" + ".join(str(part) for part in (*parts, branch) if part),
+        )
 
 
 def _file(path: str | Path | None) -> Path | None:
@@ -184,14 +190,10 @@ def _file(path: str | Path | None) -> Path | None:
 
 
 def _at_hand(name: str, *, packaged: bool = True) -> Path | None:
-    """A file the user put into ``$RASR_HOME/models``, or else, if ``packaged``, one of the package."""
+    """Find the user's file in ``$RASR_HOME/models``, or else, if ``packaged``, the package's."""
     own = home() / "models" / f"{name}.safetensors"
     return own if own.is_file() else _packaged(name) if packaged else None
 
 
 def _packaged(name: str) -> Path | None:
     return find(name) if name in CATALOGUE else None
-
-
-def _and(described: str, adapter: Path | None) -> str:
-    return described if adapter is None else f"{described} + {adapter}"

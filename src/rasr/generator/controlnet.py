@@ -1,4 +1,4 @@
-"""The paper's reference branch: a ControlNet whose residuals enter the first decoder blocks only (eq. 2 and 3).
+"""ControlNet, the paper's reference branch: residuals for the first decoder blocks (eq. 3).
 
 Its frozen half is the backbone's encoder half used a second time: the same tensors, with LoRA of its own.
 """
@@ -26,7 +26,7 @@ LORA_TARGETS = (
 
 
 class ControlBranch(nn.Module):
-    """Additive control: what is added at a position comes from the same position of the reference."""
+    """Additive control: a position receives what the same position of the reference gives."""
 
     def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class ControlBranch(nn.Module):
 
 
 class _NoResidual(nn.Module):
-    """In place of a zero convolution whose residual is not used: a scalar nought, which broadcasts."""
+    """Scalar nought, which broadcasts, in place of a zero convolution that is not used."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features.new_zeros(())
@@ -97,7 +97,7 @@ def _first_guided_residual(unet: Any, blocks: int) -> int:
 
 
 def _tied_controlnet(unet: Any, latent_channels: int) -> Any:
-    """A ControlNetModel whose frozen weights are the UNet's own parameters.
+    """Build a ControlNetModel whose frozen weights are the UNet's own parameters.
 
     Its condition stays at latent resolution: an embedding of one stage has no strided convolution. The skeleton is made
     on the meta device, so that nothing the size of the backbone is ever allocated twice.
@@ -135,7 +135,7 @@ def _initialise_own(control: nn.Module, unet: nn.Module) -> None:
 
 
 def _add_lora(control: nn.Module, rank: int, alpha: float) -> None:
-    """LoRA (Hu et al. 2022) on the down blocks; B starts at zero, so that it changes nothing until trained."""
+    """Add LoRA (Hu et al. 2022) to the down blocks; B starts at zero and so changes nothing."""
     import peft
 
     peft.inject_adapter_in_model(

@@ -1,4 +1,4 @@
-"""The copying variant of the reference branch: fine structure that is really there is moved, not drawn anew.
+"""Copying reference branch: fine structure that is really there is moved, not drawn anew.
 
 Places are found by layout (:mod:`matching`, nothing trained), the reference's detail is taken from there as it is, and
 a small network decides position by position how far it, mended a little, replaces the picture's own. All that the
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.matching import CELL, GRID, Layout, find_matches, gaussian_blur, read_layout
 
-__all__ = ["CopyBranch", "EncodedReference"]
+__all__ = ["CopyBranch"]
 
 DEVIATION = 2.0
 """Of the Gaussian, in pixels, above whose frequencies a picture's detail begins."""
@@ -34,7 +34,7 @@ MATCH_FEATURES = 8
 
 @dataclass(frozen=True, slots=True)
 class EncodedReference:
-    """What the branch keeps of references (M, 3, H, W)."""
+    """Features of references (M, 3, H, W): what is kept of them."""
 
     layout: Layout
     cells: torch.Tensor
@@ -42,7 +42,7 @@ class EncodedReference:
 
 
 class CopyBranch(nn.Module):
-    """A gate, and a small network that mends what was copied."""
+    """Gated copying, with a small network that mends what was copied."""
 
     def __init__(self, unet: Any, latent_channels: int, config: ReferenceConfig) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class CopyBranch(nn.Module):
     def _fetch(
         self, picture: torch.Tensor, references: Sequence[EncodedReference], weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each cell's best match in the references in use: detail and mean (N, 51, h, w), scores (N, 3, h, w)."""
+        """Fetch each cell's best match: detail and mean (N, 51, h, w), and scores (N, 3, h, w)."""
         grid = (picture.shape[2] // CELL, picture.shape[3] // CELL)
         best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         for k, reference in enumerate(references):
@@ -152,13 +152,13 @@ class CopyBranch(nn.Module):
 
 
 def _cells(pictures: torch.Tensor, grid: int) -> torch.Tensor:
-    """Detail and mean colour of the cells of (N, 3, H, W), ``grid`` pixels apart: (N, 51, H / grid, W / grid)."""
+    """Describe cells ``grid`` pixels apart by detail and mean colour: (N, 51, H/grid, W/grid)."""
     colours = torch.stack([part.mean(1) for part in _squares(pictures, CELL, grid).chunk(3, 1)], 1)
     return torch.cat((_squares(_detail(pictures), CELL, grid), colours), 1)
 
 
 def _squares(pictures: torch.Tensor, side: int, grid: int) -> torch.Tensor:
-    """Squares of ``side`` pixels, ``grid`` pixels apart: (N, C · side², H / grid, W / grid), edges repeated.
+    """Cut squares ``grid`` pixels apart, edges repeated: (N, C · side², H/grid, W/grid).
 
     The order within a square is pixel-unshuffle's, so that the patch codec's latents are ``_squares(x, 4, 4)``.
     """
@@ -168,5 +168,5 @@ def _squares(pictures: torch.Tensor, side: int, grid: int) -> torch.Tensor:
 
 
 def _detail(pictures: torch.Tensor) -> torch.Tensor:
-    """The fine structure of (N, 3, H, W): what a Gaussian takes away."""
+    """Extract the fine structure of (N, 3, H, W): what a Gaussian takes away."""
     return pictures - gaussian_blur(pictures, DEVIATION)

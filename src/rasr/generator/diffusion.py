@@ -1,4 +1,4 @@
-"""RefDSR behind the generator protocol: numpy tiles in and out, references encoded once, sizes made to fit."""
+"""Diffusion generator: RefDSR for numpy tiles of any size, with references encoded once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rasr.generator.protocol import (
     GenerationSettings,
     Generator,
     GeneratorInfo,
-    Guide,
+    ReferencePicture,
 )
 from rasr.generator.refdsr import RefDSR, ReferenceFeatures, build_model
 from rasr.images import FloatImage, resize
@@ -41,19 +41,19 @@ LARGEST_REFERENCE = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DiffusionConditioning:
-    """What all tiles of one picture share."""
+    """State that all tiles of one picture share."""
 
     context: torch.Tensor | None
-    guides: tuple[Guide, ...]
-    reference_weights: torch.Tensor | None
+    references: tuple[ReferencePicture, ...]
+    weights: torch.Tensor | None
     """(1, K), summing to 1."""
-    references: ReferenceFeatures | None
+    features: ReferenceFeatures | None
     """None without references, and where they are encoded for each tile's shape."""
     settings: GenerationSettings
 
 
 class DiffusionGenerator:
-    """A preset's backbone, its reference branch when there is an adapter, and an optional cleaner before it.
+    """Generator of a preset: backbone, reference branch where there is an adapter, and cleaner.
 
     Weights are loaded on the first :meth:`prepare`. Safe to share between threads; the network serves one at a time.
     """
@@ -85,7 +85,7 @@ class DiffusionGenerator:
             preset = preset_at_hand()
         self.config = preset if isinstance(preset, ModelConfig) else read_model_config(preset)
         self._place = choose_device(device, dtype)
-        self._cleaner = cleaner
+        self.cleaner = cleaner
         self._weights = WeightPaths.find(
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
@@ -94,39 +94,31 @@ class DiffusionGenerator:
         self._model: RefDSR | None = None
         self._prompts: Any = None
         self._lock = threading.RLock()
-        self._info = self._describe()
-
-    @property
-    def info(self) -> GeneratorInfo:
-        """What this generator is."""
-        return self._info
-
-    @property
-    def cleaner(self) -> Generator | None:
-        """What runs before it, or None."""
-        return self._cleaner
+        self.info = self._describe()
 
     @property
     def model(self) -> RefDSR:
-        """The network, loaded when first asked for. Raises WeightsMissing or WeightsCorrupt."""
+        """Network, loaded when first asked for. Raises WeightsMissing or WeightsCorrupt."""
         with self._lock:
             if self._model is None:
                 self._model, self._prompts = load_model(self.config, self._weights, self._place)
             return self._model
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
-        """Semantic context, reference weights softmax(score / τ), and reference features where all tiles share them."""
+    def prepare(
+        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
+    ) -> Conditioning:
+        """Compute context, reference weights softmax(score / τ), and features all tiles share."""
         if not 0 <= settings.strength <= 1:
             raise UsageError(f"The strength must lie between 0 and 1, not {settings.strength}.")
         model = self.model
         context = self._context(settings)
-        if not guides or settings.strength == 0 or model.branch is None:
+        if not references or settings.strength == 0 or model.branch is None:
             return DiffusionConditioning(context, (), None, None, settings)
-        scores = torch.tensor([[guide.score for guide in guides]], dtype=torch.float32)
+        scores = torch.tensor([[reference.score for reference in references]], dtype=torch.float32)
         weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
         side = self._reference_side or self._side_for(settings.size)
-        references = None if self._shares_grid else [self._encode(guide, self._scaled(guide, side)) for guide in guides]
-        return DiffusionConditioning(context, tuple(guides), weights, references, settings)
+        features = None if self._shares_grid else [self._encode(one, self._scaled(one, side)) for one in references]
+        return DiffusionConditioning(context, tuple(references), weights, features, settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
@@ -137,19 +129,19 @@ class DiffusionGenerator:
         with self._lock, torch.inference_mode():
             lq = self._fit(self._tensor(tiles))
             start = None if base is None else self._fit(self._tensor(base))
-            references = conditioning.references
-            if references is None:
-                references = [self._encode(guide, (lq.shape[2], lq.shape[3])) for guide in conditioning.guides]
-            given = (references, conditioning.reference_weights, conditioning.context, conditioning.settings.strength)
+            features = conditioning.features
+            if features is None:
+                features = [self._encode(one, (lq.shape[2], lq.shape[3])) for one in conditioning.references]
+            given = (features, conditioning.weights, conditioning.context, conditioning.settings.strength)
             restored = model(lq, start, *given).float()
             restored = self._unfit(restored, height, width).clamp(-1, 1).add(1).div(2)
         if not torch.isfinite(restored).all():
-            raise RasrError(f"{self._info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
+            raise RasrError(f"{self.info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
         return np.ascontiguousarray(restored.permute(0, 2, 3, 1).cpu().numpy())
 
     @property
     def _shares_grid(self) -> bool:
-        """Whether references must lie on the tile's own grid (additive control), or are searched (copy)."""
+        """True where references lie on the tile's own grid (controlnet), False where searched."""
         branch = self.model.branch
         return branch is not None and branch.config.control == "controlnet"
 
@@ -170,21 +162,21 @@ class DiffusionGenerator:
         wanted = (size[0] * size[1]) ** 0.5 if size else 0
         return max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
 
-    def _scaled(self, guide: Guide, side: float) -> tuple[int, int]:
-        """(height, width) of a reference that keeps its shape and has ``side`` squared pixels, or its own if fewer."""
-        multiple, shape = self.model.multiple, guide.pixels.shape[:2]
+    def _scaled(self, reference: ReferencePicture, side: float) -> tuple[int, int]:
+        """(height, width) of a reference that keeps its shape at ``side``², or its own if smaller."""
+        multiple, shape = self.model.multiple, reference.pixels.shape[:2]
         ratio = min(1.0, side / (shape[0] * shape[1]) ** 0.5)
         height, width = (max(multiple, round(length * ratio / multiple) * multiple) for length in shape)
         return height, width
 
-    def _encode(self, guide: Guide, size: tuple[int, int]) -> Any:
+    def _encode(self, reference: ReferencePicture, size: tuple[int, int]) -> Any:
         """Let the branch read a reference at (height, width), unless it has done so lately."""
-        digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(guide.pixels).data)
-        key = (digest, guide.pixels.shape, size)
-        return self._encoded.get(key, lambda: self._read_reference(guide.pixels, *size))
+        digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(reference.pixels).data)
+        key = (digest, reference.pixels.shape, size)
+        return self._encoded.get(key, lambda: self._read_reference(reference.pixels, *size))
 
     def _read_reference(self, pixels: FloatImage, height: int, width: int) -> Any:
-        """Crop the reference's centre to the shape wanted, bring it to that size, and let the branch read it."""
+        """Crop the reference's centre, resample it to (height, width), and let the branch read it."""
         ratio = min(pixels.shape[0] / height, pixels.shape[1] / width)
         # The side that is not cut may come out a rounding error longer than the photo, which no resampler accepts.
         tall, wide = min(height * ratio, pixels.shape[0]), min(width * ratio, pixels.shape[1])
@@ -199,7 +191,7 @@ class DiffusionGenerator:
         return planes.to(self._place.device).mul(2).sub(1)
 
     def _fit(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Enlarge what is below the backbone's smallest side, then mirror edges up to the next multiple."""
+        """Enlarge up to the backbone's smallest side, then mirror edges up to the next multiple."""
         height, width = pictures.shape[2:]
         if min(height, width) < self.config.minimum_side:
             pictures = F.interpolate(pictures, self._enlarged(height, width), mode="bicubic").clamp(-1, 1)
@@ -241,7 +233,7 @@ class DiffusionGenerator:
 
 
 def load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:
-    """Load the model onto its device in its number format, and its prompt encoder (None without text).
+    """Load the model onto its device and its prompt encoder (None without text).
 
     Raises WeightsMissing, WeightsCorrupt, or WeightsError when the adapter belongs to another backbone.
     """
@@ -262,7 +254,7 @@ def load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tupl
 
 
 def _tensor_bytes(entry: Any) -> int:
-    """Bytes held by the tensors of what a branch keeps of a reference."""
+    """Bytes held by the tensors of an encoded reference."""
     if isinstance(entry, torch.Tensor):
         return entry.untyped_storage().nbytes()  # what is held, however large a view of it is
     return sum(_tensor_bytes(getattr(entry, field.name)) for field in fields(entry)) if is_dataclass(entry) else 0

@@ -1,10 +1,10 @@
-"""Where in a reference each place of a picture has its like: coarse to fine, by layout, without anything trained.
+"""Matching by layout: where a reference shows each place of a picture, coarse to fine.
 
-Features of a small restoration network tell places apart badly once the picture is degraded: of the 8-pixel cells of
-512 px photos after Real-ESRGAN, one in five finds itself in the sharp photo by mini's features, of the 16-pixel cells
-two in five. Plain colours under a wide, blurred window do far better, 0.86 for a window of 96 px, because what is left
-of a degraded picture is its layout (docs/decisions.md). So that is searched first, everywhere; then smaller windows
-settle where exactly, near the places found before.
+Nothing is trained. Features of a small restoration network tell places apart badly in a degraded picture: of the
+8-pixel cells of 512 px photos after Real-ESRGAN, one in five finds itself in the sharp photo by mini's features, of the
+16-pixel cells two in five. Plain colours under a wide, blurred window do far better, 0.86 for a window of 96 px, as
+what is left of a degraded picture is its layout (docs/decisions.md). So that is searched first, everywhere; smaller
+windows settle where exactly, near the places found before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHUNK = 2**24
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A descriptor: ``side`` × ``side`` colours, ``step`` pixels apart, for every ``stride`` pixels."""
+    """Descriptor: ``side`` × ``side`` colours, ``step`` pixels apart, every ``stride`` pixels."""
 
     stride: int
     step: int
@@ -47,7 +47,7 @@ MIDDLE_RANGE, FINE_RANGE = (-2, 3), (-2, 2)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Windows of references as views, (M, h, w, 3, side, side): nothing is stored but three blurred pictures."""
+    """Windows of references, (M, h, w, 3, side, side): views of three blurred pictures."""
 
     coarse: torch.Tensor
     middle: torch.Tensor
@@ -57,7 +57,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """For every cell of a picture (N, h · w), row by row."""
+    """Matches of every cell of a picture, (N, h · w), row by row."""
 
     places: torch.Tensor
     """Index into the reference's 2-pixel grid, of the cell's first pixel."""
@@ -81,9 +81,9 @@ def read_layout(pictures: torch.Tensor) -> Layout:
 
 @torch.no_grad()
 def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
-    """Find the likeliest place of every 4-pixel cell of ``pictures`` (N, 3, H, W), sides multiples of 16.
+    """Find the likeliest place of every 4-pixel cell of ``pictures`` (N, 3, H, W).
 
-    ``reference`` holds M = N references, one each, or M = 1 for all.
+    Sides are multiples of 16. ``reference`` holds M = N references, one each, or M = 1 for all.
     """
     count, _, height, width = pictures.shape
     wide = gaussian_blur(pictures.float(), COARSE.blur)  # and the middle windows' too
@@ -120,7 +120,7 @@ def gaussian_blur(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def _coherence(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-    """Share of a cell's eight neighbours that shifted as it did, averaged around it; (N, h, w) of the cells' grid.
+    """Share of a cell's eight neighbours that shifted as it did, averaged around it, (N, h, w).
 
     ``row`` and ``column`` are places in the reference, in steps of 2 pixels.
     """
@@ -140,7 +140,7 @@ def _coherence(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
 
 
 def _windows(blurred: torch.Tensor, window: _Window, stride: int) -> torch.Tensor:
-    """The colours under each window of blurred pictures (N, 3, H, W): (N, h, w, 3, side, side), a view; edges mirrored.
+    """View blurred pictures (N, 3, H, W), edges mirrored, as windows (N, h, w, 3, side, side).
 
     A window lies in the middle of the ``window.stride`` pixels it stands for; windows follow each other by ``stride``.
     """
@@ -166,13 +166,13 @@ def _mirrored(places: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def _unit(windows: torch.Tensor) -> torch.Tensor:
-    """(N, ..., 3, side, side) → (N, places, D): minus the mean, of unit length."""
+    """Flatten (N, ..., 3, side, side) to (N, places, D), minus the mean, of unit length."""
     flat = windows.reshape(len(windows), -1, 3 * windows.shape[-1] ** 2)
     return F.normalize(flat - flat.mean(2, keepdim=True), dim=2)
 
 
 def _search_all(query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index and cosine of the best key for every query, (N, h · w) both."""
+    """Find the index and cosine of the best key for every query, (N, h · w) both."""
     known = _unit(keys).mT
     parts = torch.split(_unit(query), max(1, CHUNK // (len(query) * known.shape[2])), 1)
     found = [(part @ known).max(-1) for part in parts]
@@ -182,7 +182,7 @@ def _search_all(query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, 
 def _search_near(
     query: torch.Tensor, keys: torch.Tensor, row: torch.Tensor, column: torch.Tensor, span: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Row, column and cosine of the best key near (row, column), all (N, h, w)."""
+    """Find row, column and cosine of the best key near (row, column), all (N, h, w)."""
     count, height, width = keys.shape[:3]
     steps = torch.arange(span[0], span[1] + 1, device=query.device)
     tries = len(steps) ** 2
@@ -211,11 +211,11 @@ def _search_near(
 
 
 def _finer(grid: torch.Tensor) -> torch.Tensor:
-    """(N, h, w) → (N, 2h, 2w), each value four times."""
+    """Repeat each value four times: (N, h, w) → (N, 2h, 2w)."""
     return grid.repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
 def _odd(grid: torch.Tensor, axis: int) -> torch.Tensor:
-    """1 where a position is the second of its pair along an axis (0 rows, 1 columns), broadcast to ``grid``."""
+    """Mark, as ``grid`` is shaped, the second of each pair along an axis (0 rows, 1 columns)."""
     places = torch.arange(grid.shape[axis + 1], device=grid.device) % 2
     return places.view((1, -1, 1) if axis == 0 else (1, 1, -1)).expand_as(grid)

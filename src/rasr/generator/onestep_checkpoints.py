@@ -1,4 +1,4 @@
-"""The published one-step checkpoints on Stable Diffusion 2.1-base: OSEDiff and PiSA-SR, read without running anything.
+"""One-step checkpoints on Stable Diffusion 2.1-base: OSEDiff and PiSA-SR, as published.
 
 They carry peft layers by name: ``<module>.lora_A.<adapter>.weight`` and ``...lora_B...``, and
 ``<module>.base_layer.weight`` where the layer itself was trained too. They are folded into the weights they extend,
@@ -32,7 +32,7 @@ _BASE = re.compile(r"(?P<module>.+)\.base_layer\.(?P<leaf>weight|bias)")
 
 @dataclass(slots=True)
 class _LoraLayer:
-    """What a checkpoint says about one layer."""
+    """Tensors of one layer in a checkpoint."""
 
     pairs: dict[str, dict[str, torch.Tensor]] = field(default_factory=lambda: defaultdict(dict))
     """Adapter name → {"A": ..., "B": ...}."""
@@ -41,7 +41,7 @@ class _LoraLayer:
 
 
 def fold_osediff(unet: nn.Module, vae: nn.Module, path: Path) -> tuple[int, int]:
-    """Fold OSEDiff's checkpoint into UNet and VAE encoder; returns the number of layers changed in each.
+    """Fold OSEDiff's checkpoint into UNet and VAE encoder; return the number of layers of each.
 
     Strict: the checkpoint must cover exactly the layers its repository adapts, and ``conv_in`` itself.
     Raises WeightsMissing or WeightsCorrupt.
@@ -59,7 +59,7 @@ def fold_osediff(unet: nn.Module, vae: nn.Module, path: Path) -> tuple[int, int]
 
 
 def fold_pisasr(unet: nn.Module, path: Path) -> int:
-    """Fold PiSA-SR's pixel and semantic LoRA, both at full strength, into the UNet; returns the number of layers."""
+    """Fold PiSA-SR's pixel and semantic LoRA, both in full, into the UNet; return their number."""
     content = read_checkpoint(path)
     kinds = ("pix", "sem")
     adapters = [f"default_{part}_{kind}" for part in PARTS for kind in kinds]
@@ -104,14 +104,14 @@ def _require_modules(layers: Mapping[str, _LoraLayer], listed: set[str], model: 
 
 
 def _require_rank(content: Mapping[str, Any], key: str, layers: Mapping[str, _LoraLayer], path: Path) -> None:
-    """The rank decides the scaling, so what the file says and what its tensors have must agree."""
+    """Check that file and tensors agree on the rank, which decides the scaling."""
     ranks = {pair["A"].shape[0] for layer in layers.values() for pair in layer.pairs.values()}
     if ranks != {content.get(key)}:
         raise WeightsCorrupt(f"{path}: {key} is {content.get(key)}, but its LoRA tensors have rank {sorted(ranks)}.")
 
 
 def _parse_lora(tensors: Mapping[str, torch.Tensor], adapters: Iterable[str], path: Path) -> dict[str, _LoraLayer]:
-    """Sort a checkpoint's tensors by module. Raises WeightsCorrupt for a name or adapter it should not hold."""
+    """Sort a checkpoint's tensors by module. Raises WeightsCorrupt for an unexpected name."""
     allowed = set(adapters)
     layers: dict[str, _LoraLayer] = defaultdict(_LoraLayer)
     for name, tensor in tensors.items():
@@ -131,7 +131,7 @@ def _parse_lora(tensors: Mapping[str, torch.Tensor], adapters: Iterable[str], pa
 
 
 def _lora_delta(a: torch.Tensor, b: torch.Tensor, alpha: float) -> torch.Tensor:
-    """(alpha / r)·B·A in fp32, shaped like the layer's weight.
+    """Compute (alpha / r)·B·A in fp32, shaped like the layer's weight.
 
     Linear: A (r, in), B (out, r). Convolution: A (r, in, k, k), B (out, r, 1, 1).
     """
@@ -140,7 +140,7 @@ def _lora_delta(a: torch.Tensor, b: torch.Tensor, alpha: float) -> torch.Tensor:
 
 
 def _fold(model: nn.Module, layers: Mapping[str, _LoraLayer], path: Path) -> int:
-    """Fold every layer into ``model``; returns how many. On a misfit raises WeightsCorrupt and changes nothing."""
+    """Fold layers into ``model``; return how many. Raises WeightsCorrupt, changing nothing."""
     modules = dict(model.named_modules())
     merged: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():

@@ -1,9 +1,9 @@
-"""Presets: every generator by name, in one table whose entries name code that is imported when it is asked for.
+"""Presets: every generator by name, in one table.
 
-A preset of one's own is a file and a line: a class that meets :class:`rasr.generator.Generator`, or a TOML file in
-``presets/`` for another diffusion backbone, and its entry in :data:`PRESETS`. Weights that it cannot do without are
-entries of the weights' catalogue that name it (:func:`rasr.weights.serving`); a gallery encoder whose embedding it
-reads is named by its :class:`GeneratorInfo`.
+An entry names code, which is imported when it is asked for. A preset of one's own is a file and a line: a class that
+meets :class:`Generator`, or a TOML file for another diffusion backbone, and its entry in :data:`PRESETS`. Weights that
+it cannot do without are entries of the weights' catalogue that name it (:func:`rasr.weights.serving`); a gallery
+encoder whose embedding it reads is named by its :class:`GeneratorInfo`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ from rasr.generator.protocol import (
     GenerationSettings,
     Generator,
     GeneratorInfo,
-    Guide,
+    ReferencePicture,
     TileHints,
     Unconditioned,
 )
 from rasr.images import FloatImage
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "load_generator"]
-
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A generator that can be asked for by name."""
+    """Generator that can be asked for by name."""
 
     summary: str
     """One line for people."""
@@ -118,12 +116,12 @@ def _build_diffusion(preset: str, *, device: str, dtype: str, **options: Any) ->
 
 
 class Bicubic:
-    """Bicubic interpolation: works on the output grid, where the picture has already been resampled so."""
+    """Bicubic interpolation: on the output grid, where the picture has been resampled already."""
 
     cleaner = None
 
     def __init__(self, *, device: str = "auto", dtype: str = "auto") -> None:
-        """``device`` and ``dtype`` are of no effect: interpolation runs anywhere, in float32."""
+        """Ignore ``device`` and ``dtype``: interpolation runs anywhere, in float32."""
         self.info = GeneratorInfo(
             name="bicubic",
             uses_reference=False,
@@ -133,7 +131,9 @@ class Bicubic:
             device="cpu: interpolation needs no GPU",
         )
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+    def prepare(
+        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
+    ) -> Conditioning:
         """Compute nothing."""
         return Unconditioned(settings)
 

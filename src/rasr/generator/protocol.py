@@ -1,4 +1,4 @@
-"""What a generator is to the rest of RASR: equation (1)'s G, I_HR = G(I_LR, R(I_LR, D)).
+"""Generator protocol: equation (1)'s G, I_HR = G(I_LR, R(I_LR, D)), to the rest of RASR.
 
 The restore room cuts a picture into tiles, calls a generator on each and blends the answers; it knows nothing of
 networks. A generator knows nothing of files, tiles or galleries. Everything that crosses the line is here.
@@ -16,24 +16,13 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage
 
-__all__ = [
-    "Batch",
-    "Conditioning",
-    "GenerationSettings",
-    "Generator",
-    "GeneratorInfo",
-    "Guide",
-    "TileHints",
-    "Unconditioned",
-]
-
 Batch = NDArray[np.float32]
 """Tiles of one size: (N, H, W, 3), RGB, float32 in [0, 1], sRGB-encoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileHints:
-    """How a generator likes its tiles, in pixels of its own input; also the table [tile] of a preset's TOML."""
+    """Tiles that suit a generator, in pixels of its input; also [tile] of a preset's TOML."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -51,7 +40,7 @@ class TileHints:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorInfo:
-    """What a generator says about itself; printed by ``doctor`` and stored with every result."""
+    """Facts of a generator: printed by ``doctor`` and stored with every result."""
 
     name: str
     uses_reference: bool
@@ -77,8 +66,8 @@ class GeneratorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Guide:
-    """A reference picture handed to a generator."""
+class ReferencePicture:
+    """Pixels and score of a reference, as a generator reads it."""
 
     pixels: FloatImage
     score: float
@@ -88,7 +77,7 @@ class Guide:
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """Choices that reach into the network. Same settings, weights, device and input give the same bytes."""
+    """Choices that reach into the network. The same ones give the same bytes on one device."""
 
     strength: float = 1.0
     """0..1, scales what the reference adds; 0 gives exactly the no-reference result."""
@@ -102,34 +91,36 @@ class GenerationSettings:
 
 
 class Conditioning(Protocol):
-    """Whatever a generator computed once for a whole picture (encoded references, semantic context). Opaque."""
+    """State computed once for a whole picture (encoded references, context). Opaque."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unconditioned:
-    """The conditioning of generators that need none."""
+    """Conditioning of generators that need none."""
 
     settings: GenerationSettings = field(default_factory=GenerationSettings)
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """A restorer of tiles. Implementations are cheap to build; weights are loaded on the first :meth:`prepare`."""
+    """Restorer of tiles. Cheap to build: weights are loaded on the first :meth:`prepare`."""
 
     @property
     def info(self) -> GeneratorInfo:
-        """What this generator is."""
+        """Facts of this generator."""
         ...
 
     @property
     def cleaner(self) -> Generator | None:
-        """A generator to run first over the whole picture (DiffBIR's two-stage idea); its output becomes ``base``."""
+        """Generator that first runs over the whole picture, to give ``base`` (DiffBIR's two stages)."""
         ...
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+    def prepare(
+        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
+    ) -> Conditioning:
         """Compute once what all tiles of one picture share.
 
-        ``lq`` is the whole low-quality picture at its own size; ``guides`` are ordered best first and may be empty.
+        ``lq`` is the whole low-quality picture at its own size; ``references`` are ordered best first and may be empty.
         Raises WeightsMissing or WeightsCorrupt when the weights cannot be loaded.
         """
         ...

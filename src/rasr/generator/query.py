@@ -1,4 +1,4 @@
-"""Query cleaning: encoders trained on good photos take the blur, noise and JPEG blocks of a bad one for content."""
+"""Query cleaning: encoders trained on good photos take blur, noise and blocks for content."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from rasr.generator.presets import load_generator
 from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.images import FloatImage, resize
 
-__all__ = ["QUERY_CLEANER", "QueryRestore", "clean_query"]
-
-QueryRestore = Literal["auto", "on", "off"]
+__all__ = ["QUERY_CLEANER", "clean_query"]
 
 QUERY_CLEANER = "realesrgan-tuned"
 """The generator that cleans queries, whatever restores them, so that every preset finds the same references. It also
 runs before the default preset, whose picture then serves both."""
-
-
 SIDE = 96
 """Shorter side, in pixels, to which a query is reduced first: what the encoder sees of it is no finer."""
 REACH = 1.75
@@ -27,9 +23,13 @@ REACH = 1.75
 
 
 def clean_query(
-    pixels: FloatImage, input_size: int, mode: QueryRestore = "auto", *, cleaned: FloatImage | None = None
+    pixels: FloatImage,
+    input_size: int,
+    mode: Literal["auto", "on", "off"] = "auto",
+    *,
+    cleaned: FloatImage | None = None,
 ) -> FloatImage:
-    """Clean the picture ``pixels`` (H, W, 3) for an encoder that sees a square of ``input_size`` pixels.
+    """Clean ``pixels`` (H, W, 3) for an encoder that sees a square of ``input_size`` pixels.
 
     ``auto`` cleans a picture whose shorter side is smaller than that, which the encoder would only see interpolated;
     ``on`` cleans any, and ``off`` none. ``cleaned`` is what :data:`QUERY_CLEANER` has already made of the picture; it

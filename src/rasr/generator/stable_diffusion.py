@@ -1,4 +1,4 @@
-"""Stable Diffusion 2.1-base from a folder in the hub's layout, with a one-step checkpoint folded in."""
+"""Stable Diffusion 2.1-base from a folder in the hub's layout, with a checkpoint folded in."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rasr.weights import CATALOGUE, fill_model, find, load_pretrained, read_safe
 if TYPE_CHECKING:
     from rasr.device import Device
 
-__all__ = ["Prompts", "load_stable_diffusion"]
+__all__ = ["load_stable_diffusion"]
 
 
 def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Prompts]:
-    """UNet, autoencoder and prompt encoder in fp32 on the CPU, checkpoint folded in; the caller moves the model.
+    """Load network and prompt encoder in fp32 on the CPU; the caller moves the network.
 
     Raises WeightsMissing, naming the command that helps, or WeightsCorrupt.
     """
@@ -43,14 +43,14 @@ def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Devi
 
 
 class Prompts:
-    """CLIP's last hidden states of a prompt. The text encoder is held only while it computes: 1.4 GB for 77 vectors."""
+    """Prompt encoder: CLIP's last hidden states. CLIP (1.4 GB) is held only while it computes."""
 
     def __init__(self, folder: Path, place: Device) -> None:
         self._folder, self._place = folder, place
         self._known: dict[str, torch.Tensor] = {}
 
     def states(self, prompt: str) -> torch.Tensor:
-        """(1, 77, D) on the device. Raises WeightsCorrupt when the text encoder cannot be loaded."""
+        """Encode a prompt to (1, 77, D) on the device. Raises WeightsCorrupt."""
         if prompt not in self._known:
             self._known[prompt] = self._encode(prompt)
         return self._known[prompt]
@@ -70,7 +70,7 @@ class Prompts:
 
 
 def _base_folder(config: ModelConfig, asked: str | None) -> Path:
-    """The base model: as asked, else the first of the preset's list that is on this machine."""
+    """Find the base model: as asked, else the first of the preset's list that is here."""
     named = [name for name in config.base if name not in CATALOGUE] if asked is None else []
     found = next(filter(None, (find("sd21", name) for name in named)), None)
     return found or require("sd21", asked)
@@ -88,7 +88,7 @@ def _tiny_vae(asked: str | Path, base: Path) -> Any:
 
 
 def _from_folder(family: Any, folder: Path) -> Any:
-    """A diffusers model from config.json and one safetensors file, strictly, in fp32, never held twice in memory."""
+    """Load a diffusers model strictly, in fp32, never held twice in memory."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
@@ -107,7 +107,7 @@ _OLD_VAE_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.
 
 
 def _current_name(name: str) -> str:
-    """Files saved before diffusers 0.17 call the VAE's attention layers otherwise."""
+    """Rename the VAE's attention layers of files saved before diffusers 0.17."""
     for old, new in _OLD_VAE_ATTENTION.items():
         if ".attentions." in name:
             name = name.replace(old, new)

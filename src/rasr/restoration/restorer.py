@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasr.errors import OutOfMemory
 from rasr.gallery import Reference, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
-from rasr.generator import DEFAULT_PRESET, Generator, Guide, load_generator
+from rasr.generator import DEFAULT_PRESET, Generator, ReferencePicture, load_generator
 from rasr.generator.query import QUERY_CLEANER, clean_query
 from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
 from rasr.memory import LruCache, free_memory
@@ -186,9 +186,9 @@ class Restorer:
         lq = self._reduced(lq, size, info.grid)
         guided = info.uses_reference and settings.strength > 0
         with timed(timings, "prepare"):
-            guides = _guides(references) if guided else []
+            pictures = _read_accepted(references) if guided else []
             chosen = replace(settings.generation, size=size, embedding=self._embedding(lq))
-            conditioning = generator.prepare(lq, guides, chosen)
+            conditioning = generator.prepare(lq, pictures, chosen)
         side = choose_tile(settings.tile, info)
         with timed(timings, "restore"):
             pixels, used = generate_tiled(generator, conditioning, lq, size, base=base, tile=side, progress=progress)
@@ -272,10 +272,10 @@ def pick_references(paths: Sequence[Path]) -> list[Reference]:
     return [Reference(path, 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
 
 
-def _guides(references: Sequence[Reference]) -> list[Guide]:
+def _read_accepted(references: Sequence[Reference]) -> list[ReferencePicture]:
     """Read the accepted references, best first. Raises PictureError naming the one that cannot be read."""
     accepted = [reference for reference in references if reference.accepted]
-    return [Guide(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
+    return [ReferencePicture(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
 
 
 def _generator_facts(generator: Generator) -> dict[str, Any]:

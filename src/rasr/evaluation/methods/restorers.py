@@ -20,7 +20,7 @@ from rasr.generator import (
     GenerationSettings,
     Generator,
     GeneratorInfo,
-    Guide,
+    ReferencePicture,
     TileHints,
     Unconditioned,
 )
@@ -149,7 +149,9 @@ class SpandrelGenerator:
             device=str(self._device),
         )
 
-    def prepare(self, lq: FloatImage, guides: Sequence[Guide], settings: GenerationSettings) -> Conditioning:
+    def prepare(
+        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
+    ) -> Conditioning:
         """Nothing to compute; loads the model."""
         _ = self._model
         return Unconditioned(settings)
