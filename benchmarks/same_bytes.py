@@ -9,17 +9,19 @@ knows) restored by every preset, without, with a picked and with a found referen
 with seeded weights and an adapter trained from them; what search and gallery answer; the results of an evaluation;
 degraded pictures and manifests; a built dataset, also after being killed; trained weights. Both trees work in a folder
 of the same name, one after the other, on one thread, so paths need no change. Files are compared byte by byte; where
-bytes differ, JSON, CSV and manifests are compared again without the keys below that hold times, sizes of memory and
-versions, and the table says which of them differed. Exit 1 when anything differs. With --keep, what the first tree gave
-in an earlier run is taken from the folder instead of made again.
+bytes differ, JSON, CSV and weights are compared again value by value, without the keys below that hold times and sizes
+of memory, and pages without dates, seconds and MiB; the table says what was left out of account. Exit 1 when anything
+differs. With --keep, what the first tree gave in an earlier run is taken from the folder instead of made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -36,10 +38,14 @@ from PIL import ExifTags, Image
 
 from command_line import Tree, sample, save_photos, say_where
 
-VOLATILE = frozenset(
-    ("timings", "seconds", "seconds_per_image", "peak_memory", "memory", "started", "finished", "created", "date")
-)
+VOLATILE = frozenset(("timings", "seconds", "memory_bytes", "memory", "date", "created", "updated"))
 """Keys (and columns) that may differ: times of the clock, memory, dates."""
+RETIRED = frozenset(
+    ("reading", "text", "temperature", "dimension", "summaries", "window", "phases", "direct", "local_levels", "side")
+)
+"""Keys of weights' metadata that left with the attention branch and the autoencoder stage."""
+PAGE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+( \| |</td><td>)[\d.]+ MiB")
+"""What may differ in pages: the date, and the columns of seconds and memory."""
 
 MODEL = """
 import json, sys, warnings
@@ -131,6 +137,8 @@ path = "museum"
 credits = "credits.csv"
 """
 
+GALLERY_FILES = ("gallery.json", "photos-*.lance", "gallery.db*", "gallery.lock", ".gallery*")
+"""Files of a gallery: they have no bytes of their own to keep."""
 QUICK = [
     "data.crop=64", "data.workers=0", "loop.steps=2", "loop.batch=1", "loop.log_every=1", 'loop.precision="fp32"',
     "optimizer.lr=0.01", "optimizer.warmup=0", "optimizer.ema=0", "loss.perceptual=0", "loss.gram=0",
@@ -255,21 +263,28 @@ def degrade(tree: Tree, work: Path, out: Path) -> None:
 
 
 def dataset(tree: Tree, work: Path, out: Path) -> None:
-    """A dataset built at once, and one whose build was killed twice."""
+    """A dataset built at once, and one whose build was killed twice; of its gallery, what it lists."""
+    build = ["dataset", "build", "museum.toml", "-o", "built"]
     begun = time.monotonic()
-    tree.run("dataset", "build", "museum.toml", "-o", "built", cwd=work)
+    tree.run(*build, cwd=work)
     seconds = time.monotonic() - begun
-    shutil.move(work / "built", out / "at once")
-    for part in (0.5, 0.8):
-        child = subprocess.Popen(
-            tree.command(["dataset", "build", "museum.toml", "-o", "built"]), cwd=work, env=tree.environment(),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(part * seconds)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    tree.run("dataset", "build", "museum.toml", "-o", "built", cwd=work)
-    shutil.move(work / "built", out / "after two kills")
+    for title in ("at once", "after two kills"):
+        if title != "at once":
+            for part in (0.5, 0.8):
+                child = subprocess.Popen(
+                    tree.command(build), cwd=work, env=tree.environment(),
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+                time.sleep(part * seconds)
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+            tree.run(*build, cwd=work)
+        listed = tree.run("gallery", "list", "built", "--json", cwd=work).stdout
+        for file in GALLERY_FILES:
+            for path in (work / "built").glob(file):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (work / "built" / "gallery list.json").write_text(listed)
+        shutil.move(work / "built", out / title)
 
 
 def train(tree: Tree, work: Path, out: Path) -> None:
@@ -283,10 +298,26 @@ ITEMS: dict[str, Callable[[Tree, Path, Path], None]] = {
 }
 
 
+def read_weights(data: bytes) -> dict[str, Any]:
+    """Metadata, read where it is JSON, and a hash of every tensor with its type and shape, of a safetensors file."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    body = memoryview(data)[8 + size :]
+    metadata = header.pop("__metadata__", {})
+    found = {key: json.loads(text) if text[:1] in "{[" else text for key, text in metadata.items()}
+    for name, tensor in header.items():
+        start, end = tensor["data_offsets"]
+        found[name] = [tensor["dtype"], tensor["shape"], hashlib.sha256(body[start:end]).hexdigest()[:16]]
+    return found
+
+
 READERS: dict[str, Callable[[bytes], Any]] = {
     ".json": json.loads,
     ".jsonl": lambda data: [json.loads(line) for line in data.splitlines()],
     ".csv": lambda data: list(csv.DictReader(io.StringIO(data.decode()))),
+    ".md": lambda data: PAGE.sub("", data.decode()).splitlines(),
+    ".html": lambda data: PAGE.sub("", data.decode()).splitlines(),
+    ".safetensors": read_weights,
 }
 """Files whose values can be compared one by one."""
 
@@ -304,7 +335,8 @@ def describe(before: Path, after: Path) -> tuple[bool, str]:
         left_out = {place.rpartition("/")[2] for place, volatile in found if volatile}
         if other:
             return False, f"{len(other)} values differ: {', '.join(other[:4])}"
-        return True, f"but {', '.join(sorted(left_out))}" if left_out else "but the order of keys or spaces"
+        dates = "dates, seconds, MiB" if after.suffix in {".md", ".html"} else "the order of keys"
+        return True, f"but {', '.join(sorted(left_out)) or dates}"
     if after.suffix in {".png", ".jpg"}:
         return False, _pictures(before, after)
     return False, f"{len(old)} bytes, now {len(new)}, first difference at {_first(old, new)}"
@@ -331,6 +363,8 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, bool
             if key in VOLATILE:
                 if old.get(key) != new.get(key):
                     yield f"{place}/{key}", True
+            elif key in RETIRED and key not in new:
+                yield f"{place}/{key} (retired)", True
             elif key not in old or key not in new:
                 yield f"{place}/{key} ({'gone' if key in old else 'new'})", False
             else:
