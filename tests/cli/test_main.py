@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
@@ -33,7 +32,7 @@ def exit_code(*argv: str) -> int:
 
 @pytest.mark.parametrize("name", list(cli.VERBS))
 def test_every_verb_has_help_that_ends_in_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = importlib.import_module(f"rasr.cli.{name}").command
+    command = cli.rasr.get_command(click.Context(cli.rasr), name)
     verbs = [(name, sub) for sub in command.commands] if isinstance(command, click.Group) else [(name,)]
     for words in verbs:
         assert exit_code(*words, "--help") == 0

@@ -35,7 +35,6 @@ __all__ = [
     "key_values",
     "option_group",
     "print_json",
-    "profiles_option",
     "progress_bar",
     "say",
     "stage_bars",
@@ -45,11 +44,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-profiles_option = click.option(
-    "--profiles",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with your own method profiles (TOML).",
-)
 
 
 def say(message: str) -> None:

@@ -1,9 +1,9 @@
-"""``rasr evaluate``: the comparison table, its intervals, and what the references do."""
+"""``rasr evaluate``, the comparison table, its intervals and what the references do; ``rasr methods``, its rows."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from rasr.cli.console import (
     key_values,
     option_group,
     print_json,
-    profiles_option,
     say,
     stage_bars,
 )
@@ -26,7 +25,13 @@ from rasr.evaluation.settings import EvaluationSettings
 if TYPE_CHECKING:
     from rasr.evaluation import Evaluation
 
-__all__ = ["command"]
+__all__ = ["command", "methods"]
+
+profiles_option = click.option(
+    "--profiles",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with your own method profiles (TOML).",
+)
 
 
 @click.command(
@@ -101,7 +106,7 @@ def command(
     place = choose_device(device)
     say(f"Evaluating on {place}")
     with stage_bars() as progress:
-        evaluation = evaluate(replace(settings, device=str(place.device)), loaded, progress)
+        evaluation = evaluate(replace(settings, device=place.name), loaded, progress)
     written = write_report(evaluation, pictures)
     _tell_problems(evaluation)
     if as_json:
@@ -118,3 +123,55 @@ def _tell_problems(evaluation: Evaluation) -> None:
             say(f"rasr: {row.label} could not be run: {row.failed}")
         for name, problem in row.problems.items():
             say(f"rasr: {row.label}, picture '{name}': {problem}")
+
+
+@click.command(
+    "methods",
+    epilog=examples("rasr methods", "rasr methods --json", "rasr methods --metrics", "rasr methods --profiles mine/"),
+)
+@click.option("--metrics", is_flag=True, help="List the metrics and the weights they need instead.")
+@profiles_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
+def methods(metrics: bool, profiles: Path | None, as_json: bool) -> None:
+    """List the methods 'rasr evaluate' knows, with their state: ready, needs weights, needs checkout, needs package."""
+    records = _metric_records() if metrics else _method_records(profiles)
+    if as_json:
+        print_json(records)
+        return
+    wide = max(len(record["name"]) for record in records)
+    for record in records:
+        click.echo(f"{record['name']:<{wide}}  {record['state']:<14}  {record['summary']}")
+        if record["todo"]:
+            click.echo(f"{'':<{wide}}  {'':<14}  → {record['todo']}")
+
+
+def _method_records(profiles: Path | None) -> list[dict[str, str]]:
+    from rasr.evaluation import MethodOptions, list_methods
+
+    records = []
+    for info in list_methods(MethodOptions(profiles=profiles)):
+        facts = asdict(info)
+        del facts["settings"]
+        summary = f"{info.summary} ({info.remark})" if info.remark else info.summary
+        records.append({**facts, "summary": summary})
+    return records
+
+
+def _metric_records() -> list[dict[str, str]]:
+    from rasr.evaluation.metrics import METRICS, MeasuringProtocol, load_metrics
+
+    loaded, missing = load_metrics(tuple(METRICS), MeasuringProtocol())
+    found = {metric.info.name: metric.info for metric in loaded}
+    reasons = {column.name: column.reason for column in missing}
+    records = []
+    for name in METRICS:
+        info = found.get(name)
+        records.append(
+            {
+                "name": name,
+                "state": "ready" if info else "needs weights",
+                "summary": f"{info.arrow} {info.kind}; {info.protocol}" if info else "",
+                "todo": reasons.get(name, ""),
+            }
+        )
+    return records

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
+from pkgutil import resolve_name
 from typing import Any
 
 import click
 
 from rasr.errors import RasrError
 
-__all__ = ["main", "rasr"]
+__all__ = ["main"]
 
 VERBS = {
     "demo": "Restore a real photo with a real reference, with nothing to set up.",
@@ -27,21 +27,23 @@ VERBS = {
     "models": "List, download and locate model weights, and read their licences.",
     "doctor": "Say what this machine can do and why.",
 }
-"""Verb → one line for ``rasr --help``. The code of verb V is ``rasr.cli.V.command``, imported only when V is used."""
+"""Verb → one line for ``rasr --help``. Its code is ``command`` in the file of its name, imported when it is used."""
+ELSEWHERE = {"methods": "rasr.cli.evaluate:methods"}
+"""Verb → its code, where that stands in another verb's file."""
 
 
 class Verbs(click.Group):
     """The top-level group: imports a verb's module on demand, so that ``rasr --help`` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs in the order a newcomer needs them."""
+        """Name all verbs in the order a newcomer needs them."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb's click command, or None for an unknown verb."""
+        """Import the verb's click command; None for an unknown verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"rasr.cli.{cmd_name}").command
+        command: click.Command = resolve_name(ELSEWHERE.get(cmd_name, f"rasr.cli.{cmd_name}:command"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
