@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from rasr.dataset.measure import blockiness, blur
-from rasr.gallery.duplicates import perceptual_hash
 from rasr.gallery.encoders import load_encoder
+from rasr.gallery.photo import perceptual_hash
 from rasr.images import find_pictures
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)

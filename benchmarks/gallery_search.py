@@ -49,8 +49,9 @@ def draw(kind: str, count: int, rng: np.random.Generator, themes: Vectors) -> Ve
 
 def build(folder: Path, vectors: Vectors, *, index: bool) -> None:
     """A gallery holding ``vectors``, written through the gallery's own store."""
-    from rasr.gallery.photo import Photo, to_table
     from rasr.gallery.pointer import EncoderId
+
+    from rasr.gallery.photo import Photo, to_table
     from rasr.gallery.store import Store
 
     store = Store(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from rasr.gallery.database import EncoderId, Manifest
+from rasr.gallery.store import Store
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,35 +118,47 @@ def test_bad_input_is_one_line_and_leaves_nothing(photos: Path, run_rasr: Run, t
 
 def test_damage_and_foreign_encoders_are_said(photos: Path, run_rasr: Run, tmp_path: Path) -> None:
     assert run_rasr("gallery", "add", "g", photos / "coffee.png").returncode == 0
-    pointer = tmp_path / "g" / "gallery.json"
-    whole = pointer.read_text()
-    table = next((tmp_path / "g").rglob("data/*.lance"))
-    content = bytearray(table.read_bytes())
-    content[len(content) // 2] ^= 1
-    table.write_bytes(content)
+    database = tmp_path / "g" / "gallery.db"
+    whole = database.read_bytes()
+    database.write_bytes(whole.replace(b"coffee.png", b"toffee.png"))
     verified = run_rasr("gallery", "verify", "g", "--json")
     assert verified.returncode == 1
     report = json.loads(verified.stdout)
     assert not report["ok"]
-    assert [problem["path"] for problem in report["problems"]] == [str(table)]
+    assert {problem["kind"] for problem in report["problems"]} == {"row"}
     searched = run_rasr("search", "g", photos / "coffee.png")
     assert (searched.returncode, searched.stdout) == (1, "")
-    assert str(table) in searched.stderr
+    assert len(searched.stderr.splitlines()) == 1
+    assert str(database) in searched.stderr
     assert "rasr gallery verify" in searched.stderr
-    content[len(content) // 2] ^= 1
-    table.write_bytes(content)
-    from rasr.gallery.pointer import read_pointer, write_pointer
-
-    sealed = read_pointer(tmp_path / "g")
-    foreign = sealed.moved_on(encoder=type(sealed.encoder)("other-encoder", "3", 1280, "other"))
-    write_pointer(tmp_path / "g", foreign)
-    for arguments in (("search", "g", photos / "coffee.png"), ("gallery", "add", "g", photos / "coffee.png")):
+    (tmp_path / "h").mkdir()
+    Store(tmp_path / "h").create(Manifest(EncoderId("other-encoder", "3", 1280, "other")), ())
+    for arguments in (("search", "h", photos / "coffee.png"), ("gallery", "add", "h", photos / "coffee.png")):
         result = run_rasr(*arguments)
         assert result.returncode == 1
         assert "other-encoder" in result.stderr
         assert "rasr gallery add" in result.stderr
-    pointer.write_text(whole)
+    database.write_bytes(whole)
     assert run_rasr("gallery", "verify", "g").returncode == 0
+
+
+def test_a_gallery_of_format_1_is_brought_over(run_rasr: Run, tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    kept = Path(__file__).resolve().parent.parent / "gallery" / "formats" / "format-1"
+    shutil.copytree(kept, tmp_path / "g")
+    listed = run_rasr("gallery", "list", "g").stdout
+    assert len(listed.splitlines()) == 3
+    refused = run_rasr("gallery", "remove", "g", "*")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "rasr gallery upgrade" in refused.stderr
+    upgraded = run_rasr("gallery", "upgrade", "g", "--json")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert json.loads(upgraded.stdout) == {"gallery": str(tmp_path / "g"), "upgraded": True, "photos": 3}
+    assert run_rasr("gallery", "list", "g").stdout == listed
+    assert run_rasr("gallery", "verify", "g", "--deep").returncode == 0
+    again = run_rasr("gallery", "upgrade", "g")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "already" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,6 +169,7 @@ def test_damage_and_foreign_encoders_are_said(photos: Path, run_rasr: Run, tmp_p
         ["gallery", "list"],
         ["gallery", "verify"],
         ["gallery", "remove"],
+        ["gallery", "upgrade"],
         ["search"],
     ],
 )

@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import lancedb  # noqa: F401
 import torch
 import transformers  # noqa: F401
 

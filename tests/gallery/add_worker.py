@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 
-import lancedb  # noqa: F401
 from standin import ColourLayout
 
 from rasr.gallery import Gallery
@@ -17,4 +16,4 @@ if __name__ == "__main__":
     gallery = Gallery(sys.argv[1], encoder=ColourLayout())
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
-    print(json.dumps(gallery.add(sys.argv[2:], workers=1).as_json()), flush=True)  # noqa: T201
+    print(json.dumps(gallery.add(sys.argv[2:], workers=1).to_json()), flush=True)  # noqa: T201

@@ -10,41 +10,43 @@ import json
 import os
 import random
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import lancedb  # noqa: F401
+import numpy as np
 from standin import ColourLayout
 
-from rasr.gallery import Gallery, writer
+from rasr.gallery import Gallery, store
 from rasr.gallery import ingest as ingest_module
+from rasr.gallery.photo import perceptual_hash
 
 
 def main(folder: Path, photos: Path, log: Path, seed: int) -> None:
     rng = random.Random(seed)
     ingest_module.BATCH = 4
     ingest_module.COMMIT_PHOTOS = rng.choice([4, 8, 16])
-    writer.COMPACT_COMMITS = rng.choice([3, 6])
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    original = writer.Writer.commit
+    original = store.Writer.commit
 
-    def commit(self: writer.Writer, add: Any = None, remove: Collection[str] = ()) -> Any:
-        added = add.column("id").to_pylist() if add is not None else []
-        os.write(descriptor, (json.dumps({"remove": sorted(remove), "add": added}) + "\n").encode())
+    def commit(self: store.Writer, add: Sequence[tuple[Any, Any]] = (), remove: Collection[str] = ()) -> Any:
+        line = {"remove": sorted(remove), "add": [photo.id for photo, _ in add]}
+        os.write(descriptor, (json.dumps(line) + "\n").encode())
         result = original(self, add, remove)
         os.write(descriptor, b'"done"\n')
         return result
 
-    writer.Writer.commit = commit  # type: ignore[method-assign]
+    store.Writer.commit = commit  # type: ignore[method-assign]
     gallery = Gallery(folder, encoder=ColourLayout())
     files = sorted(photos.iterdir())
+    perceptual_hash(np.zeros((40, 40, 3), np.float32))  # imports scipy
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
     while True:
         gallery.add(rng.sample(files, rng.randint(10, len(files))), workers=2)
         chosen = rng.sample(files, rng.randint(1, len(files) // 2))
-        gallery.remove(chosen)
+        for start in range(0, len(chosen), 4):
+            gallery.remove(chosen[start : start + 4])
 
 
 if __name__ == "__main__":

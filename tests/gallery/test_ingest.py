@@ -202,7 +202,7 @@ def test_an_encoder_that_fails_on_a_photo_costs_that_photo_only(tmp_path: Path, 
 
 def test_progress_ends_at_the_total(tmp_path: Path, photos: Path, encoder: ColourLayout) -> None:
     seen: list[tuple[int, int]] = []
-    Gallery(tmp_path / "g", encoder=encoder).add(photos, progress=lambda done, total: seen.append((done, total)))
+    Gallery(tmp_path / "g", encoder=encoder).add(photos, progress=lambda stage, done, total: seen.append((done, total)))
     assert seen[-1] == (12, 12)
     assert seen == sorted(seen)
 
@@ -214,7 +214,7 @@ def test_an_interrupted_run_continues_where_it_was(
     monkeypatch.setattr(ingest_module, "COMMIT_PHOTOS", 4)
     gallery = Gallery(tmp_path / "g", encoder=encoder)
 
-    def stop(done: int, total: int) -> None:
+    def stop(stage: str, done: float, total: float) -> None:
         if done >= 6:
             raise KeyboardInterrupt
 

@@ -14,10 +14,11 @@ from PIL import Image
 
 from rasr.errors import GalleryNotFound, PictureError, UsageError
 from rasr.gallery import Gallery
-from rasr.gallery.photo import Photo, to_table
-from rasr.gallery.pointer import EncoderId, Pointer
-from rasr.gallery.query import Query
-from rasr.gallery.snapshot import Snapshot
+from rasr.gallery import store as store_module
+from rasr.gallery.database import EncoderId, Manifest, Table, row_of
+from rasr.gallery.photo import Photo
+from rasr.gallery.search import Query, Snapshot
+from rasr.home import home
 from rasr.images import read_picture
 from tests.gallery.standin import ColourLayout, make_picture
 
@@ -133,13 +134,27 @@ def test_an_open_gallery_sees_what_others_add_and_remove(gallery: Gallery, photo
     assert len(other.search(photos / "07.png", 50)) == 10
 
 
+def test_vectors_of_a_large_gallery_are_mapped_from_a_file_and_answer_the_same(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = photos / "dog" / "02.png"
+    expected = gallery.search(query, 12)
+    monkeypatch.setattr(store_module, "IN_MEMORY", 11)
+    large = Gallery(gallery.path, encoder=ColourLayout())
+    assert large.search(query, 12) == expected
+    assert isinstance(large._snapshot().table.vectors, np.memmap)
+    np.testing.assert_array_equal(np.sort(large.scores(query)), np.sort(gallery.scores(query)))
+    assert list(home().iterdir()) == [], "the file has no name"
+
+
 def snapshot_of(vectors: np.ndarray) -> Snapshot:
     photos = [
         Photo(f"{i:032x}", Path(f"/p/{i:04d}.jpg"), 1, 1, 1, 1, i * 0x0101010101010101, "even" if i % 2 == 0 else "odd")
         for i in range(len(vectors))
     ]
-    pointer = Pointer(EncoderId("x", "1", vectors.shape[1], "x"), photos=len(vectors))
-    return Snapshot(pointer, to_table(photos, vectors, None), None)
+    root = Path("/p")
+    entries = [row_of(photo, vector, root)[0].encode() for photo, vector in zip(photos, vectors, strict=True)]
+    return Snapshot(Table(root, Manifest(EncoderId("x", "1", vectors.shape[1], "x"), len(vectors)), entries, vectors))
 
 
 @settings(max_examples=150, deadline=None)
@@ -159,10 +174,9 @@ def test_selection_equals_sorting_everything(seed: int, count: int, k: int, copi
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     query = vectors[rng.integers(count)]
     snapshot = snapshot_of(vectors)
-    mask = snapshot.mask(category)
     rows = [i for i in range(count) if category is None or (i % 2 == 0) == (category == "even")]
     exact = [math.fsum(float(a) * float(b) for a, b in zip(row, query, strict=True)) for row in vectors]
     expected = sorted(rows, key=lambda i: (-exact[i], i))[:k]
-    found = snapshot.search(Query(query), k, mask)
+    found = snapshot.search([Query(query)], k, {"category": category})[0]
     assert [row for row, _ in found] == expected
     assert all(score == pytest.approx(exact[row], abs=1e-12) or score in {-1.0, 1.0} for row, score in found)

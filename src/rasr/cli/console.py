@@ -93,12 +93,12 @@ def stage_bars() -> Iterator[Progress]:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar fed by (done, total) calls; shows images per second."""
+def counting(what: str) -> Iterator[Progress]:
+    """A progress bar that shows images per second."""
     with progress_bar() as bar:
         task, started = bar.add_task(what, total=None), time.monotonic()
 
-        def show(done: int, total: int) -> None:
+        def show(_: str, done: float, total: float) -> None:
             rate = done / max(time.monotonic() - started, 1e-3)
             bar.update(task, completed=done, total=total, description=f"{what}, {rate:.1f} images/s")
 

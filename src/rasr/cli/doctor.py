@@ -18,8 +18,8 @@ from rasr.home import home, offline
 
 __all__ = ["command", "examine"]
 
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "lancedb", "ncnn", "pillow", "numpy")
-EXTRAS = {"heic": "pillow_heif", "train": "accelerate"}
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "ncnn", "pillow", "numpy")
+EXTRAS = {"heic": "pillow_heif", "lance": "lancedb", "train": "accelerate"}
 
 
 @click.command(epilog=examples("rasr doctor", "rasr doctor --json"))

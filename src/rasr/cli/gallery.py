@@ -59,7 +59,7 @@ def add(
     with counting("Adding") as progress:
         report = target.add(paths, category=category, tags=tags, workers=workers, progress=progress)
     if as_json:
-        print_json({"gallery": str(target.path), **report.as_json()})
+        print_json({"gallery": str(target.path), **report.to_json()})
     _tell(report)
     return 1 if report.failed else 0
 
@@ -73,16 +73,15 @@ def info(gallery: Path, as_json: bool) -> None:
 
     facts = Gallery(gallery).info()
     if as_json:
-        print_json(facts.as_json())
+        print_json(facts.to_json())
         return
-    search = f"index over {facts.indexed} photos" if facts.indexed else "exact"
     rows = [
         ("gallery", facts.path),
         ("photos", f"{facts.photos}, of which {facts.near_duplicates} near-duplicates"),
         ("categories", ", ".join(f"{name or '(none)'} {count}" for name, count in facts.categories.items()) or "none"),
         ("tags", ", ".join(f"{name} {count}" for name, count in facts.tags.items()) or "none"),
         ("encoder", f"{facts.encoder} {facts.encoder_version}, {facts.dimension} dimensions"),
-        ("search", search),
+        ("search", "exact"),
         ("on disk", f"{facts.bytes_on_disk / 2**20:.1f} MiB, version {facts.version}"),
         ("created", facts.created),
         ("updated", facts.updated),
@@ -115,7 +114,7 @@ def verify(gallery: Path, deep: bool, as_json: bool) -> int:
     with counting("Verifying") as progress:
         report = Gallery(gallery).verify(deep=deep, progress=progress)
     if as_json:
-        print_json(report.as_json())
+        print_json(report.to_json())
     for problem in report.problems:
         say(f"{problem.kind}: {problem.path}: {problem.what}")
     if report.leftovers:
@@ -152,6 +151,24 @@ def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missi
     say(f"Removed {len(removed)} photo(s) from {gallery}.")
 
 
+@command.command(epilog=examples("rasr gallery upgrade zoo"))
+@gallery_argument
+@json_option
+def upgrade(gallery: Path, as_json: bool) -> None:
+    """Bring GALLERY to the current format, embedding nothing again.
+
+    Galleries of format 1 (LanceDB) need the extra for it: pip install 'rasr[lance]'. Their files are checked first, and
+    removed once the new ones have been read back.
+    """
+    from rasr.gallery import Gallery
+
+    opened = Gallery(gallery)
+    upgraded = opened.upgrade()
+    if as_json:
+        print_json({"gallery": str(opened.path), "upgraded": upgraded, "photos": len(opened)})
+    say(f"{gallery}: {len(opened)} photos, {'brought over' if upgraded else 'in the current format already'}.")
+
+
 def _tell(report: AddReport) -> None:
     for path, reason in report.failed:
         say(f"skipped {path}: {reason.removeprefix(f'{path}: ')}")
@@ -177,7 +194,7 @@ def _tell(report: AddReport) -> None:
 
 def _print_photos(photos: list[Photo], *, as_json: bool) -> None:
     if as_json:
-        print_json([photo.as_json() for photo in photos])
+        print_json([photo.to_json() for photo in photos])
         return
     for photo in photos:
         click.echo(f"{photo.category}\t{photo.path}")

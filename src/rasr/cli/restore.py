@@ -151,7 +151,7 @@ def _open_gallery(restorer: Restorer, path: Path) -> None:
     """Open the gallery; a folder of photos is indexed here, where its progress can be shown."""
     with progress_bar() as bar:
         task = bar.add_task(f"Looking at the photos in {path}", total=None)
-        gallery = restorer.open_gallery(lambda done, total: bar.update(task, completed=done, total=total))
+        gallery = restorer.open_gallery(lambda _, done, total: bar.update(task, completed=done, total=total))
     if gallery is not None:
         say(f"Gallery: {len(gallery)} photos")
 

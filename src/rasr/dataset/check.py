@@ -19,8 +19,8 @@ from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import photographers, related_hashes, related_pairs
 from rasr.errors import ConfigError, DatasetError, PictureError, RasrError
 from rasr.files import sha256_file
-from rasr.gallery.duplicates import NEAR_BITS, NEAR_COSINE, perceptual_hash
 from rasr.gallery.encoders import Encoder, load_encoder
+from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, perceptual_hash
 from rasr.images import find_pictures, read_header, read_picture
 from rasr.progress import Progress
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rasr.dataset.journal import Measures
 from rasr.errors import PictureError
 from rasr.files import sha256_file
-from rasr.gallery.duplicates import perceptual_hash
+from rasr.gallery.photo import perceptual_hash
 from rasr.images import FloatImage, Header, read_header, read_picture, resize
 
 __all__ = ["TooSmall", "blockiness", "blur", "measure"]

@@ -14,8 +14,8 @@ from rasr.dataset.journal import Journal, Measures, Row
 from rasr.dataset.licences import allowed
 from rasr.dataset.manifest import Record
 from rasr.dataset.sources import Candidate
-from rasr.gallery.duplicates import NEAR_BITS
 from rasr.gallery.encoders import Embeddings
+from rasr.gallery.photo import NEAR_BITS
 
 __all__ = [
     "REASONS",

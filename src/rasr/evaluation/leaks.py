@@ -11,7 +11,7 @@ import numpy as np
 
 from rasr.errors import LeakFound
 from rasr.evaluation.inputs import TestInput
-from rasr.gallery.duplicates import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
+from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
 from rasr.images import read_picture
 from rasr.progress import Progress
 

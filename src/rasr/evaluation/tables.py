@@ -23,7 +23,7 @@ from rasr.files import write_bytes
 
 __all__ = ["Cell", "Table", "TableRow", "tabulate", "write_tables"]
 
-_PACKAGES = ("rasr", "numpy", "scipy", "pillow", "torch", "ncnn", "diffusers", "lancedb")
+_PACKAGES = ("rasr", "numpy", "scipy", "pillow", "torch", "ncnn", "diffusers")
 
 
 @dataclass(frozen=True, slots=True)

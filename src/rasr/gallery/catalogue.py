@@ -1,46 +1,104 @@
-"""What the gallery holds, as one adding process sees it, and the changes it has ready to commit."""
+"""Files on their way into a gallery, and what it holds as one adding process sees it: new, known, moved or doubled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryNotFound
-from rasr.gallery.duplicates import NEAR_BITS, hamming
-from rasr.gallery.photo import Photo, from_row, to_table
-from rasr.gallery.pointer import EncoderId, Pointer
-from rasr.gallery.report import AddReport
-from rasr.gallery.sources import Source
+from rasr.gallery.database import EncoderId, Manifest
+from rasr.gallery.photo import NEAR_BITS, Photo, hamming
 from rasr.gallery.store import Store
+from rasr.images import walk_pictures
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["Catalogue", "Facts", "Prepared"]
+__all__ = ["AddReport", "Catalogue", "IngestFile", "Prepared", "find_files"]
 
 
-class Facts(NamedTuple):
-    """What decoding tells about a picture."""
+@dataclass(frozen=True, slots=True)
+class IngestFile:
+    """A file to add."""
 
-    width: int
-    height: int
-    phash: int
+    path: Path
+    """Absolute and resolved."""
+    category: str = ""
+    tags: tuple[str, ...] = ()
+    explicit: bool = False
+    """The category was given by the user, not derived from the folder: it also replaces the one of a known photo."""
+
+
+def find_files(
+    paths: str | Path | Iterable[str | Path], category: str | None = None, tags: Iterable[str] = ()
+) -> list[IngestFile]:
+    """Find the files among and below ``paths``, each once; raises PictureError when there are none.
+
+    The category of a file found in a folder is the sub-folder it is in, unless ``category`` is given.
+    """
+    given = [paths] if isinstance(paths, str | Path) else paths
+    unique_tags = tuple(dict.fromkeys(tags))
+    files: dict[Path, IngestFile] = {}
+    for folder, path in walk_pictures([Path(path).expanduser() for path in given]):
+        below = "." if folder is None else path.parent.relative_to(folder).as_posix()
+        derived = "" if below == "." else below
+        label = derived if category is None else category
+        file = IngestFile(path.resolve(), label, unique_tags, explicit=category is not None)
+        files.setdefault(file.path, file)
+    return list(files.values())
+
+
+@dataclass(slots=True)
+class AddReport:
+    """What adding did with each file."""
+
+    added: int = 0
+    unchanged: int = 0
+    updated: list[Path] = field(default_factory=list)
+    """Known files with new content, or with another category or tag than before."""
+    moved: list[tuple[Path, Path]] = field(default_factory=list)
+    """(new path, old path): recognised by content, not embedded again."""
+    duplicates: list[tuple[Path, Path]] = field(default_factory=list)
+    """(file left out, photo with the same bytes)."""
+    near_duplicates: list[tuple[Path, Path]] = field(default_factory=list)
+    """(photo added and flagged, earlier photo that shows the same picture)."""
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    """(file skipped, reason)."""
+    removed: int = 0
+    """Photos dropped because their file is gone; only when a plain folder is searched."""
+    embedded: int = 0
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Photos decoded and embedded per second; 0 when nothing had to be."""
+        return self.embedded / self.seconds if self.embedded and self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as ``rasr gallery add --json`` prints them."""
+        return {
+            "added": self.added,
+            "unchanged": self.unchanged,
+            "updated": [str(path) for path in self.updated],
+            "moved": [{"path": str(new), "from": str(old)} for new, old in self.moved],
+            "duplicates": [{"path": str(path), "of": str(of)} for path, of in self.duplicates],
+            "near_duplicates": [{"path": str(path), "of": str(of)} for path, of in self.near_duplicates],
+            "failed": [{"path": str(path), "error": reason} for path, reason in self.failed],
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second, 2),
+        }
 
 
 @dataclass(slots=True, eq=False)
 class Prepared:
     """A file on its way into the gallery: read, then embedded, then staged."""
 
-    source: Source
+    file: IngestFile
     photo: Photo | None = None
+    """Without size in pixels and perceptual hash unless the picture was decoded."""
     tensor: NDArray[np.float32] | None = None
-    facts: Facts | None = None
-    """Known once the picture is decoded."""
     vector: NDArray[np.float32] | None = None
     error: str = ""
     unchanged: bool = False
@@ -58,17 +116,15 @@ class Catalogue:
         self._encoder = encoder
         self._report = report
         self._staged: list[Prepared] = []
-        self._pointer: Pointer | None = None
+        self._manifest: Manifest | None = None
         self._by_id: dict[str, Photo] = {}
         self._by_path: dict[Path, Photo] = {}
         self._order: list[str] = []
         self._phashes = np.zeros(0, np.uint64)
         try:
-            pointer, rows = store.read(vectors=False)
+            self._load()
         except GalleryNotFound:
             return
-        self._pointer = pointer
-        self._load(rows)
 
     @property
     def staged(self) -> int:
@@ -79,30 +135,22 @@ class Catalogue:
         """True when a photo with this content hash is in the gallery; safe to ask from any thread."""
         return photo in self._by_id
 
-    def unchanged(self, source: Source) -> Prepared | None:
+    def unchanged(self, file: IngestFile) -> Prepared | None:
         """Answer for a known file whose size and modification time are as recorded, else None."""
-        photo = self._by_path.get(source.path)
-        if photo is None:
-            return None
-        try:
-            status = source.path.stat()
-        except OSError:
-            return None
-        if (status.st_size, status.st_mtime_ns) != (photo.size, photo.mtime_ns):
-            return None
-        return Prepared(source, photo, unchanged=True)
+        photo = self._by_path.get(file.path)
+        return Prepared(file, photo, unchanged=True) if photo is not None and _is_current(photo) else None
 
     def stage(self, items: Sequence[Prepared]) -> None:
         """Queue embedded, known or failed files for the next commit."""
         for item in items:
             if item.error:
-                self._report.failed.append((item.source.path, item.error))
-            elif item.unchanged and item.photo is not None and _relabelled(item.photo, item.source) == item.photo:
+                self._report.failed.append((item.file.path, item.error))
+            elif item.unchanged and item.photo is not None and _relabelled(item.photo, item.file) == item.photo:
                 self._report.unchanged += 1
             else:
                 self._staged.append(item)
 
-    def commit(self) -> list[Source]:
+    def commit(self) -> list[IngestFile]:
         """Write what is staged, in one step.
 
         Returns the files that turned out to need an embedding they do not have.
@@ -111,34 +159,28 @@ class Catalogue:
         if not items:
             return []
         with self._store.writing(self._encoder) as writer:
-            if writer.pointer != self._pointer:
-                self._load(writer.rows() if writer.pointer.generation else None)
+            if writer.manifest != self._manifest:
+                self._load()
             missing, changes = self._decide(items)
             if changes.added or changes.changed or changes.dropped:
-                new = [photo for photo, _ in changes.added]
-                vectors = np.stack([vector for _, vector in changes.added]) if new else self._no_vectors()
-                kept = writer.vectors(list(changes.changed))
-                rows = to_table(
-                    [*new, *changes.changed.values()],
-                    np.concatenate([vectors, *(kept[photo][None] for photo in changes.changed)]),
-                    self._store.root,
-                )
-                writer.commit(rows, {*changes.dropped, *changes.changed})
-            self._pointer = writer.pointer
+                vectors = writer.vectors(changes.changed)
+                kept = [(photo, vectors[photo.id]) for photo in changes.changed.values()]
+                writer.commit([*changes.added, *kept], {*changes.dropped, *changes.changed})
+            self._manifest = writer.manifest
         return missing
 
-    def _decide(self, items: Sequence[Prepared]) -> tuple[list[Source], _Changes]:
+    def _decide(self, items: Sequence[Prepared]) -> tuple[list[IngestFile], _Changes]:
         changes, missing = _Changes(), []
         arriving = {item.photo.id for item in items if item.photo is not None}
         for item in items:
             photo = item.photo
             if photo is None:
                 continue
-            path = item.source.path
+            path = item.file.path
             known = self._by_id.get(photo.id)
             previous = self._by_path.get(path)
             if known is None and item.vector is None:
-                missing.append(item.source)
+                missing.append(item.file)
                 continue
             if known is not None and known.path != path and known.path.exists():
                 same = self._by_path.get(known.path)
@@ -156,13 +198,11 @@ class Catalogue:
     def _add(self, item: Prepared, changes: _Changes, *, replaced: bool) -> None:
         assert item.photo is not None  # noqa: S101  (narrowing: decided by the caller)
         assert item.vector is not None  # noqa: S101
-        assert item.facts is not None  # noqa: S101
-        width, height, phash = item.facts
-        photo = replace(item.photo, width=width, height=height, phash=phash)
-        twin = self._twin(photo.phash)
-        if twin is not None:
-            photo = replace(photo, near_duplicate_of=twin.id)
-            self._report.near_duplicates.append((photo.path, twin.path))
+        photo = item.photo
+        similar = self._near_duplicate(photo.phash)
+        if similar is not None:
+            photo = replace(photo, near_duplicate_of=similar.id)
+            self._report.near_duplicates.append((photo.path, similar.path))
         if replaced:
             self._report.updated.append(photo.path)
         else:
@@ -172,12 +212,12 @@ class Catalogue:
 
     def _change(self, known: Photo, item: Prepared, changes: _Changes) -> None:
         assert item.photo is not None  # noqa: S101
-        photo = _relabelled(known, item.source)
+        photo = _relabelled(known, item.file)
         relabelled = photo != known
-        moved = known.path != item.source.path
-        photo = replace(photo, path=item.source.path, size=item.photo.size, mtime_ns=item.photo.mtime_ns)
-        if moved and (item.source.category or item.source.explicit):
-            photo = replace(photo, category=item.source.category)
+        moved = known.path != item.file.path
+        photo = replace(photo, path=item.file.path, size=item.photo.size, mtime_ns=item.photo.mtime_ns)
+        if moved and (item.file.category or item.file.explicit):
+            photo = replace(photo, category=item.file.category)
         if moved:
             self._report.moved.append((photo.path, known.path))
             if self._by_path.get(known.path) == known:
@@ -205,7 +245,7 @@ class Catalogue:
         changes.changed.pop(photo.id, None)
         changes.added[:] = [entry for entry in changes.added if entry[0].id != photo.id]
 
-    def _twin(self, phash: int) -> Photo | None:
+    def _near_duplicate(self, phash: int) -> Photo | None:
         count = len(self._order)
         near = np.flatnonzero(hamming(self._phashes[:count], phash) <= NEAR_BITS)
         for position in near:
@@ -224,16 +264,14 @@ class Catalogue:
         self._by_id[photo.id] = photo
         self._by_path[photo.path] = photo
 
-    def _load(self, rows: pa.Table | None) -> None:
-        photos = [from_row(row, self._store.root) for row in rows.to_pylist()] if rows is not None else []
-        by_id = {photo.id: photo for photo in photos}
+    def _load(self) -> None:
+        table = self._store.read(vectors=False)
+        photos = table.photos()
         self._by_path = {photo.path: photo for photo in photos}
-        self._order = list(by_id)
         self._phashes = np.array([photo.phash for photo in photos], np.uint64)
-        self._by_id = by_id
-
-    def _no_vectors(self) -> NDArray[np.float32]:
-        return np.zeros((0, self._encoder.dimension), np.float32)
+        self._by_id = {photo.id: photo for photo in photos}
+        self._order = list(self._by_id)
+        self._manifest = table.manifest
 
 
 @dataclass(slots=True)
@@ -243,9 +281,9 @@ class _Changes:
     dropped: set[str] = field(default_factory=set)
 
 
-def _relabelled(photo: Photo, source: Source) -> Photo:
-    tags = (*photo.tags, *(tag for tag in source.tags if tag not in photo.tags))
-    return replace(photo, tags=tags, category=source.category if source.explicit else photo.category)
+def _relabelled(photo: Photo, file: IngestFile) -> Photo:
+    tags = (*photo.tags, *(tag for tag in file.tags if tag not in photo.tags))
+    return replace(photo, tags=tags, category=file.category if file.explicit else photo.category)
 
 
 def _is_current(photo: Photo) -> bool:

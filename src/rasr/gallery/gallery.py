@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from rasr.errors import EncoderMismatch, GalleryNotFound, UsageError
+from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
+from rasr.gallery.catalogue import AddReport, find_files
+from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
-from rasr.gallery.index import IndexedSnapshot
-from rasr.gallery.info import GalleryInfo, summarise
-from rasr.gallery.ingest import Progress, ingest
-from rasr.gallery.integrity import VerifyReport, verify
-from rasr.gallery.photo import Photo, from_row, to_table
-from rasr.gallery.pointer import Pointer
-from rasr.gallery.query import Filters, Query, Queryable, prepare
-from rasr.gallery.reference import Reference
-from rasr.gallery.removal import matching
-from rasr.gallery.report import AddReport
-from rasr.gallery.snapshot import Snapshot
-from rasr.gallery.sources import sources_of
-from rasr.gallery.store import Store
-from rasr.gallery.writer import Writer
+from rasr.gallery.ingest import ingest
+from rasr.gallery.photo import Photo, Reference
+from rasr.gallery.search import Filters, Query, Queryable, Snapshot, is_within, prepare
+from rasr.gallery.store import Store, Writer, is_gallery, is_outdated
+from rasr.gallery.verify import GalleryInfo, VerifyReport, summarise, verify
+from rasr.home import cache_dir
 from rasr.images import Picture
+from rasr.progress import Progress
 
-__all__ = ["Gallery"]
+__all__ = ["Gallery", "open_gallery_or_folder"]
 
 # Plain ``list`` means the method inside the class below.
 References = list[Reference]
@@ -82,25 +80,25 @@ class Gallery:
 
     def __len__(self) -> int:
         """Number of photos. Raises GalleryNotFound and GalleryCorrupt."""
-        return self._store.pointer().photos
+        return self._store.manifest().photos
 
     @property
     def encoder(self) -> Encoder:
         """The gallery's encoder. Raises EncoderMismatch when another one was asked for than it was built with."""
-        pointer = self._existing()
+        built = self._existing()
         if self._encoder is None:
             wanted = self._wanted
             if wanted is None:
-                wanted = DEFAULT_ENCODER if pointer is None else pointer.encoder.name
-                if pointer is not None and wanted not in ENCODERS:
+                wanted = DEFAULT_ENCODER if built is None else built.encoder.name
+                if built is not None and wanted not in ENCODERS:
                     raise EncoderMismatch(
                         f"The gallery {self.path} was built with the encoder {wanted}, which this version of rasr does "
                         f"not have (it has {', '.join(ENCODERS)}). Build another with: "
                         f"rasr gallery add {self.path}-{DEFAULT_ENCODER} FOLDER_OF_PHOTOS"
                     )
             self._encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
-        if pointer is not None:
-            self._check_encoder(self._encoder, pointer)
+        if built is not None:
+            self._check_encoder(self._encoder, built)
         return self._encoder
 
     def add(
@@ -119,17 +117,17 @@ class Gallery:
         ``workers`` decoding threads run beside the encoder (default: one per core). Raises PictureError when a path
         does not exist or nothing is found, EncoderMismatch, GalleryBusy, GalleryCorrupt and GalleryError (disk full).
         """
-        sources = sources_of(paths, category, tags)
-        return ingest(self._store, self.encoder, sources, workers=workers, progress=progress)
+        files = find_files(paths, category, tags)
+        return ingest(self._store, self.encoder, files, workers=workers, progress=progress)
 
     def refresh(self, folder: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> AddReport:
         """Make the gallery hold exactly the photos below ``folder``: :meth:`add` it and forget what is gone.
 
         The report is kept as ``refreshed``. Raises PictureError when there is no picture, and what :meth:`add` raises.
         """
-        sources = sources_of(folder)
-        report = ingest(self._store, self.encoder, sources, workers=workers, progress=progress)
-        current = {source.path for source in sources}
+        files = find_files(folder)
+        report = ingest(self._store, self.encoder, files, workers=workers, progress=progress)
+        current = {file.path for file in files}
         gone = [photo.path for photo in self.list() if photo.path not in current] if self._existing() else []
         if gone:
             report.removed = len(self.remove(gone))
@@ -150,24 +148,23 @@ class Gallery:
         """:meth:`search` for several queries, embedded and scored in batches."""
         if k < 1:
             raise UsageError(f"k is the number of photos wanted and must be at least 1, not {k}.")
-        snapshot, guard = self._snapshot(), filters.get("exclude_near_duplicates", False)
-        mask = snapshot.mask(filters.get("category"), filters.get("tags"), filters.get("exclude", ()))
-        answers = [
-            snapshot.search(query, k, mask, min_score=filters.get("min_score"), guard=guard)
-            for query in self.prepare(queries, guard=guard)
-        ]
+        snapshot = self._snapshot()
+        prepared = self.prepare(queries, guard=filters.get("exclude_near_duplicates", False))
         return [
-            [_reference(snapshot.photo(row), score, rank) for rank, (row, score) in enumerate(hits, 1)]
-            for hits in answers
+            [
+                _reference(photo, score, rank)
+                for rank, (photo, (_, score)) in enumerate(zip(snapshot.photos(hits), hits, strict=True), 1)
+            ]
+            for hits in snapshot.search(prepared, k, filters)
         ]
 
     def prepare(self, queries: Sequence[Queryable], *, guard: bool = False) -> Queries:
         """Embed queries in batches, once for several searches; ``guard``: also for ``exclude_near_duplicates``."""
-        return prepare(queries, self.encoder, self._store.pointer().encoder.dimension, guard=guard)
+        return prepare(queries, self.encoder, self._store.manifest().encoder.dimension, guard=guard)
 
     def scores(self, query: Queryable) -> NDArray[np.float32]:
         """(N,) cosine similarities of all photos with ``query``, in no particular order: the gallery's own spread."""
-        return self._snapshot().scores(self.prepare([query])[0].embedding)
+        return self._snapshot().scores(self.prepare([query])[0])
 
     def embedding_of(self, picture: Picture | str | Path) -> NDArray[np.float32]:
         """Unit embedding (D,) of a picture or picture file by this gallery's encoder."""
@@ -175,16 +172,15 @@ class Gallery:
 
     def list(self, *, category: str | Collection[str] | None = None) -> Photos:
         """All photos, sorted by path."""
-        rows = self._store.read(vectors=False)[1]
-        photos = [from_row(row, self._store.root) for row in rows.to_pylist()]
-        return sorted(matching(photos, category=category), key=lambda photo: str(photo.path))
+        photos = self._store.read(vectors=False).photos()
+        return sorted(_matching(photos, category=category), key=lambda photo: str(photo.path))
 
     def info(self) -> GalleryInfo:
         """Counts, encoder, size and version."""
-        return summarise(self.path, *self._store.read(vectors=False, checked=False))
+        return summarise(self._store)
 
     def verify(self, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
-        """Check every file, every row and every photo's presence; ``deep`` also reads and hashes the photos."""
+        """Check the database, every row and every photo's presence; ``deep`` also reads and hashes the photos."""
         return verify(self._store, deep=deep, progress=progress)
 
     def remove(
@@ -204,33 +200,33 @@ class Gallery:
         if not patterns and category is None and not missing:
             raise UsageError("Say what to remove: paths, globs, hashes, a category, or missing files.")
         with self._store.writing() as writer:
-            photos = [from_row(row, self._store.root) for row in writer.rows().to_pylist()]
-            chosen = matching(photos, patterns or None, category=category, missing=missing)
+            photos = self._store.read(vectors=False).photos()
+            chosen = _matching(photos, patterns or None, category=category, missing=missing)
             if chosen:
                 _remove(writer, photos, {photo.id for photo in chosen})
         return sorted(chosen, key=lambda photo: str(photo.path))
 
+    def upgrade(self) -> bool:
+        """Bring a gallery of an older format to the current one, embedding nothing again; False when it has that.
+
+        Raises GalleryBusy, GalleryCorrupt, and GalleryError where a package is needed that is not installed.
+        """
+        return self._store.upgrade()
+
     def _snapshot(self) -> Snapshot:
-        pointer = self._store.pointer()
         loaded = self._loaded
-        if loaded is None or loaded.pointer != pointer:
-            exact = not pointer.indexed
-            pointer, rows = self._store.read(vectors=exact)
-            if exact:
-                loaded = Snapshot(pointer, rows, self._store.root)
-            else:
-                loaded = IndexedSnapshot(pointer, rows, self._store.root, self._store.open_table(pointer))
-            self._loaded = loaded
+        if loaded is None or loaded.table.manifest != self._store.manifest():
+            self._loaded = loaded = Snapshot(self._store.read(vectors=True))
         return loaded
 
-    def _existing(self) -> Pointer | None:
+    def _existing(self) -> Manifest | None:
         try:
-            return self._store.pointer()
+            return self._store.manifest()
         except GalleryNotFound:
             return None
 
-    def _check_encoder(self, encoder: Encoder, pointer: Pointer) -> None:
-        built = pointer.encoder
+    def _check_encoder(self, encoder: Encoder, manifest: Manifest) -> None:
+        built = manifest.encoder
         if encoder.fingerprint == built.fingerprint:
             return
         asked = f"{encoder.name} {encoder.version}"
@@ -242,16 +238,87 @@ class Gallery:
         )
 
 
+def open_gallery_or_folder(
+    path: str | Path,
+    *,
+    encoder: str | Encoder | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Gallery:
+    """The gallery at ``path``, or one made of the photos below it.
+
+    A plain folder is indexed into ``cache_dir("galleries")`` on first use, one index per folder and encoder; each
+    later use adds what is new or changed and forgets what is gone; ``gallery.refreshed`` reports it. Nothing is written
+    into the folder itself. Raises GalleryNotFound when there is neither, and what :class:`Gallery` raises.
+    """
+    folder = Path(path).expanduser()
+    if "://" in str(path) or is_gallery(folder):
+        return Gallery(path, encoder=encoder, device=device)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise GalleryNotFound(f"{path} {what}; give a gallery, or a folder of photos.")
+    wanted = DEFAULT_ENCODER if encoder is None else encoder
+    chosen = load_encoder(wanted, device=device) if isinstance(wanted, str) else wanted
+    key = xxhash.xxh3_128_hexdigest(f"{folder.resolve()}\n{chosen.fingerprint}".encode("utf-8", "surrogateescape"))
+    index = cache_dir("galleries") / key
+    if is_outdated(index):
+        shutil.rmtree(index)
+    gallery = Gallery(index, encoder=chosen)
+    try:
+        gallery.refresh(folder, workers=workers, progress=progress)
+    except PictureError as error:
+        raise GalleryNotFound(f"There is no gallery and no picture in {path}.") from error
+    return gallery
+
+
+def _matching(
+    photos: Iterable[Photo],
+    patterns: Collection[str | Path] | None = None,
+    *,
+    category: str | Collection[str] | None = None,
+    missing: bool = False,
+) -> Photos:
+    """The photos that fit any of ``patterns`` (None: all) and the ``category`` or one below it.
+
+    With ``missing`` only those whose file is gone.
+    """
+    tests = None if patterns is None else [_Pattern(str(pattern)) for pattern in patterns]
+    return [
+        photo
+        for photo in photos
+        if (tests is None or any(test.fits(photo) for test in tests))
+        and (category is None or is_within(photo.category, category))
+        and not (missing and photo.path.is_file())
+    ]
+
+
+class _Pattern:
+    """A path, a glob or a content hash that a user names photos by."""
+
+    def __init__(self, text: str) -> None:
+        self.hash = text.lower() if re.fullmatch(r"[0-9a-fA-F]{8,32}", text) else None
+        self.path = Path(text).expanduser().resolve()
+        self.glob = str(Path(text).expanduser().absolute()) if re.search(r"[*?\[]", text) else None
+        self.name = text
+
+    def fits(self, photo: Photo) -> bool:
+        if self.hash is not None and photo.id.startswith(self.hash):
+            return True
+        if photo.path == self.path or photo.path.is_relative_to(self.path):
+            return True
+        # A glob without a folder is meant for file names, like the shell's in the folder at hand.
+        return self.glob is not None and (
+            fnmatchcase(str(photo.path), self.glob) or fnmatchcase(photo.path.name, self.name)
+        )
+
+
 def _remove(writer: Writer, photos: Photos, gone: set[str]) -> None:
     """Drop the photos in ``gone``, and the flags of those that were near-duplicates of one of them."""
-    freed = {one.id: replace(one, near_duplicate_of="") for one in photos if one.near_duplicate_of in gone}
-    for photo in gone:
-        freed.pop(photo, None)
-    vectors = writer.vectors(list(freed))
-    rows = None
-    if freed:
-        rows = to_table(list(freed.values()), np.stack([vectors[photo] for photo in freed]), writer.store.root)
-    writer.commit(rows, {*gone, *freed})
+    freed = [one for one in photos if one.near_duplicate_of in gone and one.id not in gone]
+    vectors = writer.vectors([photo.id for photo in freed])
+    kept = [(replace(photo, near_duplicate_of=""), vectors[photo.id]) for photo in freed]
+    writer.commit(kept, {*gone, *vectors})
 
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:

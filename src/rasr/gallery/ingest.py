@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import RasrError
-from rasr.gallery.catalogue import Catalogue, Facts, Prepared
-from rasr.gallery.duplicates import content_hash, perceptual_hash
+from rasr.gallery.catalogue import AddReport, Catalogue, IngestFile, Prepared
+from rasr.gallery.database import EncoderId, now
 from rasr.gallery.encoders import Encoder
-from rasr.gallery.photo import Photo
-from rasr.gallery.pointer import EncoderId, now
-from rasr.gallery.report import AddReport
-from rasr.gallery.sources import Source
+from rasr.gallery.photo import Photo, content_hash, perceptual_hash
 from rasr.gallery.store import Store
 from rasr.images import read_picture
+from rasr.progress import Progress
 
-__all__ = ["Progress", "ingest"]
-
-Progress = Callable[[int, int], None]
-"""Called with the number of files done and the number of files in all."""
+__all__ = ["ingest"]
 
 BATCH = 32
 """Photos embedded at once."""
@@ -37,12 +33,12 @@ COMMIT_SECONDS = 3.0
 def ingest(
     store: Store,
     encoder: Encoder,
-    sources: Sequence[Source],
+    files: Sequence[IngestFile],
     *,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> AddReport:
-    """Bring the gallery up to date with ``sources``; see :class:`AddReport`.
+    """Bring the gallery up to date with ``files``; see :class:`AddReport`.
 
     Committed every few seconds: a run that is killed continues where it was when it is repeated. The write lock is
     held for commits only, so several processes may add at once.
@@ -51,9 +47,9 @@ def ingest(
     started = time.monotonic()
     identity = EncoderId(encoder.name, encoder.version, encoder.dimension, encoder.fingerprint)
     catalogue = Catalogue(store, identity, report)
-    total, last_commit, done = len(sources), time.monotonic(), 0
-    missing: list[Source] = []
-    for waiting in _batches(_prepare(sources, encoder, catalogue, workers or os.cpu_count() or 2)):
+    total, last_commit, done = len(files), time.monotonic(), 0
+    missing: list[IngestFile] = []
+    for waiting in _batches(_prepare(files, encoder, catalogue, workers or os.cpu_count() or 2)):
         _embed(waiting, encoder, report)
         catalogue.stage(waiting)
         done += len(waiting)
@@ -61,11 +57,11 @@ def ingest(
             missing += catalogue.commit()
             last_commit = time.monotonic()
         if progress is not None:
-            progress(done, total)
+            progress("add", done, total)
     missing += catalogue.commit()
     while missing:
         # Known when they were read, removed by the time of the commit: such files must be embedded after all.
-        again = [_load(source, encoder, catalogue, always=True) for source in missing]
+        again = [_load(file, encoder, catalogue, always=True) for file in missing]
         _embed(again, encoder, report)
         catalogue.stage(again)
         missing = catalogue.commit()
@@ -73,14 +69,14 @@ def ingest(
     return report
 
 
-def _prepare(sources: Iterable[Source], encoder: Encoder, catalogue: Catalogue, workers: int) -> Iterator[Prepared]:
+def _prepare(files: Iterable[IngestFile], encoder: Encoder, catalogue: Catalogue, workers: int) -> Iterator[Prepared]:
     """Files in order, decoded by threads that stay at most two batches ahead."""
     pending: deque[Future[Prepared] | Prepared] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="rasr-decode") as pool:
         try:
-            for source in sources:
-                known = catalogue.unchanged(source)
-                pending.append(known if known else pool.submit(_load, source, encoder, catalogue))
+            for file in files:
+                known = catalogue.unchanged(file)
+                pending.append(known if known else pool.submit(_load, file, encoder, catalogue))
                 while len(pending) > 2 * BATCH:
                     yield _result(pending.popleft())
             while pending:
@@ -107,27 +103,28 @@ def _result(item: Future[Prepared] | Prepared) -> Prepared:
     return item.result() if isinstance(item, Future) else item
 
 
-def _load(source: Source, encoder: Encoder, catalogue: Catalogue, *, always: bool = False) -> Prepared:
+def _load(file: IngestFile, encoder: Encoder, catalogue: Catalogue, *, always: bool = False) -> Prepared:
     """Read one file: hash it and, unless a photo with this content is known, decode it and prepare it for embedding."""
     try:
-        os.fsencode(source.path).decode()
-        status = source.path.stat()
-        content = source.path.read_bytes()
+        os.fsencode(file.path).decode()
+        status = file.path.stat()
+        content = file.path.read_bytes()
         photo = Photo(
-            id=content_hash(content), path=source.path, size=len(content), mtime_ns=status.st_mtime_ns,
-            width=0, height=0, phash=0, category=source.category, tags=source.tags, added=now(),
+            id=content_hash(content), path=file.path, size=len(content), mtime_ns=status.st_mtime_ns,
+            width=0, height=0, phash=0, category=file.category, tags=file.tags, added=now(),
         )  # fmt: skip
         if not always and catalogue.knows(photo.id):
-            return Prepared(source, photo)
+            return Prepared(file, photo)
         picture = read_picture(content)
     except UnicodeError:
-        return Prepared(source, error="the file name is not valid UTF-8; rename the file")
+        return Prepared(file, error="the file name is not valid UTF-8; rename the file")
     except OSError as error:
-        return Prepared(source, error=error.strerror or str(error))
+        return Prepared(file, error=error.strerror or str(error))
     except RasrError as error:
-        return Prepared(source, error=str(error))
-    facts = Facts(picture.width, picture.height, perceptual_hash(picture.pixels))
-    return Prepared(source, photo, tensor=encoder.preprocess(picture.pixels), facts=facts)
+        return Prepared(file, error=str(error))
+    phash = perceptual_hash(picture.pixels)
+    photo = replace(photo, width=picture.width, height=picture.height, phash=phash)
+    return Prepared(file, photo, tensor=encoder.preprocess(picture.pixels))
 
 
 def _embed(items: Sequence[Prepared], encoder: Encoder, report: AddReport) -> None:

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from rasr.errors import ConfigError
 from rasr.gallery.gallery import Gallery
-from rasr.gallery.query import Filters, Query, Queryable
-from rasr.gallery.reference import Reference
+from rasr.gallery.photo import Reference
+from rasr.gallery.search import Filters, Query, Queryable
 from rasr.home import home
 from rasr.images import FloatImage, Picture, read_picture
 

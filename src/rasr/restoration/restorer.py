@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -72,7 +72,7 @@ class Restorer:
         """The gallery, opened when first asked for, or None."""
         return self.open_gallery()
 
-    def open_gallery(self, progress: Callable[[int, int], None] | None = None) -> Gallery | None:
+    def open_gallery(self, progress: Progress | None = None) -> Gallery | None:
         """Open the gallery, whose folder of photos is indexed if it is one. Raises GalleryError."""
         if isinstance(self._gallery, str | Path):
             from rasr.gallery import open_gallery_or_folder

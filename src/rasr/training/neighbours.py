@@ -44,7 +44,7 @@ def find_neighbours(
         )
     else:
         key = _digest([str(path) for path in own], encoder)
-        opened = Gallery(cache_dir("training") / f"gallery-{key}", encoder=encoder)
+        opened = Gallery(cache_dir("training") / f"photos-{key}", encoder=encoder)
         opened.add(own)
     info = opened.info()
     if not info.photos:

@@ -1,0 +1,171 @@
+"""What a gallery holds, in numbers, and whether it is sound: the database, its rows, the photos on disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rasr.errors import GalleryCorrupt
+from rasr.gallery.database import are_unit, check_pages, checksum_row, read_blocks, read_manifest, sum_checksums
+from rasr.gallery.photo import Photo, content_hash, parse_entries, photo_from
+from rasr.gallery.store import Store
+from rasr.progress import Progress
+
+__all__ = ["GalleryInfo", "Problem", "VerifyReport", "summarise", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryInfo:
+    """What a gallery holds and how it was made."""
+
+    path: str
+    photos: int
+    categories: dict[str, int]
+    """Number of photos by category; the empty name stands for none."""
+    tags: dict[str, int]
+    near_duplicates: int
+    encoder: str
+    encoder_version: str
+    fingerprint: str
+    dimension: int
+    bytes_on_disk: int
+    version: str
+    """Changed by every commit."""
+    indexed: int
+    """Photos covered by an approximate index: 0, since search is exact."""
+    created: str
+    updated: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as ``rasr gallery info --json`` prints them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    kind: str
+    """``file``, ``row`` (searching is refused), ``photo-missing`` or ``photo-changed``."""
+    path: Path
+    what: str
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was checked and what is wrong."""
+
+    photos: int = 0
+    files: int = 0
+    bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    """Files of a writer that died; harmless, never read, removed by the next writer."""
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as ``rasr gallery verify --json`` prints them."""
+        return {
+            "ok": self.ok,
+            "photos": self.photos,
+            "files": self.files,
+            "bytes": self.bytes,
+            "problems": [{"kind": p.kind, "path": str(p.path), "what": p.what} for p in self.problems],
+            "leftovers": self.leftovers,
+        }
+
+
+def summarise(store: Store) -> GalleryInfo:
+    """Count what a gallery holds. Raises as :meth:`Store.read` does."""
+    table = store.read(vectors=False)
+    photos, manifest = table.photos(), table.manifest
+    ids = {photo.id for photo in photos}
+    return GalleryInfo(
+        path=str(store.folder),
+        photos=manifest.photos,
+        categories=dict(sorted(Counter(photo.category for photo in photos).items())),
+        tags=dict(sorted(Counter(tag for photo in photos for tag in photo.tags).items())),
+        near_duplicates=sum(photo.near_duplicate_of in ids for photo in photos),
+        encoder=manifest.encoder.name,
+        encoder_version=manifest.encoder.version,
+        fingerprint=manifest.encoder.fingerprint,
+        dimension=manifest.encoder.dimension,
+        bytes_on_disk=sum(path.stat().st_size for path in store.files()),
+        version=manifest.version,
+        indexed=0,
+        created=manifest.created,
+        updated=manifest.updated,
+    )
+
+
+def verify(store: Store, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
+    """Check everything that can be checked and report all of it. Raises only GalleryNotFound and GalleryBusy."""
+    report = VerifyReport()
+    photos: list[Photo] = []
+    try:
+        if store.database.exists():
+            _verify_database(store, photos, report)
+        else:
+            photos += store.read(vectors=True).photos()
+    except GalleryCorrupt as error:
+        report.problems.append(Problem("file", store.database, str(error)))
+    files = store.files()
+    report.photos, report.files, report.bytes = len(photos), len(files), sum(path.stat().st_size for path in files)
+    report.leftovers = store.leftovers()
+    for done, photo in enumerate(photos, 1):
+        _verify_file(photo, report, deep=deep)
+        if progress is not None:
+            progress("verify", done, len(photos))
+    return report
+
+
+def _verify_database(store: Store, photos: list[Photo], report: VerifyReport) -> None:
+    """Collect the photos of the sound rows and a problem for every other. Raises GalleryCorrupt."""
+    found: dict[str, Path] = {}
+    with store.opened() as connection:
+        manifest = read_manifest(connection, store.database)
+        check_pages(connection)
+        total = 0
+        for block in read_blocks(connection, manifest):
+            total += sum_checksums(block[2])
+            for number, entry, checksum, vector in zip(*block, strict=True):
+                where, what = store.database, ""
+                try:
+                    photo = photo_from(parse_entries([entry])[0], store.folder)
+                    where = photo.path
+                    if checksum_row(entry, vector) != checksum:
+                        what = "the gallery's entry does not match its checksum"
+                    elif not are_unit(np.frombuffer(vector, "<f4")[None]):
+                        what = "its vector does not have length 1"
+                    elif photo.id in found:
+                        what = f"stored twice, also as {found[photo.id]}"
+                except ValueError as error:
+                    what = f"row {number} holds no photo: {error}"
+                if what:
+                    report.problems.append(Problem("row", where, what))
+                else:
+                    found[photo.id] = where
+                    photos.append(photo)
+        if not report.problems and (len(photos), total % 2**64) != (manifest.photos, manifest.checksum):
+            raise ValueError(f"it holds other photos than the {manifest.photos} that its manifest counts")
+
+
+def _verify_file(photo: Photo, report: VerifyReport, *, deep: bool) -> None:
+    try:
+        status = photo.path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        report.problems.append(Problem("photo-missing", photo.path, f"the photo's file is gone ({reason})"))
+        return
+    # A copy or a backup changes time stamps, not content: without ``deep``, only another size counts as a change.
+    if status.st_size != photo.size or (deep and content_hash(photo.path.read_bytes()) != photo.id):
+        what = "the photo's file has changed since it was added; add it again to update the gallery"
+        report.problems.append(Problem("photo-changed", photo.path, what))
