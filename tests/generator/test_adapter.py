@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rasr.errors import UsageError, WeightsCorrupt, WeightsError, WeightsMissing
-from rasr.generator.adapter import backbone_signature, load_adapter, load_backbone, save_adapter, save_backbone
+from rasr.generator.adapter import _backbone_signature, load_adapter, load_backbone, save_adapter, save_backbone
 from rasr.generator.config import ModelConfig
 from rasr.generator.refdsr import RefDSR, build_model
 
@@ -125,9 +125,9 @@ def test_another_backbone_is_refused_by_name(
 def test_the_identity_forgives_number_formats_but_no_training(
     guided: RefDSR, adapter: Path, dtype: torch.dtype
 ) -> None:
-    exact = backbone_signature(guided)
+    exact = _backbone_signature(guided)
     guided.unet.to(dtype).float()
-    assert not torch.equal(backbone_signature(guided), exact)
+    assert not torch.equal(_backbone_signature(guided), exact)
     load_adapter(guided, adapter)
     with torch.no_grad():
         for parameter in guided.unet.parameters():

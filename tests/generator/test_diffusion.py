@@ -14,7 +14,7 @@ from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
 from rasr.generator import GenerationSettings, Generator, ReferencePicture, load_generator
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import ModelConfig, read_model_config
-from rasr.generator.diffusion import TEMPERATURE, DiffusionConditioning, DiffusionGenerator
+from rasr.generator.diffusion import TEMPERATURE, DiffusionGenerator, _Conditioning
 from rasr.generator.refdsr import RefDSR
 
 SETTINGS = GenerationSettings()
@@ -133,7 +133,7 @@ def test_several_references_are_weighted_by_score(generator: DiffusionGenerator)
 def test_references_whose_reduced_sides_round_up_are_read(generator: DiffusionGenerator, size: tuple[int, int]) -> None:
     # For these the crop came out 1e-13 longer than the photo, which the resampler refused.
     prepared = generator.prepare(photo(16, 16), [ReferencePicture(photo(*size), 0.5)], GenerationSettings())
-    assert isinstance(prepared, DiffusionConditioning)
+    assert isinstance(prepared, _Conditioning)
     assert prepared.weights is not None
 
 

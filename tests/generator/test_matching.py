@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from rasr.generator import matching
-from rasr.generator.matching import CELL, GRID, Match, find_matches, gaussian_blur, read_layout
+from rasr.generator.matching import CELL, GRID, _Match, find_matches, gaussian_blur, read_layout
 
 
 def photo(top: int = 0, left: int = 0, height: int = 128, width: int = 160) -> torch.Tensor:
@@ -17,7 +17,7 @@ def photo(top: int = 0, left: int = 0, height: int = 128, width: int = 160) -> t
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def found(match: Match, height: int, width: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+def found(match: _Match, height: int, width: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Where each cell's match lies relative to the cell itself, in pixels: rows, columns (h, w)."""
     places = match.places.view(height // CELL, width // CELL)
     rows, cols = torch.arange(height // CELL)[:, None] * CELL, torch.arange(width // CELL) * CELL

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 
 from rasr.errors import UsageError
 from rasr.generator.config import ModelConfig, ReferenceConfig, read_model_config
-from rasr.generator.refdsr import RefDSR, build_model, one_step
+from rasr.generator.refdsr import RefDSR, _one_step, build_model
 from tests.generator.conftest import ALPHA_BAR_999
 
 RandomPictures = Callable[..., torch.Tensor]
@@ -159,15 +159,15 @@ def test_eps_rule_equals_the_schedulers_prediction_of_the_clean_latent(scheduler
     z, eps = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     scheduler.set_timesteps(1000)  # with one step, which is what is meant, diffusers >= 0.32 raises IndexError
     expected = scheduler.step(eps, 999, z).pred_original_sample
-    torch.testing.assert_close(one_step("eps", z, eps, ALPHA_BAR_999), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(_one_step("eps", z, eps, ALPHA_BAR_999), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_eps_rule_undoes_the_noising(scheduler: DDPMScheduler) -> None:
     clean, eps = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     noisy = scheduler.add_noise(clean, eps, torch.tensor([999]))
-    torch.testing.assert_close(one_step("eps", noisy, eps, ALPHA_BAR_999), clean, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(_one_step("eps", noisy, eps, ALPHA_BAR_999), clean, rtol=1e-3, atol=1e-3)
 
 
 def test_residual_rule_subtracts() -> None:
     z, prediction = torch.randn(2, 1, 4, 8, 8)
-    assert torch.equal(one_step("residual", z, prediction, 1.0), z - prediction)
+    assert torch.equal(_one_step("residual", z, prediction, 1.0), z - prediction)

@@ -15,8 +15,8 @@ from rasr.errors import WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, ReferencePicture, load_generator
 from rasr.generator.adapter import save_adapter
 from rasr.generator.config import WeightPaths, preset_at_hand, read_model_config
-from rasr.generator.diffusion import load_model
-from rasr.generator.refdsr import one_step
+from rasr.generator.diffusion import _load_model
+from rasr.generator.refdsr import _one_step
 from tests.generator.conftest import ALPHA_BAR_999
 
 CPU = choose_device("cpu")
@@ -53,14 +53,14 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_osediff_is_encode_one_eps_step_decode(base: Path, osediff: Path, checkpoints: SimpleNamespace) -> None:
     """Against the same computation written out with diffusers, peft and transformers."""
     config = read_model_config("sd21-osediff")
-    model, prompts = load_model(config, WeightPaths(base=str(base), checkpoint=osediff), CPU)
+    model, prompts = _load_model(config, WeightPaths(base=str(base), checkpoint=osediff), CPU)
     unet, vae = _models(base)
     checkpoints.osediff(unet, vae, osediff.with_name("again.pkl"))
     picture = torch.rand(1, 3, 64, 128) * 2 - 1
     states = prompts.states("a cat")
     z = vae.encode(picture).latent_dist.mode() * 0.18215
     eps = unet(z, 999, states).sample
-    expected = vae.decode(one_step("eps", z, eps, ALPHA_BAR_999) / 0.18215).sample
+    expected = vae.decode(_one_step("eps", z, eps, ALPHA_BAR_999) / 0.18215).sample
     torch.testing.assert_close(model(picture, context=states), expected, rtol=2e-3, atol=2e-3)
     assert states.shape == (1, 77, 24)
     assert not torch.equal(states, prompts.states(""))
@@ -69,7 +69,7 @@ def test_osediff_is_encode_one_eps_step_decode(base: Path, osediff: Path, checkp
 
 @torch.no_grad()
 def test_pisasr_subtracts_what_the_unet_says_at_t_1(base: Path, pisasr: Path, checkpoints: SimpleNamespace) -> None:
-    model, prompts = load_model(read_model_config("sd21-pisasr"), WeightPaths(base=str(base), checkpoint=pisasr), CPU)
+    model, prompts = _load_model(read_model_config("sd21-pisasr"), WeightPaths(base=str(base), checkpoint=pisasr), CPU)
     unet, vae = _models(base)
     checkpoints.pisasr(unet, pisasr.with_name("again.pkl"))
     picture = torch.rand(1, 3, 64, 64) * 2 - 1

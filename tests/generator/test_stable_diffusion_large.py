@@ -19,7 +19,7 @@ from rasr.generator import GenerationSettings, ReferencePicture
 from rasr.generator.adapter import load_adapter, save_adapter
 from rasr.generator.config import ReferenceConfig, WeightPaths, read_model_config
 from rasr.generator.controlnet import ControlBranch
-from rasr.generator.diffusion import DiffusionGenerator, load_model
+from rasr.generator.diffusion import DiffusionGenerator, _load_model
 from rasr.generator.refdsr import RefDSR
 
 pytestmark = [pytest.mark.large, pytest.mark.timeout(3600)]
@@ -50,7 +50,7 @@ def osediff(folder: Path, checkpoints: SimpleNamespace) -> Any:
 def model(folder: Path, osediff: Any) -> Iterator[RefDSR]:
     gc.collect()
     config = read_model_config("sd21-osediff")
-    yield load_model(config, WeightPaths(base=str(folder), checkpoint=osediff[0]), choose_device("cpu"))[0]
+    yield _load_model(config, WeightPaths(base=str(folder), checkpoint=osediff[0]), choose_device("cpu"))[0]
     gc.collect()
 
 

@@ -19,7 +19,7 @@ from rasr.generator.config import ReferenceConfig
 from rasr.generator.refdsr import RefDSR
 from rasr.weights import load_strictly, read_safetensors, write_safetensors
 
-__all__ = ["backbone_signature", "load_adapter", "load_backbone", "save_adapter", "save_backbone"]
+__all__ = ["load_adapter", "load_backbone", "save_adapter", "save_backbone"]
 
 FORMAT = "rasr-adapter-1"
 RETIRED = {"reading": "condition", "text": "everywhere", "temperature": 0.1}
@@ -33,7 +33,7 @@ TOLERANCE = 4e-3
 """Relative distance of signatures. Rounding to bf16 gives about 1.7e-3; a rank-4 LoRA of 1 % on every layer 1e-2."""
 
 
-def backbone_signature(model: RefDSR) -> torch.Tensor:
+def _backbone_signature(model: RefDSR) -> torch.Tensor:
     """Sample the UNet: eight values of every weight matrix, fp32, over the sample's own norm.
 
     (matrices × 8,) for the whole UNet in the order of its names.
@@ -58,7 +58,7 @@ def save_adapter(model: RefDSR, path: Path, *, notes: dict[str, Any] | None = No
         "backbone": json.dumps(_backbone_facts(model)),
         "notes": json.dumps(notes or {}),
     }
-    tensors = {**model.reference_parameters(), SIGNATURE: backbone_signature(model)}
+    tensors = {**model.reference_parameters(), SIGNATURE: _backbone_signature(model)}
     return write_safetensors(path, tensors, metadata)
 
 
@@ -126,7 +126,7 @@ def _backbone_facts(model: RefDSR) -> dict[str, Any]:
 
 
 def _require_same_backbone(model: RefDSR, signature: torch.Tensor, backbone: dict[str, Any], path: Path) -> None:
-    mine = backbone_signature(model)
+    mine = _backbone_signature(model)
     same = signature.shape == mine.shape and bool((signature - mine).norm() <= TOLERANCE * mine.norm())
     here = _backbone_facts(model)
     differing = [key for key in here if key != "preset" and backbone.get(key) != here[key]]

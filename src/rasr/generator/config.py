@@ -70,7 +70,7 @@ class ModelConfig(_Table):
     licence: str
     """Licence of the trained weights, with its source."""
     rule: Literal["eps", "residual"]
-    """How z' follows from the UNet's answer: see :func:`rasr.generator.refdsr.one_step`."""
+    """How z' follows: ``eps`` z' = (z − √(1−ā)·UNet(z)) / √ā, ``residual`` z' = z − UNet(z)."""
     timestep: int
     alpha_bar: float = 1.0
     """ā at that timestep (``eps`` only)."""

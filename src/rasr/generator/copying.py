@@ -33,7 +33,7 @@ MATCH_FEATURES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedReference:
+class _EncodedReference:
     """Features of references (M, 3, H, W): what is kept of them."""
 
     layout: Layout
@@ -61,11 +61,11 @@ class CopyBranch(nn.Module):
             nn.init.zeros_(parameter)
         self.to(next(unet.parameters()).device, next(unet.parameters()).dtype)
 
-    def encode(self, latent: torch.Tensor) -> EncodedReference:
+    def encode(self, latent: torch.Tensor) -> _EncodedReference:
         """Read layout and cells of references from their latent (M, 48, h, w)."""
         with torch.no_grad(), torch.autocast(latent.device.type, enabled=False):
             pictures = F.pixel_shuffle(latent.float(), CELL)
-            return EncodedReference(read_layout(pictures), _cells(pictures, GRID))
+            return _EncodedReference(read_layout(pictures), _cells(pictures, GRID))
 
     @contextmanager
     def inject(
@@ -74,7 +74,7 @@ class CopyBranch(nn.Module):
         sample: torch.Tensor,
         timestep: int,
         null_context: torch.Tensor,
-        references: Sequence[EncodedReference],
+        references: Sequence[_EncodedReference],
         weights: torch.Tensor,
     ) -> Iterator[dict[str, Any]]:
         """While open, change the UNet's answer by what is copied from the K ``references``.
@@ -129,7 +129,7 @@ class CopyBranch(nn.Module):
         return change
 
     def _fetch(
-        self, picture: torch.Tensor, references: Sequence[EncodedReference], weights: torch.Tensor
+        self, picture: torch.Tensor, references: Sequence[_EncodedReference], weights: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fetch each cell's best match: detail and mean (N, 51, h, w), and scores (N, 3, h, w)."""
         grid = (picture.shape[2] // CELL, picture.shape[3] // CELL)

@@ -30,7 +30,7 @@ from rasr.generator.refdsr import RefDSR, ReferenceFeatures, build_model
 from rasr.images import FloatImage, resize
 from rasr.memory import LruCache
 
-__all__ = ["DiffusionGenerator", "load_model"]
+__all__ = ["DiffusionGenerator"]
 
 CACHE_BYTES = 512 * 2**20
 TEMPERATURE = 0.1
@@ -40,7 +40,7 @@ LARGEST_REFERENCE = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DiffusionConditioning:
+class _Conditioning:
     """State that all tiles of one picture share."""
 
     context: torch.Tensor | None
@@ -101,7 +101,7 @@ class DiffusionGenerator:
         """Network, loaded when first asked for. Raises WeightsMissing or WeightsCorrupt."""
         with self._lock:
             if self._model is None:
-                self._model, self._prompts = load_model(self.config, self._weights, self._place)
+                self._model, self._prompts = _load_model(self.config, self._weights, self._place)
             return self._model
 
     def prepare(
@@ -113,16 +113,16 @@ class DiffusionGenerator:
         model = self.model
         context = self._context(settings)
         if not references or settings.strength == 0 or model.branch is None:
-            return DiffusionConditioning(context, (), None, None, settings)
+            return _Conditioning(context, (), None, None, settings)
         scores = torch.tensor([[reference.score for reference in references]], dtype=torch.float32)
         weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
         side = self._reference_side or self._side_for(settings.size)
         features = None if self._shares_grid else [self._encode(one, self._scaled(one, side)) for one in references]
-        return DiffusionConditioning(context, tuple(references), weights, features, settings)
+        return _Conditioning(context, tuple(references), weights, features, settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
-        if not isinstance(conditioning, DiffusionConditioning):
+        if not isinstance(conditioning, _Conditioning):
             raise TypeError(f"conditioning comes from prepare(), not {type(conditioning).__name__}")
         model = self.model
         height, width = tiles.shape[1:3]
@@ -232,7 +232,7 @@ class DiffusionGenerator:
         )
 
 
-def load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:
+def _load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:
     """Load the model onto its device and its prompt encoder (None without text).
 
     Raises WeightsMissing, WeightsCorrupt, or WeightsError when the adapter belongs to another backbone.

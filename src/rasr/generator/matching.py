@@ -56,7 +56,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class _Match:
     """Matches of every cell of a picture, (N, h · w), row by row."""
 
     places: torch.Tensor
@@ -80,7 +80,7 @@ def read_layout(pictures: torch.Tensor) -> Layout:
 
 
 @torch.no_grad()
-def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
+def find_matches(pictures: torch.Tensor, reference: Layout) -> _Match:
     """Find the likeliest place of every 4-pixel cell of ``pictures`` (N, 3, H, W).
 
     Sides are multiples of 16. ``reference`` holds M = N references, one each, or M = 1 for all.
@@ -104,7 +104,7 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> Match:
     row = (row + CELL // GRID * _odd(row, 0)).clamp(max=rows - 1)
     column = (column + CELL // GRID * _odd(column, 1)).clamp(max=columns - 1)
     places = (row * columns + column).flatten(1)
-    return Match(places, score.flatten(1), fine.flatten(1), _coherence(row, column).flatten(1))
+    return _Match(places, score.flatten(1), fine.flatten(1), _coherence(row, column).flatten(1))
 
 
 def gaussian_blur(pictures: torch.Tensor, deviation: float) -> torch.Tensor:

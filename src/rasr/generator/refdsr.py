@@ -24,7 +24,7 @@ from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.controlnet import ControlBranch
 from rasr.generator.copying import CopyBranch
 
-__all__ = ["RefDSR", "ReferenceFeatures", "build_model", "one_step"]
+__all__ = ["RefDSR", "ReferenceFeatures", "build_model"]
 
 ReferenceFeatures = Sequence[Any]
 """What the branch keeps of references, one entry each."""
@@ -91,7 +91,7 @@ class RefDSR(nn.Module):
             other = latent if base is None else self.codec.encode(lq.to(self.unet.dtype))
             sample = torch.cat((latent, other), 1)
         prediction = self._predict(sample, context, references if strength else None, reference_weights, strength)
-        restored = one_step(self.config.rule, latent, prediction, self.config.alpha_bar)
+        restored = _one_step(self.config.rule, latent, prediction, self.config.alpha_bar)
         if self.config.residual_form:
             return start + self.codec.decode_change(restored, latent)
         return self.codec.decode(restored)
@@ -166,7 +166,7 @@ class RefDSR(nn.Module):
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
 
 
-def one_step(
+def _one_step(
     rule: Literal["eps", "residual"], latent: torch.Tensor, prediction: torch.Tensor, alpha_bar: float
 ) -> torch.Tensor:
     """Step from z to z' in closed form, given the UNet's answer; all are (N, C, h, w).

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["load_stable_diffusion"]
 
 
-def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Prompts]:
+def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, _Prompts]:
     """Load network and prompt encoder in fp32 on the CPU; the caller moves the network.
 
     Raises WeightsMissing, naming the command that helps, or WeightsCorrupt.
@@ -38,11 +38,11 @@ def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Devi
         fold_pisasr(unet, checkpoint)
     if weights.vae != "full":
         vae = _tiny_vae(weights.vae, folder)
-    prompts = Prompts(folder, place)
+    prompts = _Prompts(folder, place)
     return RefDSR(config, unet, AutoencoderCodec(vae), prompts.states("").cpu().float()), prompts
 
 
-class Prompts:
+class _Prompts:
     """Prompt encoder: CLIP's last hidden states. CLIP (1.4 GB) is held only while it computes."""
 
     def __init__(self, folder: Path, place: Device) -> None:
