@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What a field says of itself besides its name, type and default."""
+    """Declaration of an option: what a field says of itself besides its name, type and default."""
 
     help: str
     """One sentence for ``--help`` and for ``help()``."""
@@ -29,7 +29,7 @@ class Option:
     """Spellings on the command line; empty for ``--`` and the field's name."""
     metavar: str | None = None
     choices: tuple[str, ...] = ()
-    """What the command line accepts, where Python takes more and the type is no Literal."""
+    """Words that the command line accepts, where Python takes more and the type is no Literal."""
     expert: bool = False
     """True to leave it out of ``--help``; it is given as ``--set NAME=VALUE``."""
     convert: Callable[[Any], Any] | None = None

@@ -68,7 +68,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ((*RESTORE, "--report", "page.html"), 1, "page.html: exists already"),
     ((*RESTORE, "--preset", "nope"), 2, "Unknown preset 'nope'"),
     ((*RESTORE, "--preset", "bicubic", "--set", "vae=tiny"), 2, "has no option 'vae'"),
-    ((*RESTORE, "--set", "nope=1"), 2, "no such expert option"),
+    ((*RESTORE, "--set", "nope=1"), 2, "has no option 'nope'"),
     ((*RESTORE, "--set", "dtype"), 2, "write it as KEY=VALUE"),
     ((*RESTORE, "--nope"), 2, "No such option"),
     ((*RESTORE, "-k", "0"), 2, "k must be at least 1"),

@@ -1,4 +1,4 @@
-"""What verbs share: talk on stderr, data on stdout, progress on a terminal, and options made from declarations."""
+"""Shared by verbs: data on stdout, talk on stderr, progress on a terminal, options made from declarations."""
 
 from __future__ import annotations
 

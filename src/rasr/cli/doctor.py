@@ -15,6 +15,7 @@ import click
 from rasr.cli.console import examples, print_json
 from rasr.errors import RasrError, WeightsMissing
 from rasr.home import home, offline
+from rasr.memory import free_memory, usable_memory
 
 __all__ = ["command", "examine"]
 
@@ -59,7 +60,8 @@ def _installation() -> dict[str, str]:
 def _machine() -> dict[str, str]:
     from rasr.device import choose_device
 
-    facts = {"system": platform.platform(terse=True), "cores": str(os.cpu_count() or 1), "memory": _memory()}
+    memory = f"{usable_memory() / 2**30:.1f} GiB, {free_memory() / 2**30:.1f} GiB free"
+    facts = {"system": platform.platform(terse=True), "cores": str(os.cpu_count() or 1), "memory": memory}
     existing = next((p for p in (home(), *home().parents) if p.exists()), Path("/"))
     facts["disk"] = f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free at {existing}"
     facts["device"] = str(choose_device())
@@ -117,9 +119,3 @@ def _torchvision() -> str:
     except Exception as error:  # noqa: BLE001 - whatever it raises, the advice is the same
         return f"BROKEN ({error}); remove it: pip uninstall torchvision"
     return _version("torchvision")
-
-
-def _memory() -> str:
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    free = os.sysconf("SC_AVPHYS_PAGES") * size
-    return f"{pages * size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free"

@@ -12,6 +12,7 @@ from rasr.cli.console import (
     NumberOr,
     build_options,
     check_gallery,
+    counting,
     examples,
     key_values,
     option_group,
@@ -19,17 +20,16 @@ from rasr.cli.console import (
     progress_bar,
     say,
 )
-from rasr.errors import UsageError
 from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
     from rasr.progress import Progress
-    from rasr.restoration import Job, Outcome, Restorer
+    from rasr.restoration import Job, Outcome
 
 __all__ = ["command"]
 
 GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
-"""Expert options of generators: ``--set NAME=VALUE``, or ``--NAME VALUE`` as they were spelled first."""
+"""Those of the generator's options that may also be spelled ``--NAME VALUE``, as before ``--set NAME=VALUE``."""
 
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +60,7 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_generator_options
 @click.option(
     "--set", "expert", multiple=True, metavar="KEY=VALUE",
-    help="Expert options (repeatable): adapter, base, cleaner, dtype, prompt, vae; see docs/restoring.md.",
+    help="Expert options (repeatable): prompt, dtype, and the preset's own, such as adapter, cleaner, base, vae.",
 )  # fmt: skip
 def command(
     inputs: tuple[Path, ...],
@@ -102,7 +102,9 @@ def command(
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
     if gallery is not None:
-        _open_gallery(restorer, gallery)
+        with counting(f"Looking at the photos in {gallery}") as progress:  # a folder of photos is indexed here
+            opened = restorer.open_gallery(progress)
+        say(f"Gallery: {0 if opened is None else len(opened)} photos")
 
     def run(announce: Callable[[Job, tuple[int, int]], None], progress: Progress) -> Iterator[Outcome]:
         return run_batch(
@@ -134,26 +136,13 @@ def command(
     return 1 if failed else 0
 
 
-def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, str]:
-    """Take the generator's options out of ``options`` and ``pairs``; a prompt belongs to the settings and stays."""
-    named = key_values(pairs, "--set")
-    known = sorted(["prompt", *GENERATOR_OPTIONS])
-    if unknown := named.keys() - known:
-        raise UsageError(f"--set {min(unknown)}: no such expert option. Choose one of: {', '.join(known)}.")
-    if "prompt" in named:
-        options["prompt"] = named["prompt"]
+def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Take what the generator is built with out of ``options`` and ``pairs``; the prompt goes to the settings."""
     spelled = {name: options.pop(name) for name in GENERATOR_OPTIONS}
-    found = {name: named.get(name, value) for name, value in spelled.items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _open_gallery(restorer: Restorer, path: Path) -> None:
-    """Open the gallery; a folder of photos is indexed here, where its progress can be shown."""
-    with progress_bar() as bar:
-        task = bar.add_task(f"Looking at the photos in {path}", total=None)
-        gallery = restorer.open_gallery(lambda _, done, total: bar.update(task, completed=done, total=total))
-    if gallery is not None:
-        say(f"Gallery: {len(gallery)} photos")
+    named = key_values(pairs, "--set")
+    options["prompt"] = named.pop("prompt", options["prompt"])
+    numbers = {name: int(text) for name, text in named.items() if text.isdecimal() and name not in GENERATOR_OPTIONS}
+    return {name: value for name, value in spelled.items() if value is not None} | named | numbers
 
 
 def _told(
@@ -196,7 +185,7 @@ def _told(
 
 
 def _lines(outcome: Outcome, place: str) -> Iterator[str]:
-    """What is said of a picture that is done with; of one that failed alone, its error says all."""
+    """Say what became of a picture; of one that failed alone, its error says all."""
     if outcome.error is not None:
         if not place.endswith("/1]"):
             yield f"{place} failed: {outcome.error}"

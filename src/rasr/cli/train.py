@@ -20,7 +20,7 @@ __all__ = ["command"]
         "rasr train mini-reference-cpu --photos my-photos/ --out birds --resume --max-minutes 50",
         "rasr train my.toml --set loop.steps=2000 --set optimizer.lr=1e-5",
         "accelerate launch --num_processes 4 -m rasr train sd21-rasrnet --photos LSDIR/ --out sd21",
-        "rasr restore old.jpg -g my-photos/ -o new.png --preset mini --adapter birds/mini-reference.safetensors",
+        "rasr restore old.jpg -g my-photos/ -o new.png --preset mini --set adapter=birds/mini-reference.safetensors",
     )
 )
 @click.argument("config")

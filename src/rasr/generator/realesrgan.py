@@ -50,8 +50,8 @@ class RealESRGAN:
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
-        weights: Path | None = None,
-        tuned: Path | None = None,
+        weights: str | Path | None = None,
+        tuned: str | Path | None = None,
     ) -> None:
         """Choose everything, load nothing.
 
@@ -68,8 +68,8 @@ class RealESRGAN:
             )
         self._half = dtype == "fp16"
         self._threads = threads or _threads()
-        self._folder = weights
-        self._tuned = tuned
+        self._folder = None if weights is None else Path(weights).expanduser()
+        self._tuned = None if tuned is None else Path(tuned).expanduser()
         self._net: Any = None
         self._lock = threading.Lock()
         self.info = GeneratorInfo(
@@ -86,7 +86,7 @@ class RealESRGAN:
         )
 
     @classmethod
-    def with_tuned_layers(cls, tuned: Path | None = None, **options: Any) -> RealESRGAN:
+    def with_tuned_layers(cls, tuned: str | Path | None = None, **options: Any) -> RealESRGAN:
         """Build it with layers trained further, by default the package's."""
         return cls(tuned=tuned or require("realesrgan-tuned"), **options)
 

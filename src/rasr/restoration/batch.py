@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What became of one picture: a result, an error, or neither when it was finished before."""
+    """Outcome for one picture: a result, an error, or neither when it was finished before."""
 
     job: Job
     result: Result | None = None
@@ -211,7 +211,7 @@ def run_batch(
 
 
 def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> dict[str, Any]:
-    """What makes two runs interchangeable."""
+    """Collect what makes two runs interchangeable."""
     info, cleaner = restorer.generator.info, restorer.generator.cleaner
     gallery = restorer.gallery
     return settings.to_json() | {

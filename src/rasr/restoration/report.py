@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -17,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rasr.errors import OutputError, OutputExists, RasrError
-from rasr.files import write_bytes
+from rasr.errors import RasrError
+from rasr.files import check_writable, write_bytes
 from rasr.gallery import Reference
 from rasr.images import Picture, read_picture, resize
-from rasr.restoration.batch import Outcome, is_folder
+from rasr.restoration.batch import Outcome
 from rasr.restoration.result import Result
 
 __all__ = ["Report", "write_report"]
@@ -53,12 +52,9 @@ class Report:
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, expected: int = 1) -> None:
+        check_writable(path, overwrite=overwrite)
         self._path = Path(path)
         self._overwrite = overwrite
-        if os.path.lexists(self._path) and not overwrite:
-            raise OutputExists(f"{path}: exists already. Use --overwrite to replace it, or another name.")
-        if not is_folder(self._path.parent):
-            raise OutputError(f"{path}: the folder {self._path.parent} does not exist.")
         self._limit = min(MOST_PIXELS, max(LEAST_PIXELS, PAGE_PIXELS // max(1, 2 * expected)))
         self._room = PAGE_PIXELS
         self._articles: list[str] = []

@@ -140,7 +140,7 @@ class Restorer:
         timings: dict[str, float],
         progress: Progress | None,
     ) -> FloatImage | None:
-        """What the cleaner makes of the picture, on the generator's grid; None without a cleaner."""
+        """Clean the picture, to (H, W, 3) on the generator's grid, read-only; None without a cleaner."""
         cleaner = self.generator.cleaner
         if cleaner is None:
             return None
@@ -208,7 +208,7 @@ class Restorer:
         return load_encoder(self.generator.info.context_encoder)
 
     def _remarks(self, references: Sequence[Reference], settings: Settings) -> Iterator[str]:
-        """What a user must know about how references were used, or not."""
+        """Yield what a user must know about how references were used, or not."""
         info = self.generator.info
         accepted = any(reference.accepted for reference in references)
         if not info.trained:
