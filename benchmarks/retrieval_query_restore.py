@@ -1,6 +1,6 @@
 """Does it pay to restore a query before it is embedded? The measurement behind ``--query-restore auto``.
 
-    python benchmarks/retrieval_query_restore.py [--kinds crop whole] [--split test]
+    python -m benchmarks.retrieval_query_restore [--kinds crop whole] [--split test]
 
 For every way of treating the low-quality query: P@1 over categories (is the best match of the query's category?),
 P@5 (share of the five best), and how often the photo itself is found when it is in the gallery. The gallery is the
@@ -10,16 +10,48 @@ takes about two seconds each, once.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from rasr.files import sha256_file
 from rasr.gallery.encoders import load_encoder
+from rasr.generator.presets import load_generator
+from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.images import FloatImage, resize
-from retrieval_set import Photo, arguments, embeddings, machine, photos, query, restored, tuned_version
+from rasr.weights import require
+from runs import machine
+from runs.retrieval_set import Photo, arguments, embeddings, photos, query
+
+
+def restored(photo: Photo, kind: str, seed: int, cache: Path, cleaner: str = "realesrgan") -> FloatImage:
+    """:func:`query` enlarged four times by Real-ESRGAN or its tuned form, kept as PNG in ``cache``."""
+    tag = "" if cleaner == "realesrgan" else f"-{cleaner}-{tuned_version()}"
+    path = cache / "restored" / f"{kind}-{seed}{tag}" / f"{photo.id}.png"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lq = query(photo, kind, seed)
+        generator = _generator(cleaner)
+        answer = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
+        Image.fromarray(np.rint(answer * 255).astype(np.uint8)).save(path)
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
+
+
+@functools.cache
+def tuned_version() -> str:
+    """Of the layers in ``realesrgan-tuned``: what is kept of their making carries it."""
+    return sha256_file(require("realesrgan-tuned"))[:8]
+
+
+@functools.cache
+def _generator(name: str) -> Generator:
+    return load_generator(name)
 
 
 def filtered(pixels: FloatImage, how: ImageFilter.Filter) -> FloatImage:

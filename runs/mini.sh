@@ -14,11 +14,11 @@ published='model.cleaner="realesrgan"'
 train mini-backbone-cpu --set "$published" --set loop.steps=1030 --out "$out/backbone"
 train mini-reference-cpu --set "$published" --set "model.weights.backbone=\"$(realpath "$out")/backbone/mini-backbone.safetensors\"" \
     --out "$out/reference"
-tune() { python benchmarks/realesrgan_tune.py --photos "$photos/train" --photos "$photos/extra" --validate-on "$photos/extra" --cache "$out/views" "$@"; }
+tune() { python -m runs.realesrgan_tune --photos "$photos/train" --photos "$photos/extra" --validate-on "$photos/extra" --cache "$out/views" "$@"; }
 tune --steps 300 --mse 4 --out "$out/tuned-first.safetensors"
 tune --steps 1200 --mse 1 --warmup 20 --start "$out/tuned-first.safetensors" --out "$out/tuned.safetensors"
-python benchmarks/ship_mini.py "$out/tuned.safetensors"
+python -m runs.ship_mini "$out/tuned.safetensors"
 train mini-backbone-cpu --set data.pool=752 --set seed=7 --set loss.mse=1 --set loss.perceptual=1 --set loss.gram=0 \
     --set optimizer.lr=1.5e-4 --set optimizer.warmup=20 --set optimizer.ema=0.98 --set loop.steps=240 --set model.zero_output=true \
     --set "model.weights.backbone=\"$(realpath "$out")/backbone/mini-backbone.safetensors\"" --out "$out/again"
-python benchmarks/ship_mini.py "$out/again/mini-backbone.safetensors" "$out/reference/mini-reference.safetensors" "$out/backbone/mini-backbone.safetensors"
+python -m runs.ship_mini "$out/again/mini-backbone.safetensors" "$out/reference/mini-reference.safetensors" "$out/backbone/mini-backbone.safetensors"

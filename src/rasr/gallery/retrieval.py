@@ -170,9 +170,7 @@ def _read(text: str, name: str) -> dict[str, Calibration]:
     try:
         return {encoder: _calibration(table) for encoder, table in tomllib.loads(text).items()}
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"{name} is not a calibration that benchmarks/retrieval_calibrate.py wrote: {error!r}"
-        ) from error
+        raise ConfigError(f"{name} is not a calibration that runs/retrieval_calibrate.py wrote: {error!r}") from error
 
 
 def _calibration(table: dict[str, object]) -> Calibration:

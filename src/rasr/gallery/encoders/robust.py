@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 with a small head that makes a degraded photo embed where its clean version does.
 
-The head is one linear map, trained on pairs of clean and degraded features (``benchmarks/retrieval_head.py``; data,
+The head is one linear map, trained on pairs of clean and degraded features (``runs/retrieval_head.py``; data,
 recipe and figures are in ``effnet_lite0_robust.md`` beside its weights). The network itself is unchanged.
 """
 

@@ -1,6 +1,6 @@
 """Train and judge the head of the ``effnet-lite0-robust`` encoder.
 
-    python benchmarks/retrieval_head.py [--photos DIR] [--folds] [--write src/rasr/gallery/encoders/effnet_lite0_robust]
+    python -m runs.retrieval_head [--photos DIR] [--folds] [--write src/rasr/gallery/encoders/effnet_lite0_robust]
 
 From every photo of the splits train and extra, nine views are cut and degraded; EfficientNet-Lite0 embeds view and
 degraded view (an hour of one core the first time, kept in --cache). One linear map, started from the principal
@@ -16,9 +16,8 @@ third of the categories is left out of training, and its photos search among the
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,39 +29,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rasr.degrade import crop_to_multiple, degrade
+from rasr.files import hash_json, sha256_file
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.gallery.encoders.robust import Head
 from rasr.images import FloatImage, resize
-from retrieval_calibrate import QUERY_KINDS, Scores, figures, related, show
-from retrieval_calibrate import store as put
-from retrieval_set import Photo, arguments, embeddings, machine, photos, query
+from rasr.weights import read_safetensors, write_safetensors
+from runs import PACKAGE, machine, pin
+from runs.retrieval_calibrate import QUERY_KINDS, Scores, figures, related, show, store
+from runs.retrieval_set import Photo, arguments, embeddings, kept, photos, query
 
 VIEWS = ("crop", "whole", "light", "crop", "mid", "crop", "whole", "mid", "crop")
 MIRRORED = (1, 3, 7)
+WHOLE, MID = (448, 800), (400, 900)
+"""Long sides, in pixels, of views of a whole photo and of half or more of it."""
 SEEDS = range(5)
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def view(pixels: FloatImage, kind: str, random: np.random.Generator) -> FloatImage:
-    """A good picture from a photo: ``crop`` 512 px of it, ``mid`` half or more, ``whole`` and ``light`` all of it."""
+    """Cut a good picture: ``crop`` 512 px of the photo, ``mid`` half or more, ``whole`` and ``light`` all of it."""
     height, width = pixels.shape[:2]
     if kind == "crop":
         side = min(512, height // 4 * 4, width // 4 * 4)
         top, left = int(random.integers(0, height - side + 1)), int(random.integers(0, width - side + 1))
         return pixels[top : top + side, left : left + side]
-    long_side = (448, 800)
+    long_side = WHOLE
     if kind == "mid":
         part = float(random.uniform(0.5, 1))
         rows, columns = int(height * part), int(width * part)
         top, left = int(random.integers(0, height - rows + 1)), int(random.integers(0, width - columns + 1))
-        pixels, long_side = pixels[top : top + rows, left : left + columns], (400, 900)
+        pixels, long_side = pixels[top : top + rows, left : left + columns], MID
     scale = float(random.uniform(*long_side)) / max(pixels.shape[:2])
     size = round(pixels.shape[1] * scale), round(pixels.shape[0] * scale)
     return resize(pixels, size, filter="lanczos").clip(0, 1)
 
 
 def features(encoder: Encoder, index: int, photo: Photo) -> NDArray[np.float32]:
-    """(1 + 2·views, D): the photo, then every view clean and degraded."""
+    """Embed (1 + 2·views, D): the photo, then every view clean and degraded."""
     random = np.random.default_rng(1234 + index)
     pixels = photo.read()
     pictures = [pixels]
@@ -75,12 +78,12 @@ def features(encoder: Encoder, index: int, photo: Photo) -> NDArray[np.float32]:
 
 
 def rooted(x: Tensor, mean: Tensor) -> Tensor:
-    """What :class:`Head` does before its matrix."""
+    """Do what :class:`Head` does before its matrix."""
     return x.clamp_min(0).sqrt() - mean
 
 
 def train(data: Tensor, options: argparse.Namespace) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
-    """Mean and matrix of a :class:`Head` for (photos, 1 + 2·views, D) features; the same for the same seed."""
+    """Train mean and matrix of a :class:`Head` for (photos, 1 + 2·views, D) features; the same for the same seed."""
     torch.manual_seed(options.seed)
     photo, good, bad = data[:, 0], data[:, 1::2], data[:, 2::2]
     mean = photo.sqrt().mean(dim=0)
@@ -117,7 +120,7 @@ def train(data: Tensor, options: argparse.Namespace) -> tuple[NDArray[np.float32
 def hits(
     queries: NDArray[np.float32], rows: NDArray[np.intp], gallery: NDArray[np.float32], category: NDArray[np.str_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether the best other photo is of the query's category, and whether the best of all is the photo itself."""
+    """Tell whether the best other photo is of the query's category, and the best of all the photo itself."""
     scores = queries @ gallery.T
     itself = scores.argmax(axis=1) == rows
     scores[np.arange(len(rows)), rows] = -np.inf
@@ -168,7 +171,7 @@ def folds(data: Tensor, rows: list[Photo], options: argparse.Namespace) -> None:
 def calibrate(
     data: Tensor, learnt_from: list[Photo], everything: list[Photo], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Figures for the policy from photos that the head has not seen: two heads, each judged on the other half."""
+    """Compute the policy's figures from photos the head has not seen: two heads, each judged on the other half."""
     plain = load_encoder("effnet-lite0")
     row = {photo.id: index for index, photo in enumerate(everything)}
     half = np.random.default_rng(5).permutation(len(learnt_from)) % 2
@@ -191,17 +194,16 @@ def calibrate(
 
 
 def write(mean: NDArray[np.float32], matrix: NDArray[np.float16], stem: Path, facts: dict[str, str]) -> None:
-    """Store the head as safetensors, with how it came to be."""
-    from safetensors.numpy import load, save
-
-    content = save({"mean": mean, "matrix": matrix}, metadata=facts)
-    if not np.array_equal(load(content)["matrix"], matrix):  # it writes memory as it lies, whatever its order
+    """Store the head as safetensors, with how it came to be; in the package, also its SHA-256 in the catalogue."""
+    path = write_safetensors(stem.with_suffix(".safetensors"), {"mean": mean, "matrix": matrix}, facts)
+    if path.resolve().is_relative_to(PACKAGE):
+        pin(path)
+    if not np.array_equal(read_safetensors(path, "numpy")[0]["matrix"], matrix):  # it writes memory as it lies
         raise SystemExit("safetensors stored another matrix")
-    stem.with_suffix(".safetensors").write_bytes(content)
-    print(f"{stem}.safetensors: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+    print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_file(path)}")
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Make the features, train, judge, and store when asked."""
     parser = arguments(__doc__)
     parser.add_argument(
@@ -215,15 +217,17 @@ def main() -> None:
     parser.add_argument("--find", type=float, default=0.2, help="weight of finding the photo itself")
     parser.add_argument("--dimension", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     encoder = load_encoder("effnet-lite0")
     learnt_from = [photo for photo in photos(options.photos, misc=True) if photo.split != "test"]
-    store = options.cache / "head-features.npy"
-    if not store.exists():
-        store.parent.mkdir(parents=True, exist_ok=True)
-        made = [features(encoder, index, photo) for index, photo in enumerate(learnt_from)]
-        np.save(store, np.stack(made).astype(np.float16))
-    data = torch.from_numpy(np.load(store).astype(np.float32))
+
+    def made() -> NDArray[np.float16]:
+        return np.stack([features(encoder, index, photo) for index, photo in enumerate(learnt_from)]).astype(np.float16)
+
+    stored = kept(
+        made, f"head-features-{hash_json([VIEWS, MIRRORED, WHOLE, MID])[:8]}", encoder, learnt_from, options.cache
+    )
+    data = torch.from_numpy(stored.astype(np.float32))
     print(f"{encoder.fingerprint}\n{len(learnt_from)} photos, {data.shape[1] // 2} views each; {machine()}")
     learnt = train(data, options)
     head = Head(*learnt)
@@ -245,7 +249,7 @@ def main() -> None:
         table = calibrate(data, learnt_from, everything, options)
         show(table)
         robust = load_encoder("effnet-lite0-robust")
-        put(options.calibrate, robust.name, robust.fingerprint, table)
+        store(options.calibrate, robust.name, robust.fingerprint, table)
     if options.write:
         recipe = {
             key: str(value)

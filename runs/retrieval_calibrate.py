@@ -1,6 +1,6 @@
 """Calibrate the retrieval policy for an encoder: thresholds by gallery size, margin, and what they cost.
 
-    python benchmarks/retrieval_calibrate.py --encoder effnet-lite0 [--photos DIR] [--write FILE.toml]
+    python -m runs.retrieval_calibrate --encoder effnet-lite0 [--photos DIR] [--write FILE.toml]
 
 Queries are degraded photos (kinds crop, whole and light of retrieval_set.py, in equal parts); the gallery is the rest
 of the set, without the query's own photo. A query is *out of the gallery* when every photo of its own and of related
@@ -13,7 +13,7 @@ rasr in place of the shipped figures.
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.config import read_toml
+from rasr.files import write_bytes
 from rasr.gallery.encoders import load_encoder
-from retrieval_set import Photo, arguments, embeddings, machine, photos, query
+from runs import machine
+from runs.retrieval_set import Photo, arguments, embeddings, photos, query
 
 QUERY_KINDS = ("crop", "whole", "light")
 SIZES = (1, 3, 10, 30, 100)
@@ -40,7 +43,7 @@ texture-stone wood canyon-rock
 
 
 def related(categories: list[str]) -> NDArray[np.bool_]:
-    """(N, N): whether two photos' categories are the same or of one group of :data:`RELATED`."""
+    """Return (N, N): whether two photos' categories are the same or of one group of :data:`RELATED`."""
     groups = [set(line.split()) for line in RELATED.strip().splitlines()]
     return np.array([[a == b or any({a, b} <= group for group in groups) for b in categories] for a in categories])
 
@@ -53,12 +56,12 @@ class Scores:
         np.fill_diagonal(self.all, -np.inf)
 
     def best(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """Highest score and its photo for every query, among the photos allowed to it."""
+        """Return the highest score and its photo for every query, among the photos allowed to it."""
         scores = np.where(allowed, self.all, -np.inf)
         return scores.max(axis=1), scores.argmax(axis=1)
 
     def best_of(self, size: int, allowed: NDArray[np.bool_], draws: int = 10) -> NDArray[np.float32]:
-        """Highest scores over random galleries of ``size`` allowed photos, all draws in one array."""
+        """Return the highest scores over random galleries of ``size`` allowed photos, all draws in one array."""
         random = np.random.default_rng(size)
         drawn = []
         for row, mask in zip(self.all, allowed, strict=True):
@@ -67,7 +70,7 @@ class Scores:
         return np.array(drawn, np.float32)
 
     def above_median(self, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """How far the best allowed photo stands above the median of the allowed, for queries with ten or more."""
+        """Return how far the best allowed photo stands above their median, for queries with ten or more."""
         rows = [row[mask & np.isfinite(row)] for row, mask in zip(self.all, allowed, strict=True)]
         return np.array([row.max() - np.median(row) for row in rows if row.size >= 10], np.float32)
 
@@ -76,7 +79,7 @@ Part = tuple[list[Scores], NDArray[np.bool_], NDArray[np.bool_]]
 
 
 def figures(parts: list[Part]) -> dict[str, Any]:
-    """Thresholds, margin, sure and curve from (scores by kind of query, same category, unrelated) of photo sets."""
+    """Compute thresholds, margin, sure and curve of photo sets: scores by kind of query, same category, unrelated."""
     largest = min(int(np.median(unrelated.sum(axis=1))) for _, _, unrelated in parts)
     by_size = {
         size: np.concatenate([s.best_of(size, unrelated) for kinds, _, unrelated in parts for s in kinds])
@@ -112,11 +115,11 @@ def show(table: dict[str, Any]) -> None:
         print(f"false accepts {rate:.2f}: threshold {threshold:.3f}, correct matches accepted {accept:.3f}")
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Measure, print the table, and store it when asked."""
     parser = arguments(__doc__)
     parser.add_argument("--write", type=Path, help="calibration.toml to put the figures into")
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     encoder = load_encoder(options.encoder)
     everything = photos(options.photos)
     categories = [photo.category for photo in everything]
@@ -154,13 +157,13 @@ def main() -> None:
 
 def store(path: Path, name: str, fingerprint: str, table: dict[str, Any]) -> None:
     """Put one encoder's figures into the file, leaving the others."""
-    tables = tomllib.loads(path.read_text()) if path.exists() else {}
+    tables = read_toml(path, "calibration") if path.exists() else {}
     tables[name] = {"fingerprint": fingerprint, "date": f"{datetime.now(UTC):%Y-%m-%d}", **table}
-    lines = ["# Written by benchmarks/retrieval_calibrate.py; what the figures mean is in docs/retrieval.md."]
+    lines = ["# Written by runs/retrieval_calibrate.py; what the figures mean is in docs/retrieval.md."]
     for encoder, figures in sorted(tables.items()):
         lines += ["", f'["{encoder}"]' if ":" in encoder else f"[{encoder}]"]
         lines += [f"{key} = {_toml(value)}" for key, value in figures.items()]
-    path.write_text("\n".join(lines) + "\n")
+    write_bytes(("\n".join(lines) + "\n").encode(), path, overwrite=True)
     print(f"written to {path}")
 
 

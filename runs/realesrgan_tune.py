@@ -1,20 +1,21 @@
 """Train Real-ESRGAN's last layers further, on photos degraded by its own recipe: ``realesrgan-tuned``.
 
-    python benchmarks/realesrgan_tune.py --photos DIR [--photos DIR] --validate-on DIR --out tuned.safetensors \
+    python -m runs.realesrgan_tune --photos DIR [--photos DIR] --validate-on DIR --out tuned.safetensors \
         [--start tuned.safetensors] [--steps 300] [--mse 4]
 
 The last three of 23 blocks and everything after them, 2.3 of 16.7 M parameters, are trained with MSE and an LPIPS-like
 distance on EfficientNet-Lite1, from the published weights. What comes before them is frozen, so it is computed once for
-a fixed set of views and kept in --cache (1 MB a view); a step of four views then takes 1.4 s on two cores. Photos that
-validate do not train. A checkpoint beside --out lets an interrupted run go on.
+a fixed set of views and kept in --cache (1 MB a view), in a folder named by the photos and settings it was made from;
+a step of four views then takes 1.4 s on two cores. Photos that validate do not train. A checkpoint beside --out lets an
+interrupted run of the same recipe go on.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rasr.degrade import degrade_array, draw
 from rasr.evaluation.metrics import MeasuringProtocol, load_metric
+from rasr.files import hash_json, sha256_file
 from rasr.generator.realesrgan_weights import TUNED_BLOCKS, TUNED_LAYERS, write_tuned
 from rasr.generator.rrdbnet import BLOCKS, RRDBNet, load_rrdbnet
+from rasr.training.config import DataConfig
 from rasr.training.features import load_feature_network
 from rasr.training.losses import PerceptualDistance, mse
 from rasr.training.photos import DecodedPhotos, TrainingPhoto, find_photos
 from rasr.training.rng import generator_for
-from rasr.training.views import Box
-from retrieval_set import machine
+from rasr.training.views import Box, degraded
+from rasr.weights import entry
+from runs import machine
 
 SEED, SIDE, WIDE, BATCH, EMA = 7, 256, 512, 4, 0.99
 FROZEN = BLOCKS - TUNED_BLOCKS
@@ -40,39 +43,38 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def views(
-    photos: list[TrainingPhoto], count: int, side: int, folder: Path, *, centre: bool, network: RRDBNet
+    name: str, photos: Sequence[TrainingPhoto], count: int, side: int, cache: Path, *, centre: bool, network: RRDBNet
 ) -> Arrays:
-    """``count`` views, HR and the frozen layers' features of their LQ, made once and kept in ``folder``.
+    """Make ``count`` views, HR and the frozen layers' features of their LQ, or find them in ``cache``.
 
-    Views of other photos, or made in another way, are made again.
+    They lie in a folder named by all that they are made from; an interrupted one goes on where it stopped.
     """
-    small = side // 4
-    shapes = {
-        "hr": ((count, side, side, 3), np.uint8),
-        "first": ((count, 64, small, small), np.float16),
-        "trunk": ((count, 64, small, small), np.float16),
+    data = DataConfig(photos=tuple(photo.path for photo in photos), degradation="realesrgan", scale=4, long_side=1440)
+    made_from = data.model_dump(mode="json", include={"degradation", "scale", "usm", "long_side"}) | {
+        "photos": [photo.identity for photo in photos],
+        "views": [SEED, count, side, centre],
+        "network": entry("realesrgan").digest,
+        "frozen": FROZEN,
     }
+    folder = cache / f"{name}-{hash_json(made_from)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    done, identity = folder / "made", folder / "of.json"
-    of = json.dumps([SEED, side, centre, count, FROZEN, [photo.identity for photo in photos]])
-    known = identity.is_file() and identity.read_text() == of and done.is_file()
-    made = int(done.read_text()) if known else 0
-    done.write_text(str(made))
-    identity.write_text(of)
+    done = folder / "made"
+    made = int(done.read_text()) if done.is_file() else 0
+    features = ((count, 64, side // 4, side // 4), np.float16)
+    shapes = {"hr": ((count, side, side, 3), np.uint8), "first": features, "trunk": features}
     arrays: Arrays = {
         name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+" if made else "w+", kind, shape)
         for name, (shape, kind) in shapes.items()
     }
-    decoded = DecodedPhotos(gigabytes=1, long_side=1440)
+    decoded = DecodedPhotos(gigabytes=1, long_side=data.long_side)
     for number in range(made, count):
         photo = photos[number % len(photos)]
         pixels = decoded.read(photo)
         random = generator_for(SEED, "view", number)
         box = Box.centre(pixels, side) if centre else Box.anywhere(random, pixels, side)
-        name = photo.path.name if centre else f"{photo.path.name}@{number}"
-        recipe = draw("realesrgan", scale=4, seed=0 if centre else SEED, name=name, usm=False)
         arrays["hr"][number] = box.cut(pixels)
-        lq = degrade_array(np.divide(arrays["hr"][number], 255, dtype=np.float32), recipe)
+        key = photo.path.name if centre else f"{photo.path.name}@{number}"
+        lq = degraded(arrays["hr"][number], data, seed=0 if centre else SEED, name=key)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             planes = torch.from_numpy(np.rint(lq * 255) / np.float32(255)).permute(2, 0, 1)[None]
             first, trunk = network.begin(planes, FROZEN)
@@ -84,7 +86,7 @@ def views(
 
 
 def finish(network: RRDBNet, arrays: Arrays, rows: list[int]) -> torch.Tensor:
-    """The pictures (N, 3, H, W) of some views, in [0, 1], not clamped."""
+    """Compute the pictures (N, 3, H, W) of some views, in [0, 1], not clamped."""
     first, trunk = (
         torch.from_numpy(arrays[name][rows]).float().contiguous(memory_format=torch.channels_last)
         for name in ("first", "trunk")
@@ -94,7 +96,7 @@ def finish(network: RRDBNet, arrays: Arrays, rows: list[int]) -> torch.Tensor:
 
 
 def judge(network: RRDBNet, arrays: Arrays) -> NDArray[np.float64]:
-    """(views, 2): EPD and PSNR of every validation view, by the protocol of the evaluation."""
+    """Return (views, 2): EPD and PSNR of every validation view, by the protocol of the evaluation."""
     epd, psnr = (load_metric(name, MeasuringProtocol()) for name in ("EPD", "PSNR"))
     found = []
     for row in range(len(arrays["hr"])):
@@ -107,7 +109,7 @@ def judge(network: RRDBNet, arrays: Arrays) -> NDArray[np.float64]:
 
 
 def report(title: str, network: RRDBNet, held: Arrays, before: NDArray[np.float64]) -> str:
-    """One line, with 95 % intervals of the differences to the published network."""
+    """Print one line, with 95 % intervals of the differences to the published network."""
     after = judge(network, held)
     relative, gain = (after[:, 0] / before[:, 0] - 1) * 100, (after - before)[:, 1]
     wide = [1.96 * part.std(ddof=1) / len(part) ** 0.5 for part in (relative, gain)]
@@ -119,8 +121,12 @@ def report(title: str, network: RRDBNet, held: Arrays, before: NDArray[np.float6
     return line
 
 
-def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace) -> RRDBNet:
-    """The average of the weights over the last steps."""
+def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace, recipe: dict[str, Any]) -> RRDBNet:
+    """Train the last layers; returns the average of the weights over the last steps.
+
+    A checkpoint of another ``recipe`` is refused: its weights would be those of neither.
+    """
+    which = hash_json([recipe, options.start and sha256_file(options.start)])
     chosen = network.layers[-TUNED_LAYERS:]
     chosen.requires_grad_(True)
     parameters = list(chosen.parameters())
@@ -130,6 +136,8 @@ def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace) -> RRDB
     checkpoint, step = options.out.with_suffix(".checkpoint"), 0
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
+        if state.get("recipe") != which:
+            raise SystemExit(f"{checkpoint} is of another recipe. Delete it, or choose another --out.")
         step = int(state["step"])
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
@@ -138,7 +146,7 @@ def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace) -> RRDB
     count = len(arrays["hr"])
     while step < options.steps:
         step += 1
-        warm, turn = min(1.0, step / options.warmup), np.cos(np.pi * step / options.steps)
+        warm, turn = min(1.0, step / options.warmup), float(np.cos(np.pi * step / options.steps))
         optimizer.param_groups[0]["lr"] = options.rate * warm * (0.05 + 0.95 * 0.5 * (1 + turn))
         epoch, place = divmod((step - 1) * BATCH, count - count % BATCH)
         rows = generator_for(SEED, "epoch", epoch).permutation(count)[place : place + BATCH].tolist()
@@ -158,12 +166,13 @@ def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace) -> RRDB
             speed = len(tally) * BATCH / (time.perf_counter() - begun)
             print(f"{step}: mse, perceptual {np.mean(tally[-25:], axis=0).round(4)}, {speed:.1f} views/s", flush=True)
         if step % 100 == 0 or step == options.steps:
-            state = {"network": network.state_dict(), "average": average.state_dict(), "step": step}
-            torch.save({**state, "optimizer": optimizer.state_dict()}, checkpoint)
+            parts = {"network": network, "average": average, "optimizer": optimizer}
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({**state, "step": step, "recipe": which}, checkpoint)
     return average
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make the views, train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, action="append", required=True)
@@ -177,19 +186,19 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--mse", type=float, default=4.0, help="weight of MSE in [-1, 1] beside the perceptual term")
     parser.add_argument("--held-out", type=int, default=36)
-    options = parser.parse_args()
-    held = find_photos([options.validate_on], "folder", smallest=SIDE).spread(options.held_out)
-    paths = {photo.path.resolve() for photo in held}
-    found = find_photos(options.photos, "folder", smallest=SIDE).targets
-    photos = [photo for photo in found if photo.path.resolve() not in paths]
+    options = parser.parse_args(arguments)
+    held = find_photos([options.validate_on], "folder", smallest=WIDE).spread(options.held_out)
+    photos = find_photos(options.photos, "folder", smallest=SIDE, held_out=held).targets
     published = load_rrdbnet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    known = views(photos, options.views, SIDE, options.cache / "train", centre=False, network=published)
-    unseen = views(held, len(held), WIDE, options.cache / "held-out", centre=True, network=published)
+    known = views("train", photos, options.views, SIDE, options.cache, centre=False, network=published)
+    unseen = views("held-out", held, len(held), WIDE, options.cache, centre=True, network=published)
     before = judge(published, unseen)
     network = load_rrdbnet(tuned=options.start).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    recipe = {"seed": SEED, "batch": BATCH, "side": SIDE, "ema": EMA, "loss": "mse + LPIPS-shaped, effnet-lite1"}
+    recipe |= {name: getattr(options, name) for name in ("views", "steps", "rate", "warmup", "mse")}
     begun = report("start", network, unseen, before)
-    tuned = train(network, known, options)
+    tuned = train(network, known, options, recipe)
     ended = report(f"after {options.steps} steps", tuned, unseen, before)
     numbers = range(len(tuned.layers) - TUNED_LAYERS, len(tuned.layers))
     layers = {n: (tuned.layers[n].weight.detach().numpy(), tuned.layers[n].bias.detach().numpy()) for n in numbers}
@@ -197,8 +206,7 @@ def main() -> None:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(),
         "photos": len(photos),
-        "recipe": {"seed": SEED, "batch": BATCH, "side": SIDE, "ema": EMA, "loss": "mse + LPIPS-shaped, effnet-lite1"}
-        | {name: getattr(options, name) for name in ("views", "steps", "rate", "warmup", "mse")},
+        "recipe": recipe,
         "start": "published weights" if options.start is None else options.start.name,
         "held out": [begun, ended],
     }
