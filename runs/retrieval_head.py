@@ -31,7 +31,7 @@ from torch import Tensor
 from rasr.degrade import crop_to_multiple, degrade
 from rasr.files import hash_json, sha256_file
 from rasr.gallery.encoders import Encoder, load_encoder
-from rasr.gallery.encoders.robust import Head
+from rasr.gallery.encoders.efficientnet import Head
 from rasr.images import FloatImage, resize
 from rasr.weights import read_safetensors, write_safetensors
 from runs import PACKAGE, machine, pin

@@ -18,7 +18,7 @@ import torch
 import transformers  # noqa: F401
 
 import rasr.degrade.files
-import rasr.gallery.encoders.effnet  # noqa: F401
+import rasr.gallery.encoders.efficientnet  # noqa: F401
 from rasr.dataset import build_dataset
 from rasr.dataset.config import DatasetConfig, parse_config
 

@@ -87,16 +87,17 @@ class Gallery:
         """The gallery's encoder. Raises EncoderMismatch when another one was asked for than it was built with."""
         built = self._existing()
         if self._encoder is None:
-            wanted = self._wanted
-            if wanted is None:
-                wanted = DEFAULT_ENCODER if built is None else built.encoder.name
-                if built is not None and wanted not in ENCODERS:
-                    raise EncoderMismatch(
-                        f"The gallery {self.path} was built with the encoder {wanted}, which this version of rasr does "
-                        f"not have (it has {', '.join(ENCODERS)}). Build another with: "
-                        f"rasr gallery add {self.path}-{DEFAULT_ENCODER} FOLDER_OF_PHOTOS"
-                    )
-            self._encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
+            wanted = self._wanted or (built.encoder.name if built else DEFAULT_ENCODER)
+            try:
+                self._encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
+            except UsageError as error:
+                if built is None or self._wanted is not None:
+                    raise
+                raise EncoderMismatch(
+                    f"The gallery {self.path} was built with the encoder {wanted}, which this version of rasr does "
+                    f"not have (it has {', '.join(ENCODERS)}). Build another with: "
+                    f"rasr gallery add {self.path}-{DEFAULT_ENCODER} FOLDER_OF_PHOTOS"
+                ) from error
         if built is not None:
             self._check_encoder(self._encoder, built)
         return self._encoder

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 from rasr.errors import UsageError
-from rasr.gallery.encoders.protocol import Embeddings, Encoder
+from rasr.gallery.encoders.encoder import Embeddings, Encoder
 
 __all__ = ["DEFAULT_ENCODER", "ENCODERS", "Embeddings", "Encoder", "load_encoder"]
 
 DEFAULT_ENCODER = "effnet-lite0-robust"
 ENCODERS = {
-    "effnet-lite0-robust": "rasr.gallery.encoders.robust:EffNetLite0Robust",
-    "effnet-lite0": "rasr.gallery.encoders.effnet:EffNetLite0",
+    "effnet-lite0-robust": "rasr.gallery.encoders.efficientnet:EffNetLite0Robust",
+    "effnet-lite0": "rasr.gallery.encoders.efficientnet:EffNetLite0",
     "dinov2-small": "rasr.gallery.encoders.dinov2:small",
     "dinov2-base": "rasr.gallery.encoders.dinov2:base",
     "dinov2-large": "rasr.gallery.encoders.dinov2:large",
