@@ -118,8 +118,7 @@ def choose(
                 continue
             given.update(account)
             chosen.append(row.seq)
-    with journal.transaction():
-        journal.set_state(chosen, "chosen")
+    journal.set_state(chosen, "chosen")
     return len(chosen)
 
 
