@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rasr.errors import OutputError
-from rasr.evaluation.journal import Journal, key_of
+from rasr.evaluation.journal import Journal
 
 
 def test_records_survive_and_the_last_one_wins(tmp_path: Path) -> None:
@@ -37,8 +37,19 @@ def test_a_torn_last_line_costs_only_itself(tmp_path_factory: pytest.TempPathFac
 
 
 def test_keys_depend_on_every_part_and_on_nothing_else() -> None:
-    assert key_of("a", {"x": 1, "y": 2}) == key_of("a", {"y": 2, "x": 1})
-    assert len({key_of("a"), key_of("b"), key_of("a", 1), key_of("a", "1"), key_of(["a"])}) == 5
+    assert Journal.key_of("a", {"x": 1, "y": 2}) == Journal.key_of("a", {"y": 2, "x": 1})
+    assert (
+        len(
+            {
+                Journal.key_of("a"),
+                Journal.key_of("b"),
+                Journal.key_of("a", 1),
+                Journal.key_of("a", "1"),
+                Journal.key_of(["a"]),
+            }
+        )
+        == 5
+    )
 
 
 def test_an_unwritable_journal_is_an_error(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rasr.errors import BenchmarkError, PictureError, UsageError
 from rasr.images import find_pictures
 
-__all__ = ["LAYOUTS", "Benchmark", "BenchmarkSample", "ReferencePhoto", "load_benchmark"]
+__all__ = ["Benchmark", "BenchmarkSample", "load_benchmark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,6 @@ class BenchmarkSample:
 
 
 @dataclass(frozen=True, slots=True)
-class ReferencePhoto:
-    """A photo that the benchmark offers as a reference."""
-
-    path: Path
-    category: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Benchmark:
     """A set of test pictures with its own references, if it has any."""
 
@@ -48,7 +40,8 @@ class Benchmark:
     layout: str
     root: Path
     samples: tuple[BenchmarkSample, ...]
-    references: tuple[ReferencePhoto, ...] = ()
+    references: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """Category → photos that the benchmark offers as references."""
     by_category: bool = False
     """References are looked for in the sample's own category only (RASR-Flickr30: one gallery a species)."""
 
@@ -67,14 +60,14 @@ def load_benchmark(path: Path, *, layout: str = "auto", low: Path | None = None)
 
     Raises BenchmarkError when files do not pair up, UsageError for an unknown layout or a missing folder.
     """
-    if layout != "auto" and layout not in LAYOUTS:
-        raise UsageError(f"Unknown layout '{layout}'. Choose auto, {', '.join(LAYOUTS)}.")
+    if layout != "auto" and layout not in _LAYOUTS:
+        raise UsageError(f"Unknown layout '{layout}'. Choose auto, {', '.join(_LAYOUTS)}.")
     if not path.is_dir():
         raise UsageError(f"There is no folder {path}.")
     chosen = _detect(path) if layout == "auto" else layout
     if low is not None and chosen != "folder":
         raise UsageError(f"--lq goes with the layout 'folder', not with '{chosen}'.")
-    benchmark = _folder(path, low) if chosen == "folder" else LAYOUTS[chosen](path)
+    benchmark = _folder(path, low) if chosen == "folder" else _LAYOUTS[chosen](path)
     if not benchmark.samples:
         raise BenchmarkError(f"There are no test pictures in {path} (layout '{chosen}').")
     return benchmark
@@ -92,13 +85,13 @@ def _detect(path: Path) -> str:
 def _flickr30(path: Path) -> Benchmark:
     """``species/{train,test,reference}/*``: test pictures and one gallery for each species."""
     samples: list[tuple[str, Path, Path | None]] = []
-    references: list[ReferencePhoto] = []
+    references = {}
     for species in sorted(child for child in path.iterdir() if (child / "test").is_dir()):
         if not (species / "reference").is_dir():
             raise BenchmarkError(f"{species} has a test folder but no reference folder.")
         samples += [(species.name, picture, None) for picture in _pictures(species / "test")]
-        references += [ReferencePhoto(photo, species.name) for photo in _pictures(species / "reference")]
-    return Benchmark(path.name, "flickr30", path, _named(samples), tuple(references), by_category=True)
+        references[species.name] = _pictures(species / "reference")
+    return Benchmark(path.name, "flickr30", path, _named(samples), references, by_category=True)
 
 
 _CUFED5 = re.compile(r"(?P<group>.+)_(?P<rank>\d)\.\w+")
@@ -108,8 +101,7 @@ def _pairs(path: Path) -> Benchmark:
     """CUFED5 (``000_0.png`` with ``000_1`` to ``000_5``) or WR-SR (``input/001.png`` with ``ref/001_ref.png``)."""
     groups = _wrsr(path) if (path / "input").is_dir() else _cufed5(path)
     samples = tuple(BenchmarkSample(name, truth, paired=tuple(refs)) for name, (truth, refs) in sorted(groups.items()))
-    references = tuple(ReferencePhoto(photo) for sample in samples for photo in sample.paired)
-    return Benchmark(path.name, "pairs", path, samples, references)
+    return Benchmark(path.name, "pairs", path, samples, {"": [photo for sample in samples for photo in sample.paired]})
 
 
 def _cufed5(path: Path) -> dict[str, tuple[Path, list[Path]]]:
@@ -157,7 +149,7 @@ def _folder(path: Path, low: Path | None = None) -> Benchmark:
     return Benchmark(path.name or "folder", "folder", path, _named(entries))
 
 
-LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {"flickr30": _flickr30, "pairs": _pairs, "folder": _folder}
+_LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {"flickr30": _flickr30, "pairs": _pairs, "folder": _folder}
 
 
 def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[BenchmarkSample, ...]:

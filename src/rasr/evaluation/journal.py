@@ -1,21 +1,23 @@
-"""Journal of finished work, so that it is never done twice: records keyed by what determines them."""
+"""Journal of finished work, so that nothing is done twice, and the scores that are kept in it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.evaluation.inputs import TestInput
+from rasr.evaluation.metrics import ImageMetric, SetMetric
+from rasr.evaluation.rows import Row
 from rasr.files import JsonLines
+from rasr.images import read_picture
 
-__all__ = ["Journal", "key_of"]
-
-
-def key_of(*parts: Any) -> str:
-    """Hash of JSON values: the same parts give the same key on any machine."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+__all__ = ["Journal", "Scorer"]
 
 
 class Journal:
@@ -38,3 +40,74 @@ class Journal:
         self._lines.append(full)
         self._records[key] = full
         return full
+
+    def recall(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the record, making and storing it where there is none. Raises as :meth:`put` and ``make`` do."""
+        return self._records.get(key) or self.put(key, **make())
+
+    @staticmethod
+    def key_of(*parts: Any) -> str:
+        """Hash JSON values: the same parts give the same key on any machine."""
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Scorer:
+    """Fills rows with scores, each measured once: kept by the content of the files that it came from."""
+
+    def __init__(self, metrics: Sequence[ImageMetric | SetMetric], journal: Journal, cache: Path) -> None:
+        self._images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
+        self._sets = [metric for metric in metrics if isinstance(metric, SetMetric)]
+        self._journal = journal
+        self._cache = cache
+
+    def score_picture(self, row: Row, item: TestInput, output: Path) -> None:
+        """Measure all single-picture metrics of one output; a metric that cannot take the picture becomes a problem of it."""
+        wanted = {metric.info.name: self._key(metric, item, row.outputs[item.name]) for metric in self._images}
+        records = {name: self._journal.get(key) for name, key in wanted.items()}
+        if any(record is None for record in records.values()):
+            restored, truth = read_picture(output).pixels, read_picture(item.truth).pixels
+            for metric in self._images:
+                name = metric.info.name
+                if records[name] is None:
+                    try:
+                        value = metric.measure(restored, truth)
+                    except ValueError as error:
+                        row.problems[item.name] = f"{name}: {error}"
+                        continue
+                    records[name] = self._journal.put(wanted[name], metric=name, image=item.name, value=value)
+        for name, record in records.items():
+            if record is not None:
+                row.scores.setdefault(name, {})[item.name] = record["value"]
+
+    def score_set(self, row: Row, inputs: Sequence[TestInput], outputs: Mapping[str, Path]) -> None:
+        """Measure all distribution metrics of a row, over the pictures that are there."""
+        present = [item for item in inputs if item.name in row.outputs]
+        if len(present) < 2:
+            return
+        contents = [(item.truth_hash, row.outputs[item.name]) for item in present]
+        for metric in self._sets:
+
+            def measure(metric: SetMetric = metric) -> dict[str, Any]:
+                restored = [self._features(metric, outputs[item.name], row.outputs[item.name]) for item in present]
+                truth = [self._features(metric, item.truth, item.truth_hash) for item in present]
+                value = metric.distance(np.stack(restored), np.stack(truth))
+                return {"metric": metric.info.name, "images": len(present), "value": value}
+
+            key = Journal.key_of("set", metric.info.name, metric.info.protocol, contents)
+            row.sets[metric.info.name] = self._journal.recall(key, measure)["value"]
+
+    def _features(self, metric: SetMetric, path: Path, content: str) -> NDArray[np.float32]:
+        file = self._cache / f"{Journal.key_of('features', metric.info.weights, content)}.npy"
+        if file.is_file():
+            return np.asarray(np.load(file, allow_pickle=False), dtype=np.float32)
+        features = metric.features(read_picture(path).pixels)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part.npy")
+        np.save(part, features, allow_pickle=False)
+        part.replace(file)
+        return features
+
+    @staticmethod
+    def _key(metric: ImageMetric, item: TestInput, output_hash: str) -> str:
+        return Journal.key_of("score", metric.info.name, metric.info.protocol, item.truth_hash, output_hash)

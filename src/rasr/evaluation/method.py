@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from rasr.errors import PictureError, RasrError
 from rasr.gallery import Reference
+from rasr.images import read_picture, write_picture
 
 __all__ = ["FAMILIES", "EvalJob", "EvalOutcome", "Method", "MethodInfo", "State"]
 
@@ -46,6 +48,17 @@ class MethodInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class EvalOutcome:
+    """What became of a job."""
+
+    name: str
+    seconds: float = 0.0
+    memory: int = 0
+    """Peak resident bytes while it ran (plus peak GPU bytes, where there is one); 0 when not measured."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EvalJob:
     """One picture to restore."""
 
@@ -59,16 +72,19 @@ class EvalJob:
     scale: int
     references: tuple[Reference, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class EvalOutcome:
-    """What became of a job."""
-
-    name: str
-    seconds: float = 0.0
-    memory: int = 0
-    """Peak resident bytes while it ran (plus peak GPU bytes, where there is one); 0 when not measured."""
-    error: str = ""
+    def collect(self, source: Path | None, seconds: float = 0.0, memory: int = 0) -> EvalOutcome:
+        """Copy a picture made elsewhere to the job's output, as 8-bit PNG."""
+        error = ""
+        try:
+            if source is None:
+                error = "no output picture was written"
+            else:
+                write_picture(read_picture(source), self.output, bits=8, metadata="strip", overwrite=True)
+        except PictureError as unreadable:
+            error = f"its output cannot be read: {unreadable}"
+        except RasrError as unwritable:
+            error = str(unwritable)
+        return EvalOutcome(self.name, seconds, memory, error)
 
 
 class Method(Protocol):

@@ -11,13 +11,13 @@ from typing import Literal
 
 from rasr.errors import UsageError
 from rasr.evaluation.inputs import TestInput
-from rasr.evaluation.journal import Journal, key_of
+from rasr.evaluation.journal import Journal
 from rasr.gallery import Gallery, Query, Reference, embed_query, retrieve
 from rasr.generator.query import clean_query
 
-__all__ = ["POLICIES", "ReferenceChooser", "parse_policies"]
+__all__ = ["ReferenceChooser", "parse_policies"]
 
-POLICIES = {
+_POLICIES = {
     "retrieved": "the best match for the low-quality picture, as the product finds it",
     "none": "no reference",
     "random": "a photo drawn from the same gallery, never the retrieved one: the honest control",
@@ -29,9 +29,9 @@ POLICIES = {
 def parse_policies(text: str) -> list[str]:
     """``"retrieved,none"`` → names, each once. Raises UsageError for an unknown one."""
     chosen = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    unknown = [name for name in chosen if name not in POLICIES]
+    unknown = [name for name in chosen if name not in _POLICIES]
     if unknown or not chosen:
-        raise UsageError(f"Unknown reference policy '{', '.join(unknown)}'. Choose from: {', '.join(POLICIES)}.")
+        raise UsageError(f"Unknown reference policy '{', '.join(unknown)}'. Choose from: {', '.join(_POLICIES)}.")
     return chosen
 
 
@@ -64,7 +64,7 @@ class ReferenceChooser:
         """References for one picture, best first; empty for ``none``. Kept in the journal, if there is one."""
         if policy == "none":
             return []
-        key = key_of(
+        key = Journal.key_of(
             "references", policy, self._state, item.name, item.low_hash, item.truth_hash, [str(p) for p in item.paired]
         )
         record = self._journal.get(key) if self._journal else None
@@ -85,7 +85,7 @@ class ReferenceChooser:
         photos = [(photo.id, str(photo.path), photo.category) for photo in self.gallery.list()]
         banned = sorted(str(path) for path in self._banned)
         options = (self.k, self.seed, self.by_category, self.accept)
-        return key_of(self.gallery.encoder.fingerprint, photos, banned, options)
+        return Journal.key_of(self.gallery.encoder.fingerprint, photos, banned, options)
 
     def _choose(self, policy: str, item: TestInput) -> list[Reference]:
         if policy == "paired":

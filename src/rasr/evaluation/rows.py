@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from rasr.evaluation.method import MethodInfo
 from rasr.evaluation.metrics import MetricInfo
 from rasr.gallery import Reference
 
-__all__ = ["Gain", "Interval", "Row", "mean_interval", "paired_difference", "reference_gains"]
+__all__ = ["Gain", "Interval", "Row", "reference_gains"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +36,30 @@ class Interval:
         mean, low, high = (f"{value:+.{decimals}f}" for value in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}]"
 
+    @classmethod
+    def of(
+        cls, values: Sequence[float] | NDArray[np.float64], *, level: float = 0.95, seed: int = 0
+    ) -> Interval | None:
+        """Studentised (bootstrap-t) interval of the mean of (N,) values, 4000 resamples; None for fewer than eight.
 
-def mean_interval(
-    values: Sequence[float] | NDArray[np.float64], *, level: float = 0.95, seed: int = 0
-) -> Interval | None:
-    """Studentised (bootstrap-t) interval of the mean of (N,) values, 4000 resamples; None for fewer than eight.
-
-    Each resample's deviation is divided by its own standard error (Efron 1979; Hall 1988), which keeps its promise on
-    small and skewed sets: measured coverage of the 95 % interval is 93–96 % at 20 to 100 values, where the usual
-    percentile interval falls to 90 % (docs/decisions.md).
-    """
-    x = np.asarray(values, dtype=np.float64)
-    count = len(x)
-    if count < 8:  # resamples of fewer are so often one value repeated that the interval means nothing
-        return None
-    mean, deviation = float(x.mean()), float(x.std(ddof=1))
-    if deviation <= 1e-12 * max(1.0, abs(mean)):
-        return Interval(mean, mean, mean, count, level)
-    draws = x[np.random.default_rng(seed).integers(0, count, (4000, count))]
-    deviations = draws.std(axis=1, ddof=1)
-    usable = deviations > 1e-9 * deviation  # a draw of one value repeated has no spread to divide by
-    t = (draws.mean(axis=1)[usable] - mean) / deviations[usable]
-    tail = (1 - level) / 2
-    below, above = np.quantile(t, [tail, 1 - tail])
-    return Interval(mean, float(mean - above * deviation), float(mean - below * deviation), count, level)
-
-
-def paired_difference(ours: Mapping[str, float], baseline: Mapping[str, float]) -> Interval | None:
-    """95 % interval of the mean of ours − baseline over the pictures both have; None for fewer than eight."""
-    shared = sorted(ours.keys() & baseline.keys())
-    return mean_interval([ours[name] - baseline[name] for name in shared])
+        Each resample's deviation is divided by its own standard error (Efron 1979; Hall 1988), which keeps its promise on
+        small and skewed sets: measured coverage of the 95 % interval is 93–96 % at 20 to 100 values, where the usual
+        percentile interval falls to 90 % (docs/decisions.md).
+        """
+        x = np.asarray(values, dtype=np.float64)
+        count = len(x)
+        if count < 8:  # resamples of fewer are so often one value repeated that the interval means nothing
+            return None
+        mean, deviation = float(x.mean()), float(x.std(ddof=1))
+        if deviation <= 1e-12 * max(1.0, abs(mean)):
+            return cls(mean, mean, mean, count, level)
+        draws = x[np.random.default_rng(seed).integers(0, count, (4000, count))]
+        deviations = draws.std(axis=1, ddof=1)
+        usable = deviations > 1e-9 * deviation  # a draw of one value repeated has no spread to divide by
+        t = (draws.mean(axis=1)[usable] - mean) / deviations[usable]
+        tail = (1 - level) / 2
+        below, above = np.quantile(t, [tail, 1 - tail])
+        return cls(mean, float(mean - above * deviation), float(mean - below * deviation), count, level)
 
 
 @dataclass(slots=True)
@@ -125,8 +119,9 @@ class Row:
         return statistics.fmean(values.values()) if values else None
 
     def difference(self, metric: str, other: Row) -> Interval | None:
-        """Paired 95 % interval of self − other; None for distribution metrics and fewer than eight pictures."""
-        return paired_difference(self.scores.get(metric, {}), other.scores.get(metric, {}))
+        """Paired 95 % interval of self − other over the pictures both have; None for fewer than eight, and for sets."""
+        ours, theirs = self.scores.get(metric, {}), other.scores.get(metric, {})
+        return Interval.of([ours[name] - theirs[name] for name in sorted(ours.keys() & theirs.keys())])
 
 
 @dataclass(frozen=True, slots=True)

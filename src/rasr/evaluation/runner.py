@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
 from rasr.evaluation.inputs import TestInput, prepare_inputs
-from rasr.evaluation.journal import Journal, key_of
+from rasr.evaluation.journal import Journal, Scorer
 from rasr.evaluation.leaks import Leak, find_leaks, refuse_leaks
 from rasr.evaluation.method import EvalJob, Method
-from rasr.evaluation.metrics import MetricInfo, MetricWeights, Unavailable, load_metrics
+from rasr.evaluation.metrics import METRICS, MetricInfo, MetricWeights, Unavailable, load_metrics
 from rasr.evaluation.references import ReferenceChooser
 from rasr.evaluation.rows import Row
-from rasr.evaluation.scoring import Scorer
 from rasr.evaluation.settings import EvaluationSettings
 from rasr.files import os_errors_as_output, sha256_file
 from rasr.images import read_header
@@ -66,6 +65,7 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
     the reason. Raises BenchmarkError, LeakFound, UsageError and what galleries raise.
     """
     tell = progress or (lambda _what, _done, _total: None)
+    settings = replace(settings, metrics=settings.metrics or tuple(METRICS))
     with os_errors_as_output(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     benchmark = load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low)
@@ -129,13 +129,13 @@ def _chooser(evaluation: Evaluation, journal: Journal, tell: Progress) -> Refere
 def _leaks(evaluation: Evaluation, gallery: Gallery, journal: Journal, tell: Progress) -> list[Leak]:
     """The leak check of these pictures against this gallery, done once."""
     photos = [(photo.id, str(photo.path)) for photo in gallery.list()]
-    key = key_of("leaks", gallery.encoder.fingerprint, photos, [item.truth_hash for item in evaluation.inputs])
-    record = journal.get(key)
-    if record is None:
+    key = Journal.key_of("leaks", gallery.encoder.fingerprint, photos, [item.truth_hash for item in evaluation.inputs])
+
+    def find() -> dict[str, Any]:
         leaks = find_leaks(evaluation.inputs, gallery, tell)
-        journal.put(key, leaks=[{**asdict(leak), "photo": str(leak.photo)} for leak in leaks])
-        return leaks
-    return [Leak(**{**found, "photo": Path(found["photo"])}) for found in record["leaks"]]
+        return {"leaks": [{**asdict(leak), "photo": str(leak.photo)} for leak in leaks]}
+
+    return [Leak(**{**found, "photo": Path(found["photo"])}) for found in journal.recall(key, find)["leaks"]]
 
 
 def _gallery(evaluation: Evaluation) -> Gallery:
@@ -150,9 +150,8 @@ def _gallery(evaluation: Evaluation) -> Gallery:
             "--gallery, or evaluate without: --references none."
         )
     gallery = Gallery(settings.out / "gallery")
-    for category in sorted({photo.category for photo in benchmark.references}):
-        paths = [photo.path for photo in benchmark.references if photo.category == category]
-        gallery.add(paths, category=category)
+    for category, photos in sorted(benchmark.references.items()):
+        gallery.add(photos, category=category)
     return gallery
 
 
@@ -174,7 +173,7 @@ def _restore(
             row.references[item.name] = choices
         output = evaluation.output(row, item.name)
         jobs[item.name] = EvalJob(item.name, item.low, output, item.width, item.height, item.scale, choices)
-        keys[item.name] = key_of(
+        keys[item.name] = Journal.key_of(
             "restored", row.info.name, row.info.settings, item.low_hash, item.scale, [choice.id for choice in choices]
         )
         tell(f"references for {row.label}", done + 1, len(evaluation.inputs))

@@ -5,7 +5,7 @@ The command line reads this module for its ``--help``, so nothing heavy is impor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -59,12 +59,6 @@ class MeasuringProtocol:
         check_options(self)
 
 
-def _all_metrics() -> tuple[str, ...]:
-    from rasr.evaluation.metrics import METRICS
-
-    return tuple(METRICS)
-
-
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
     """What to evaluate, on what, how. Raises UsageError for values out of range."""
@@ -72,7 +66,8 @@ class EvaluationSettings:
     benchmark: Path
     out: Path
     policies: tuple[str, ...] = ("retrieved", "none", "random", "oracle")
-    metrics: tuple[str, ...] = field(default_factory=_all_metrics)
+    metrics: tuple[str, ...] = ()
+    """Names as in their table; all when empty."""
     layout: Literal["auto", "flickr30", "pairs", "folder"] = option("auto", "How the benchmark's folder is laid out.")
     low: Path | None = option(None, "Ready-made inputs of the same names (layout folder).", flags=("--lq",))
     gallery: Path | None = option(

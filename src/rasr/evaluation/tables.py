@@ -16,18 +16,19 @@ from typing import Any
 
 from rasr.evaluation.method import FAMILIES
 from rasr.evaluation.metrics import METRICS, MetricInfo, Unavailable
-from rasr.evaluation.metrics.fid import small_set_warning
 from rasr.evaluation.rows import Gain, Interval, Row, reference_gains
 from rasr.evaluation.runner import Evaluation
 from rasr.files import write_bytes
 
-__all__ = ["Cell", "Table", "TableRow", "tabulate", "write_tables"]
+__all__ = ["Table", "tabulate", "write_tables"]
 
+_RELIABLE_SET = 2048
+"""Below as many pictures as there are feature dimensions, the covariances FID compares are singular."""
 _PACKAGES = ("rasr", "numpy", "scipy", "pillow", "torch", "ncnn", "diffusers")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class _Cell:
     """One figure of the table: what a row scored by a metric."""
 
     column: MetricInfo | Unavailable
@@ -43,7 +44,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class TableRow:
+class _TableRow:
     """A row as printed."""
 
     row: Row
@@ -53,7 +54,7 @@ class TableRow:
     """``not run`` or ``incomplete: 7 of 9``, else empty."""
     seconds: str
     memory: str
-    cells: dict[str, Cell]
+    cells: dict[str, _Cell]
     """One for each column, in order."""
 
     @property
@@ -70,7 +71,7 @@ class Table:
     evaluation: Evaluation
     columns: list[MetricInfo | Unavailable]
     """Those asked for, in the order of the metrics' table."""
-    rows: list[TableRow]
+    rows: list[_TableRow]
     """Grouped by family, in the order of the paper's Table I, and within a family as asked for."""
     gains: list[Gain]
     notes: list[str]
@@ -85,7 +86,7 @@ def tabulate(evaluation: Evaluation) -> Table:
     columns = [known[name] for name in METRICS if name in known]
     places = {metric.name: _best_two(evaluation.rows, metric) for metric in evaluation.metrics}
     rows = [
-        TableRow(
+        _TableRow(
             row,
             row.policy if row.info.uses_reference else None,
             "not run" if row.failed else "" if row.complete else f"incomplete: {len(row.outputs)} of {row.expected}",
@@ -118,16 +119,16 @@ def _best_two(rows: Sequence[Row], metric: MetricInfo) -> list[float]:
     return sorted(figures, reverse=metric.better == "higher")[:2]
 
 
-def _cell(row: Row, column: MetricInfo | Unavailable, places: Sequence[float], baseline: Row | None) -> Cell:
+def _cell(row: Row, column: MetricInfo | Unavailable, places: Sequence[float], baseline: Row | None) -> _Cell:
     if isinstance(column, Unavailable):
-        return Cell(column)
+        return _Cell(column)
     value = row.mean(column.name)
     if value is None:
-        return Cell(column, text="–")
+        return _Cell(column, text="–")
     ranks = dict(zip(places, ("best", "second"), strict=False)) if row.complete and not row.info.remark else {}
     other = baseline if baseline is not row else None
     base = other.mean(column.name) if other else None
-    return Cell(
+    return _Cell(
         column,
         value,
         f"{value:.{column.decimals}f}",
@@ -149,8 +150,11 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     kept = "Excluded from the references" if settings.exclude_leaks else "Among the benchmark's own references"
     for leak in evaluation.leaks:
         yield f"{kept}: {leak.photo} {leak.why} '{leak.name}'."
-    if any(metric.kind == "distribution" for metric in evaluation.metrics) and (warning := small_set_warning(count)):
-        yield warning
+    if count < _RELIABLE_SET and any(metric.kind == "distribution" for metric in evaluation.metrics):
+        yield (
+            f"FID over {count} pictures (fewer than its {_RELIABLE_SET} feature dimensions) is strongly biased "
+            "upwards: compare it only with tables of the same pictures and the same number of them. KID is unbiased."
+        )
     for column in evaluation.unavailable:
         yield f"{column.name} is unavailable: {column.reason}"
     for name, remark in {row.info.name: row.info.remark for row in evaluation.rows if row.info.remark}.items():
@@ -222,7 +226,7 @@ def _json(table: Table) -> dict[str, Any]:
     }
 
 
-def _json_row(line: TableRow, metrics: Sequence[str]) -> dict[str, Any]:
+def _json_row(line: _TableRow, metrics: Sequence[str]) -> dict[str, Any]:
     row, intervals = line.row, {name: line.cells[name].interval for name in metrics}
     return {
         "method": row.info.name,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rasr.errors import ConfigError, MethodError, UsageError
 from rasr.evaluation import EvalJob, EvalOutcome, MethodOptions, load_method
-from rasr.evaluation.methods.command import profile_names, read_profile
+from rasr.evaluation.methods.command import Profile
 from rasr.gallery import Reference
 from tests.evaluation.conftest import photo
 
@@ -192,7 +192,7 @@ def test_packaged_profiles_are_complete(
 
     The stand-in is told nothing but the command line: it writes a picture to each place the profile looks in.
     """
-    profile = read_profile(name)
+    profile = Profile.read(name)
     info = load_method(name).info
     assert info.state == "needs checkout"
     assert profile.repository in info.todo
@@ -230,7 +230,7 @@ def test_packaged_profiles_are_complete(
 
 
 def test_all_profiles_are_listed() -> None:
-    assert set(profile_names()) == set(PUBLISHED)
+    assert set(Profile.names()) == set(PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_all_profiles_are_listed() -> None:
 def test_wrong_profiles_are_refused_with_their_name(tmp_path: Path, change: str, message: str) -> None:
     (tmp_path / "mine.toml").write_text(change + PROFILE.replace("seconds = 0.5\n", ""))
     with pytest.raises(ConfigError, match=rf"mine\.toml.*{message}|{message}.*mine\.toml"):
-        read_profile("mine", tmp_path)
+        Profile.read("mine", tmp_path)
 
 
 def test_unknown_methods_are_refused() -> None:

@@ -6,7 +6,23 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from rasr.evaluation.metrics.fid import frechet_distance, kernel_distance, small_set_warning
+from rasr.evaluation.metrics import MeasuringProtocol
+from rasr.evaluation.metrics.fid import FID, KID
+
+
+@pytest.fixture(autouse=True)
+def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances need features only."""
+    monkeypatch.setattr(FID, "prepare", lambda *_: None)
+    monkeypatch.setattr(KID, "prepare", lambda *_: None)
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    return FID(MeasuringProtocol()).distance(a, b)
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+    return KID(MeasuringProtocol()).distance(a, b)
 
 
 def plain_fid(a: np.ndarray, b: np.ndarray) -> float:
@@ -68,8 +84,3 @@ def test_sets_must_fit() -> None:
         frechet_distance(np.zeros((3, 4)), np.zeros((3, 5)))
     with pytest.raises(ValueError, match="at least two"):
         kernel_distance(np.zeros((1, 4)), np.zeros((3, 4)))
-
-
-def test_small_sets_carry_a_warning() -> None:
-    assert "37 pictures" in small_set_warning(37)
-    assert small_set_warning(2048) == ""

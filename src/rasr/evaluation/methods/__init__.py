@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rasr.errors import RasrError, UsageError
 from rasr.evaluation.method import Method, MethodInfo
-from rasr.evaluation.methods.command import CommandMethod, profile_names, read_profile
+from rasr.evaluation.methods.command import CommandMethod, Profile
 from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod, SpandrelGenerator
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def load_method(spec: str, options: MethodOptions | None = None) -> Method:
     name = ALIASES.get(rest, rest)
     if name.removesuffix(_BARE) in PRESETS:
         return _preset(label or rest, name, options)
-    profiles = profile_names(options.profiles)
+    profiles = Profile.names(options.profiles)
     if rest in profiles:
-        return CommandMethod(read_profile(rest, options.profiles), options.checkouts.get(rest), options.time_limit)
+        return CommandMethod(Profile.read(rest, options.profiles), options.checkouts.get(rest), options.time_limit)
     known = ", ".join([*dict.fromkeys([*_PRESETS, *PRESETS]), *profiles])
     raise UsageError(f"Unknown method '{spec}'. Choose from: {known}; or spandrel:FILE, or outputs:FOLDER.")
 
@@ -98,7 +98,7 @@ def list_methods(options: MethodOptions | None = None) -> list[MethodInfo]:
 
     options = options or MethodOptions()
     infos = [_stated(name, options) for name in dict.fromkeys([*_PRESETS, *PRESETS])]
-    infos += [load_method(name, options).info for name in profile_names(options.profiles)]
+    infos += [load_method(name, options).info for name in Profile.names(options.profiles)]
     spandrel = MethodInfo(
         "spandrel:FILE",
         "Regression",

@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError, MethodError
 from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo, State
-from rasr.evaluation.methods.restorers import collect
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
 
-__all__ = ["CommandMethod", "profile_names", "read_profile"]
+__all__ = ["CommandMethod", "Profile"]
 
 _PACKAGED = Path(__file__).with_name("profiles")
 
@@ -92,21 +91,22 @@ class Profile(BaseModel):
     start_seconds: float = Field(default=600.0, gt=0)
     """Time limit for starting up, added once."""
 
+    @classmethod
+    def names(cls, folder: Path | None = None) -> list[str]:
+        """Names of all profiles: the packaged ones and those in ``folder``, which win."""
+        return sorted(
+            {path.stem for place in (_PACKAGED, folder) if place is not None for path in place.glob("*.toml")}
+        )
 
-def profile_names(folder: Path | None = None) -> list[str]:
-    """Names of all profiles: the packaged ones and those in ``folder``, which win."""
-    found = {path.stem for place in (_PACKAGED, folder) if place is not None for path in place.glob("*.toml")}
-    return sorted(found)
-
-
-def read_profile(name: str, folder: Path | None = None) -> Profile:
-    """Read a profile. Raises ConfigError naming the file and what is wrong with it."""
-    own = folder / f"{name}.toml" if folder is not None else None
-    path = own if own is not None and own.is_file() else _PACKAGED / f"{name}.toml"
-    table = read_toml(path, "method profile")
-    if "name" in table:
-        raise ConfigError(f"{path}: unknown key 'name'. A profile is called as its file is.")
-    return check_table(Profile, {"name": name, **table}, path)
+    @classmethod
+    def read(cls, name: str, folder: Path | None = None) -> Profile:
+        """Read a profile. Raises ConfigError naming the file and what is wrong with it."""
+        own = folder / f"{name}.toml" if folder is not None else None
+        path = own if own is not None and own.is_file() else _PACKAGED / f"{name}.toml"
+        table = read_toml(path, "method profile")
+        if "name" in table:
+            raise ConfigError(f"{path}: unknown key 'name'. A profile is called as its file is.")
+        return check_table(cls, {"name": name, **table}, path)
 
 
 class CommandMethod:
@@ -182,7 +182,7 @@ class CommandMethod:
             if path is None and failure:
                 yield EvalOutcome(job.name, error=failure)
             else:
-                yield collect(job, path, each, memory)
+                yield job.collect(path, each, memory)
 
 
 class _Run:

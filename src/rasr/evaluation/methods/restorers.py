@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rasr.device import choose_device
-from rasr.errors import BenchmarkError, ExtraMissing, OutOfMemory, PictureError, RasrError, UsageError, WeightsCorrupt
+from rasr.errors import BenchmarkError, ExtraMissing, OutOfMemory, PictureError, UsageError, WeightsCorrupt
 from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo
 from rasr.files import sha256_file
 from rasr.generator import (
@@ -30,7 +30,7 @@ from rasr.memory import Meter
 if TYPE_CHECKING:
     from rasr.restoration import ColourMethod, Restorer
 
-__all__ = ["OutputsMethod", "RestorerMethod", "SpandrelGenerator", "collect"]
+__all__ = ["OutputsMethod", "RestorerMethod", "SpandrelGenerator"]
 
 
 @dataclass(eq=False)
@@ -200,17 +200,4 @@ class OutputsMethod:
                 "never by order."
             )
         for job in jobs:
-            yield collect(job, found.get(job.name))
-
-
-def collect(job: EvalJob, source: Path | None, seconds: float = 0.0, memory: int = 0) -> EvalOutcome:
-    """Copy a picture made elsewhere to where the job wants it, as 8-bit PNG."""
-    if source is None:
-        return EvalOutcome(job.name, seconds, memory, "no output picture was written")
-    try:
-        write_picture(read_picture(source), job.output, bits=8, metadata="strip", overwrite=True)
-    except PictureError as error:
-        return EvalOutcome(job.name, seconds, memory, f"its output cannot be read: {error}")
-    except RasrError as error:
-        return EvalOutcome(job.name, seconds, memory, str(error))
-    return EvalOutcome(job.name, seconds, memory)
+            yield job.collect(found.get(job.name))

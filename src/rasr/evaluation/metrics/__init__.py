@@ -40,13 +40,13 @@ __all__ = [
 ]
 
 METRICS: dict[str, str] = {
-    "PSNR": ".psnr_ssim",
-    "SSIM": ".psnr_ssim",
+    "PSNR": ".classical",
+    "SSIM": ".classical",
     "LPIPS": ".perceptual",
     "DISTS": ".perceptual",
     "FID": ".fid",
     "KID": ".fid",
-    "NIQE": ".niqe",
+    "NIQE": ".classical",
     "MUSIQ": ".musiq_clipiqa",
     "CLIPIQA": ".musiq_clipiqa",
     "EPD": ".perceptual",
@@ -173,8 +173,16 @@ class SetMetric(_Metric):
         """Return the picture's feature vector, (D,)."""
         raise NotImplementedError
 
-    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-        """Return the distance of two sets of features, (N, D) and (M, D)."""
+    def distance(self, restored: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+        """Return the distance of two sets of features, (N, D) and (M, D). Raises ValueError when they do not fit."""
+        if restored.ndim != 2 or truth.ndim != 2 or restored.shape[1] != truth.shape[1]:
+            raise ValueError(f"features must be (N, D) and (M, D), not {restored.shape} and {truth.shape}")
+        if min(len(restored), len(truth)) < 2:
+            raise ValueError("a distribution needs at least two pictures on each side")
+        return self.compare(restored.astype(np.float64), truth.astype(np.float64))
+
+    def compare(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        """Compute the distance of two sets that fit, each of at least two."""
         raise NotImplementedError
 
 

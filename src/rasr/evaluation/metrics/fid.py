@@ -8,66 +8,7 @@ from numpy.typing import NDArray
 from rasr.evaluation.metrics import MetricInfo, MetricWeights, SetMetric
 from rasr.images import FloatImage, resize
 
-__all__ = ["FID", "KID", "frechet_distance", "kernel_distance", "small_set_warning"]
-
-_RELIABLE_SET = 2048
-"""Below as many pictures as there are feature dimensions, the covariances FID compares are singular."""
-
-Matrix = NDArray[np.float64]
-
-
-def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features, (N, D) and (M, D), in float64.
-
-    |μa − μb|² + tr(Σa) + tr(Σb) − 2·tr((Σa Σb)^½), with unbiased covariances. The last trace is computed without
-    a matrix root: with Σa = AᵀA and Σb = BᵀB the eigenvalues of ΣaΣb are the squared singular values of A·Bᵀ, so it is
-    their sum. That is exact for singular covariances too, where the usual root needs an added ε. Heusel et al. 2017.
-    """
-    _check(a, b)
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    root_a = _triangular((a - mean_a) / np.sqrt(len(a) - 1))
-    root_b = _triangular((b - mean_b) / np.sqrt(len(b) - 1))
-    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
-    distance = np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * cross
-    return float(max(distance, 0.0))
-
-
-def kernel_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Unbiased squared MMD with the kernel (x·y/D + 1)³ over all pairs (Bińkowski et al. 2018), in float64.
-
-    The published code averages the same estimate over random subsets; using every pair has the same expectation and
-    no randomness. May be slightly negative for equal distributions.
-    """
-    _check(a, b)
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    n, m, dimension = len(a), len(b), a.shape[1]
-    aa, bb, ab = ((x @ y.T / dimension + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
-    within_a = (aa.sum() - np.trace(aa)) / (n * (n - 1))
-    within_b = (bb.sum() - np.trace(bb)) / (m * (m - 1))
-    return float(within_a + within_b - 2 * ab.mean())
-
-
-def small_set_warning(count: int) -> str:
-    """One sentence for tables with FID or KID over ``count`` pictures; empty when there are enough."""
-    if count >= _RELIABLE_SET:
-        return ""
-    return (
-        f"FID over {count} pictures (fewer than its {_RELIABLE_SET} feature dimensions) is strongly biased upwards: "
-        "compare it only with tables of the same pictures and the same number of them. KID is unbiased."
-    )
-
-
-def _triangular(root: Matrix) -> Matrix:
-    """A matrix R with RᵀR = AᵀA and at most as many rows as columns."""
-    return np.asarray(np.linalg.qr(root, mode="r")) if len(root) > root.shape[1] else root
-
-
-def _check(a: NDArray[np.floating], b: NDArray[np.floating]) -> None:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"features must be (N, D) and (M, D), not {a.shape} and {b.shape}")
-    if min(len(a), len(b)) < 2:
-        raise ValueError("a distribution needs at least two pictures on each side")
+_SOURCE = "pytorch-fid's port of the 2015 weights, resizing of clean-fid (Parmar et al., CVPR 2022)"
 
 
 class _InceptionDistance(SetMetric):
@@ -87,9 +28,6 @@ class _InceptionDistance(SetMetric):
             return np.asarray(self._network(x)[0].cpu().numpy(), dtype=np.float32)
 
 
-_SOURCE = "pytorch-fid's port of the 2015 weights, resizing of clean-fid (Parmar et al., CVPR 2022)"
-
-
 class FID(_InceptionDistance):
     """Fréchet Inception distance of the restored set to the ground truth set."""
 
@@ -105,9 +43,19 @@ class FID(_InceptionDistance):
         ("inception",),
     )
 
-    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-        """FID of two sets of features."""
-        return frechet_distance(restored, truth)
+    def compare(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        """Fréchet distance of the Gaussians fitted to two sets of features (Heusel et al. 2017).
+
+        |μa − μb|² + tr(Σa) + tr(Σb) − 2·tr((Σa Σb)^½), with unbiased covariances. The last trace is computed without
+        a matrix root: with Σa = AᵀA and Σb = BᵀB the eigenvalues of ΣaΣb are the squared singular values of A·Bᵀ, so
+        it is their sum. That is exact for singular covariances too, where the usual root needs an added ε.
+        """
+        mean_a, mean_b = a.mean(0), b.mean(0)
+        root_a = _triangular((a - mean_a) / np.sqrt(len(a) - 1))
+        root_b = _triangular((b - mean_b) / np.sqrt(len(b) - 1))
+        cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+        distance = np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * cross
+        return float(max(distance, 0.0))
 
 
 class KID(_InceptionDistance):
@@ -125,6 +73,19 @@ class KID(_InceptionDistance):
         ("inception",),
     )
 
-    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-        """KID of two sets of features."""
-        return kernel_distance(restored, truth)
+    def compare(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        """Unbiased squared MMD with the kernel (x·y/D + 1)³ over all pairs (Bińkowski et al. 2018).
+
+        The published code averages the same estimate over random subsets; using every pair has the same expectation
+        and no randomness. May be slightly negative for equal distributions.
+        """
+        n, m, dimension = len(a), len(b), a.shape[1]
+        aa, bb, ab = ((x @ y.T / dimension + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
+        within_a = (aa.sum() - np.trace(aa)) / (n * (n - 1))
+        within_b = (bb.sum() - np.trace(bb)) / (m * (m - 1))
+        return float(within_a + within_b - 2 * ab.mean())
+
+
+def _triangular(root: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A matrix R with RᵀR = AᵀA and at most as many rows as columns."""
+    return np.asarray(np.linalg.qr(root, mode="r")) if len(root) > root.shape[1] else root

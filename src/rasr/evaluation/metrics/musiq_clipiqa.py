@@ -9,8 +9,6 @@ from rasr.evaluation.metrics.networks.clip_rn50 import ClipRN50
 from rasr.evaluation.metrics.networks.musiq import MusiqNetwork
 from rasr.images import FloatImage
 
-__all__ = ["CLIPIQA", "MUSIQ"]
-
 _PROMPTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("good image", (886, 2867)),
     ("bad image", (2103, 2867)),

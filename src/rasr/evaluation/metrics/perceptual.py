@@ -13,8 +13,6 @@ from rasr.evaluation.metrics.networks.convnets import AlexNetFeatures, VGG16Feat
 from rasr.images import FloatImage
 from rasr.weights import load_strictly, read_weights, require
 
-__all__ = ["DISTS", "EPD", "LPIPS"]
-
 _STAGE_ENDS = (0, 2, 4, 10, 15)
 """Last block of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32."""
 

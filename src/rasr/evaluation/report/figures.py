@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +19,12 @@ from rasr.evaluation.rows import Row
 from rasr.evaluation.runner import Evaluation
 from rasr.images import FloatImage, read_picture, resize
 
-__all__ = ["Cases", "comparison", "enlarged_input", "find_cases", "reference_picture", "shown_rows", "telling_window"]
+__all__ = ["case_pictures", "comparison", "find_cases", "telling_window"]
 
 _CELL, _GAP, _TEXT = 200, 8, 22
 
 
-class Window(NamedTuple):
+class _Window(NamedTuple):
     """A square part of a picture, in pixels of the ground truth."""
 
     left: int
@@ -37,7 +37,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cases:
+class _Cases:
     """The pictures on which a row did best and worst against another: looked at, not averaged away."""
 
     row: Row
@@ -47,7 +47,7 @@ class Cases:
     worst: list[str]
 
 
-def find_cases(evaluation: Evaluation, count: int = 3) -> Cases | None:
+def find_cases(evaluation: Evaluation, count: int = 3) -> _Cases | None:
     """Find the telling pictures by the full-reference metric closest to the eye; None with nothing to compare.
 
     A reference method is compared with itself under a random reference, or none; other tables with their baseline.
@@ -61,7 +61,28 @@ def find_cases(evaluation: Evaluation, count: int = 3) -> Cases | None:
     sign = 1.0 if metric.better == "higher" else -1.0
     names = sorted(ours.keys() & theirs.keys(), key=lambda name: (-sign * (ours[name] - theirs[name]), name))
     count = min(count, len(names) // 2 or len(names))
-    return Cases(row, other, metric, names[:count], names[::-1][:count])
+    return _Cases(row, other, metric, names[:count], names[::-1][:count])
+
+
+def case_pictures(evaluation: Evaluation, cases: _Cases, name: str) -> Iterator[tuple[FloatImage, str]]:
+    """Pictures of one case with their captions, cropped where its two rows differ most; then the references used."""
+    item = next(item for item in evaluation.inputs if item.name == name)
+    rows = [cases.other, *(row for row in _shown_rows(evaluation) if row not in (cases.row, cases.other)), cases.row]
+    pictures = {row.key: read_picture(evaluation.output(row, name)).pixels for row in rows if name in row.outputs}
+    window = telling_window(pictures[cases.row.key], pictures[cases.other.key])
+    yield window.cut(_enlarged_input(item)), "input (bicubic)"
+    for row in rows:
+        if row.key in pictures:
+            value = row.scores.get(cases.metric.name, {}).get(name)
+            score = "" if value is None else f", {cases.metric.name} {value:.{cases.metric.decimals}f}"
+            yield window.cut(pictures[row.key]), f"{row.label}{score}"
+    yield window.cut(read_picture(item.truth).pixels), "ground truth"
+    used: dict[Path, str] = {}
+    for row in (cases.row, *rows):
+        for choice in row.references.get(name, ())[:1]:
+            used.setdefault(choice.path, f"reference, {row.policy}: {choice.path.name}, similarity {choice.score:.3f}")
+    for path, caption in used.items():
+        yield _reference_picture(path, 200), caption
 
 
 def _compared(evaluation: Evaluation) -> tuple[Row | None, Row | None]:
@@ -77,7 +98,7 @@ def _compared(evaluation: Evaluation) -> tuple[Row | None, Row | None]:
     return (others[-1], baseline) if others and baseline is not None and baseline.outputs else (None, None)
 
 
-def shown_rows(evaluation: Evaluation) -> list[Row]:
+def _shown_rows(evaluation: Evaluation) -> list[Row]:
     """Rows worth a picture: every method once, reference methods as the product runs them."""
     retrieving = {row.info.name for row in evaluation.rows if row.policy in {"retrieved", "paired"}}
     return [
@@ -92,7 +113,7 @@ def shown_rows(evaluation: Evaluation) -> list[Row]:
     ]
 
 
-def telling_window(a: FloatImage, b: FloatImage, side: int = 160) -> Window:
+def telling_window(a: FloatImage, b: FloatImage, side: int = 160) -> _Window:
     """The ``side`` × ``side`` window with the largest mean absolute difference of two pictures of one size."""
     height, width = a.shape[:2]
     side = min(side, height, width)
@@ -101,15 +122,15 @@ def telling_window(a: FloatImage, b: FloatImage, side: int = 160) -> Window:
     half = side // 2
     inner = means[half : height - (side - half) + 1, half : width - (side - half) + 1]
     top, left = np.unravel_index(int(np.argmax(inner)), inner.shape)
-    return Window(int(left), int(top), side)
+    return _Window(int(left), int(top), side)
 
 
-def enlarged_input(item: TestInput) -> FloatImage:
+def _enlarged_input(item: TestInput) -> FloatImage:
     """The low-quality input at the output's size, bicubic."""
     return np.clip(resize(read_picture(item.low).pixels, (item.width, item.height)), 0.0, 1.0)
 
 
-def reference_picture(path: Path, side: int) -> FloatImage:
+def _reference_picture(path: Path, side: int) -> FloatImage:
     """The largest centred square of a reference, at ``side`` × ``side`` pixels."""
     pixels = read_picture(path).pixels
     height, width = pixels.shape[:2]
@@ -124,7 +145,7 @@ def comparison(evaluation: Evaluation, names: Sequence[str] = ()) -> bytes | Non
     Shows the named pictures, or those on which the reference mattered most; None without rows. Raises UsageError for a
     picture that is not in the benchmark.
     """
-    rows = shown_rows(evaluation)
+    rows = _shown_rows(evaluation)
     items = {item.name: item for item in evaluation.inputs}
     evaluation.benchmark.check_names(names)
     cases = find_cases(evaluation, 2)
@@ -147,14 +168,14 @@ def _block(evaluation: Evaluation, rows: Sequence[Row], item: TestInput) -> Imag
     """The whole input with the window marked, then a grid of two lines of crops."""
     present = [row for row in rows if item.name in row.outputs]
     pictures = [read_picture(evaluation.output(row, item.name)).pixels for row in present]
-    low, truth = enlarged_input(item), read_picture(item.truth).pixels
+    low, truth = _enlarged_input(item), read_picture(item.truth).pixels
     window = telling_window(pictures[-1] if pictures else low, truth)
     crops = [(window.cut(low), "input")]
     crops += [(window.cut(pixels), row.info.label) for row, pixels in zip(present, pictures, strict=True)]
     crops.append((window.cut(truth), "ground truth"))
     reference = next((row.references[item.name][0] for row in reversed(present) if row.references.get(item.name)), None)
     if reference is not None:
-        crops.append((reference_picture(reference.path, _CELL), f"reference ({reference.score:.2f})"))
+        crops.append((_reference_picture(reference.path, _CELL), f"reference ({reference.score:.2f})"))
     columns = -(-len(crops) // 2)
     side = 2 * (_CELL + _TEXT) + _GAP
     block = Image.new("RGB", (side + columns * (_CELL + _GAP), side), "white")
@@ -167,7 +188,7 @@ def _block(evaluation: Evaluation, rows: Sequence[Row], item: TestInput) -> Imag
     return block
 
 
-def _marked(pixels: FloatImage, window: Window, side: int) -> Image.Image:
+def _marked(pixels: FloatImage, window: _Window, side: int) -> Image.Image:
     height, width = pixels.shape[:2]
     factor = side / max(height, width)
     whole = Image.new("RGB", (side, side), "white")

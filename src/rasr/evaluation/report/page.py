@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -16,18 +14,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from rasr.evaluation.metrics import MetricInfo
-from rasr.evaluation.report.figures import (
-    Cases,
-    enlarged_input,
-    find_cases,
-    reference_picture,
-    shown_rows,
-    telling_window,
-)
+from rasr.evaluation.report.figures import case_pictures, find_cases
 from rasr.evaluation.rows import Row
-from rasr.evaluation.runner import Evaluation
 from rasr.evaluation.tables import Table
-from rasr.images import FloatImage, read_picture
+from rasr.images import FloatImage
 
 __all__ = ["page"]
 
@@ -55,7 +45,8 @@ def page(table: Table) -> str:
         reach=reach,
         plots=_plots(table),
         cases=cases,
-        shown=cases and partial(_shown, evaluation, cases),
+        pictures=lambda name: case_pictures(evaluation, cases, name) if cases else (),
+        data_url=_data_url,
         settings=[(key, json.dumps(facts, ensure_ascii=False)) for key, facts in settings],
     )
     return f"{text}\n"
@@ -107,27 +98,6 @@ def _plot(row: Row, baseline: Row, metric: MetricInfo) -> _Plot | None:
             for name in names
         ],
     )
-
-
-def _shown(evaluation: Evaluation, cases: Cases, name: str) -> Iterator[tuple[str, str]]:
-    """Pictures of one case with their captions, cropped where its two rows differ most; then the references used."""
-    item = next(item for item in evaluation.inputs if item.name == name)
-    rows = [cases.other, *(row for row in shown_rows(evaluation) if row not in (cases.row, cases.other)), cases.row]
-    pictures = {row.key: read_picture(evaluation.output(row, name)).pixels for row in rows if name in row.outputs}
-    window = telling_window(pictures[cases.row.key], pictures[cases.other.key])
-    yield _data_url(window.cut(enlarged_input(item))), "input (bicubic)"
-    for row in rows:
-        if row.key in pictures:
-            value = row.scores.get(cases.metric.name, {}).get(name)
-            score = "" if value is None else f", {cases.metric.name} {value:.{cases.metric.decimals}f}"
-            yield _data_url(window.cut(pictures[row.key])), f"{row.label}{score}"
-    yield _data_url(window.cut(read_picture(item.truth).pixels)), "ground truth"
-    used: dict[Path, str] = {}
-    for row in (cases.row, *rows):
-        for choice in row.references.get(name, ())[:1]:
-            used.setdefault(choice.path, f"reference, {row.policy}: {choice.path.name}, similarity {choice.score:.3f}")
-    for path, caption in used.items():
-        yield _data_url(reference_picture(path, 200)), caption
 
 
 def _data_url(pixels: FloatImage) -> str:

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["ClipRN50"]
-
 
 class _Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int) -> None:

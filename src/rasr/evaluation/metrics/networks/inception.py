@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Inception"]
-
 
 class _Conv(nn.Module):
     def __init__(

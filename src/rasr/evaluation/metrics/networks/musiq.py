@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["MusiqNetwork"]
-
 _PATCH, _GRID, _LONG_SIDES = 32, 10, (224, 384)
 
 

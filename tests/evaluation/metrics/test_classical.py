@@ -1,4 +1,4 @@
-"""PSNR and SSIM against their reference implementations; what holds for every metric that needs no weights."""
+"""PSNR, SSIM and NIQE against their reference implementations and plain re-computations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import gamma
 from skimage.metrics import structural_similarity
 
 from rasr.evaluation.metrics import MeasuringProtocol, load_metric
-from rasr.evaluation.metrics.psnr_ssim import bt601_limited, bt601_limited_8bit, yiq_8bit
+from rasr.evaluation.metrics.classical import _bt601_limited, _bt601_limited_8bit, _features, _half, _yiq_8bit
 from tests.evaluation.patterned import astronaut, sample_pair
 
 DEFAULT = MeasuringProtocol()
@@ -44,7 +45,7 @@ def test_psnr_of_a_known_error() -> None:
 def test_ssim_equals_scikit_image() -> None:
     restored, truth = sample_pair()
     expected = structural_similarity(
-        bt601_limited_8bit(restored), bt601_limited_8bit(truth), data_range=255, gaussian_weights=True, sigma=1.5,
+        _bt601_limited_8bit(restored), _bt601_limited_8bit(truth), data_range=255, gaussian_weights=True, sigma=1.5,
         use_sample_covariance=False,
     )  # fmt: skip
     assert load_metric("SSIM", DEFAULT).measure(restored, truth) == pytest.approx(expected, rel=1e-6)
@@ -62,11 +63,11 @@ def test_crop_border_is_the_same_as_cropping_first(border: int) -> None:
 
 def test_luma_ranges_and_rounding() -> None:
     ends = np.array([[[0, 0, 0], [1, 1, 1]]], np.float32)
-    np.testing.assert_allclose(bt601_limited(ends) * 255, [[16, 235]])
+    np.testing.assert_allclose(_bt601_limited(ends) * 255, [[16, 235]])
     # 299·R + 587·G + 114·B ends in 500: exact halves go down.
     halves = np.array([[[0, 0, 250], [250, 250, 247]]], np.float32) / 255
     assert 114 * 250 % 1000 == 500
-    assert yiq_8bit(halves)[0, 0] == 28
+    assert _yiq_8bit(halves)[0, 0] == 28
 
 
 @pytest.mark.parametrize("name", ["PSNR", "SSIM", "EPD"])
@@ -99,3 +100,58 @@ def test_worse_pictures_score_worse() -> None:
         assert metric.info.improves(better - worse)
     metric = load_metric("NIQE", DEFAULT)
     assert metric.measure(noisy[1], None) > metric.measure(truth, None)
+
+
+def test_niqe_equals_pyiqa() -> None:
+    """Not closer than half a per mille: pyiqa's float32 luma rounds exact halves the other way."""
+    assert load_metric("NIQE", DEFAULT).measure(astronaut(), None) == pytest.approx(3.062388, rel=5e-4)
+
+
+def test_niqe_features_equal_a_plain_loop() -> None:
+    """Block by block and pair by pair, as the paper describes them."""
+    plane = _yiq_8bit(astronaut()[:192, :96])
+    fast = _features(plane, 96)
+    window = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
+    kernel = np.outer(window, window) / window.sum() ** 2
+    padded = np.pad(plane, 3, mode="edge")
+    views = np.lib.stride_tricks.sliding_window_view(padded, (7, 7))
+    mean = np.einsum("hwij,ij->hw", views, kernel)
+    deviation = np.sqrt(np.abs(np.einsum("hwij,ij->hw", views**2, kernel) - mean**2))
+    normal = (plane - mean) / (deviation + 1)
+    shapes = np.arange(0.2, 10.001, 0.001)
+    ratios = gamma(2 / shapes) ** 2 / (gamma(1 / shapes) * gamma(3 / shapes))
+
+    def fit(values: np.ndarray) -> tuple[float, float, float]:
+        left, right = (math.sqrt(np.mean(values[side] ** 2)) for side in (values < 0, values > 0))
+        g = left / right
+        r = np.mean(np.abs(values)) ** 2 / np.mean(values**2)
+        alpha = shapes[np.argmin((ratios - r * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2) ** 2)]
+        scale = math.sqrt(gamma(1 / alpha) / gamma(3 / alpha))
+        return alpha, left * scale, right * scale
+
+    for row in range(2):
+        block = normal[row * 96 : row * 96 + 96]
+        alpha, left, right = fit(block)
+        features = [alpha, (left + right) / 2]
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            alpha, left, right = fit(block * np.roll(np.roll(block, dy, 0), dx, 1))
+            features += [alpha, (right - left) * gamma(2 / alpha) / gamma(1 / alpha), left, right]
+        np.testing.assert_allclose(fast[row], features, rtol=1e-9)
+
+
+def test_half_size_equals_the_definition_of_imresize() -> None:
+    """Keys' cubic (a = −0.5) stretched by two, sampled at the centres of pixel pairs, edges mirrored."""
+    row = np.random.default_rng(0).uniform(0, 1, 12)
+    mirrored = np.concatenate([row[:4][::-1], row, row[-4:][::-1]])
+
+    def cubic(x: float) -> float:
+        x = abs(x)
+        return 1.5 * x**3 - 2.5 * x**2 + 1 if x <= 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+    expected = []
+    for i in range(6):
+        centre = 2 * i + 0.5
+        weights = {j: cubic((j - centre) / 2) for j in range(2 * i - 3, 2 * i + 5)}
+        expected.append(sum(w * mirrored[j + 4] for j, w in weights.items()) / sum(weights.values()))
+    halved = _half(np.tile(row, (4, 1)))
+    np.testing.assert_allclose(halved, np.tile(expected, (2, 1)), rtol=1e-12)
