@@ -25,7 +25,7 @@ def test_flickr30(tmp_path: Path) -> None:
     assert (benchmark.layout, benchmark.by_category) == ("flickr30", True)
     assert [s.name for s in benchmark.samples] == ["otter__a", "otter__b", "peacock__a", "peacock__b"]
     names = {category: [photo.name for photo in photos] for category, photos in benchmark.references.items()}
-    assert names == dict.fromkeys(("otter", "peacock"), ["ra.png", "rb.png", "rc.png"])
+    assert names == {species: ["ra.png", "rb.png", "rc.png"] for species in ("otter", "peacock")}
 
 
 def test_cufed5(tmp_path: Path) -> None:

@@ -37,15 +37,16 @@ def test_a_torn_last_line_costs_only_itself(tmp_path_factory: pytest.TempPathFac
 
 
 def test_keys_depend_on_every_part_and_on_nothing_else() -> None:
-    assert Journal.key_of("a", {"x": 1, "y": 2}) == Journal.key_of("a", {"y": 2, "x": 1})
+    key_of = Journal.key_of
+    assert key_of("a", {"x": 1, "y": 2}) == key_of("a", {"y": 2, "x": 1})
     assert (
         len(
             {
-                Journal.key_of("a"),
-                Journal.key_of("b"),
-                Journal.key_of("a", 1),
-                Journal.key_of("a", "1"),
-                Journal.key_of(["a"]),
+                key_of("a"),
+                key_of("b"),
+                key_of("a", 1),
+                key_of("a", "1"),
+                key_of(["a"]),
             }
         )
         == 5

@@ -18,10 +18,10 @@ FID = MetricInfo("FID", "lower", "distribution", 0.0, float("inf"), 1, "whole pi
 
 
 def row(
-    name: str, psnr: float, *, family: str = "Other", fid: float | None = None, count: int = 9, **facts: str
+    name: str, psnr: float, *, family: str = "Other", fid: float | None = None, count: int = 9, remark: str = ""
 ) -> Row:
     """A row of nine pictures whose scores lie around ``psnr``; ``count`` of them are there."""
-    made = Row(MethodInfo(name, family, "", uses_reference=False, **facts), "none", 9)  # type: ignore[arg-type]
+    made = Row(MethodInfo(name, family, "", uses_reference=False, remark=remark), "none", 9)
     made.scores["PSNR"] = {f"p{i}": psnr + 0.1 * (i - 4) for i in range(9)}
     made.outputs = {f"p{i}": "hash" for i in range(count)}
     made.sets = {} if fid is None else {"FID": fid}

@@ -42,8 +42,8 @@ class Interval:
     ) -> Interval | None:
         """Studentised (bootstrap-t) interval of the mean of (N,) values, 4000 resamples; None for fewer than eight.
 
-        Each resample's deviation is divided by its own standard error (Efron 1979; Hall 1988), which keeps its promise on
-        small and skewed sets: measured coverage of the 95 % interval is 93–96 % at 20 to 100 values, where the usual
+        Each resample's deviation is divided by its own standard error (Efron 1979; Hall 1988), which keeps its promise
+        on small and skewed sets: measured coverage of the 95 % interval is 93–96 % at 20 to 100 values, where the usual
         percentile interval falls to 90 % (docs/decisions.md).
         """
         x = np.asarray(values, dtype=np.float64)
