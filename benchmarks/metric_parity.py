@@ -17,7 +17,8 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from rasr.evaluation.metrics import METRICS, ImageMetric, MeasuringProtocol, MetricWeights, load_metrics
+from rasr.evaluation.metrics import METRICS, ImageMetric, MetricWeights, load_metrics
+from rasr.evaluation.settings import MeasuringProtocol
 from rasr.images import read_picture
 
 BARS = {"PSNR": 5e-4, "SSIM": 5e-4, "NIQE": 5e-3}

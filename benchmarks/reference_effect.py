@@ -21,7 +21,8 @@ from PIL import Image
 
 import rasr
 from rasr.degrade import degrade
-from rasr.evaluation.metrics import MeasuringProtocol, load_metric
+from rasr.evaluation.metrics import load_metric
+from rasr.evaluation.settings import MeasuringProtocol
 from rasr.images import FloatImage, read_picture
 from rasr.training.photos import DecodedPhotos, find_photos
 from rasr.training.validate import validation_photos

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rasr.evaluation.metrics import MeasuringProtocol
 from rasr.evaluation.metrics.perceptual import EPD
+from rasr.evaluation.settings import MeasuringProtocol
 from rasr.training import Trainer, TrainingConfig
 from rasr.training.batch import collate
 from rasr.training.data import TrainingData

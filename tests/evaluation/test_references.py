@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from rasr.errors import LeakFound, UsageError
-from rasr.evaluation import InputSettings, TestInput, load_benchmark
-from rasr.evaluation.inputs import prepare_inputs
+from rasr.evaluation import InputSettings, load_benchmark
+from rasr.evaluation.inputs import TestInput, prepare_inputs
 from rasr.evaluation.journal import Journal
-from rasr.evaluation.leaks import find_leaks, refuse_leaks
-from rasr.evaluation.references import ReferenceChooser, parse_policies
+from rasr.evaluation.references import ReferenceChooser, find_leaks, parse_policies, refuse_leaks
 from rasr.gallery import Gallery
 from rasr.images import FloatImage, read_picture
 from tests.evaluation.conftest import photo

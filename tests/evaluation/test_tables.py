@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rasr.evaluation import Evaluation, EvaluationSettings, MethodInfo, TestInput
+from rasr.evaluation import Evaluation, EvaluationSettings, MethodInfo
 from rasr.evaluation.benchmark import Benchmark, BenchmarkSample
+from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.metrics import MetricInfo, Unavailable
 from rasr.evaluation.rows import Row
 from rasr.evaluation.tables import tabulate, write_tables

@@ -158,7 +158,8 @@ def _method_records(profiles: Path | None) -> list[dict[str, str]]:
 
 
 def _metric_records() -> list[dict[str, str]]:
-    from rasr.evaluation.metrics import METRICS, MeasuringProtocol, load_metrics
+    from rasr.evaluation.metrics import METRICS, load_metrics
+    from rasr.evaluation.settings import MeasuringProtocol
 
     loaded, missing = load_metrics(tuple(METRICS), MeasuringProtocol())
     found = {metric.info.name: metric.info for metric in loaded}

@@ -10,26 +10,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rasr.evaluation.benchmark import Benchmark, BenchmarkSample, load_benchmark
-    from rasr.evaluation.inputs import TestInput
-    from rasr.evaluation.method import EvalJob, EvalOutcome, Method, MethodInfo
+    from rasr.evaluation.benchmark import load_benchmark
+    from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo
     from rasr.evaluation.methods import MethodOptions, list_methods, load_method
     from rasr.evaluation.report import write_report
     from rasr.evaluation.runner import Evaluation, evaluate
     from rasr.evaluation.settings import EvaluationSettings, InputSettings
 
 __all__ = [
-    "Benchmark",
-    "BenchmarkSample",
     "EvalJob",
     "EvalOutcome",
     "Evaluation",
     "EvaluationSettings",
     "InputSettings",
-    "Method",
     "MethodInfo",
     "MethodOptions",
-    "TestInput",
     "evaluate",
     "list_methods",
     "load_benchmark",
@@ -37,7 +32,7 @@ __all__ = [
     "write_report",
 ]
 
-_MODULES = ("settings", "benchmark", "inputs", "method", "methods", "runner", "report")
+_MODULES = ("settings", "benchmark", "method", "methods", "runner", "report")
 
 
 def __getattr__(name: str) -> Any:

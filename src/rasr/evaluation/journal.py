@@ -62,7 +62,7 @@ class Scorer:
         self._cache = cache
 
     def score_picture(self, row: Row, item: TestInput, output: Path) -> None:
-        """Measure all single-picture metrics of one output; a metric that cannot take the picture becomes a problem of it."""
+        """Measure one output by all single-picture metrics; one that cannot take it becomes a problem of the row."""
         wanted = {metric.info.name: self._key(metric, item, row.outputs[item.name]) for metric in self._images}
         records = {name: self._journal.get(key) for name, key in wanted.items()}
         if any(record is None for record in records.values()):

@@ -1,21 +1,29 @@
-"""Reference policies: the references shown to a method beside the low-quality picture. Comparing them is the proof."""
+"""References a method is shown beside the low-quality picture, by policy, and the check that none is a test picture.
+
+Comparing the policies is the proof that references help.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rasr.errors import UsageError
+import numpy as np
+
+from rasr.errors import LeakFound, UsageError
 from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.journal import Journal
 from rasr.gallery import Gallery, Query, Reference, embed_query, retrieve
+from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
 from rasr.generator.query import clean_query
+from rasr.images import read_picture
+from rasr.progress import Progress
 
-__all__ = ["ReferenceChooser", "parse_policies"]
+__all__ = ["Leak", "ReferenceChooser", "find_leaks", "parse_policies", "refuse_leaks"]
 
 _POLICIES = {
     "retrieved": "the best match for the low-quality picture, as the product finds it",
@@ -67,17 +75,16 @@ class ReferenceChooser:
         key = Journal.key_of(
             "references", policy, self._state, item.name, item.low_hash, item.truth_hash, [str(p) for p in item.paired]
         )
-        record = self._journal.get(key) if self._journal else None
-        if record is None:
+        if self._journal is None:
+            return self._choose(policy, item)
+
+        def choose() -> dict[str, Any]:
             chosen = self._choose(policy, item)
-            if self._journal:
-                found = [{"path": str(r.path), "score": r.score, "id": r.id, "category": r.category} for r in chosen]
-                self._journal.put(key, policy=policy, image=item.name, references=found)
-            return chosen
-        return [
-            Reference(**{**reference, "path": Path(reference["path"])}, rank=rank)
-            for rank, reference in enumerate(record["references"], 1)
-        ]
+            found = [{"path": str(r.path), "score": r.score, "id": r.id, "category": r.category} for r in chosen]
+            return {"policy": policy, "image": item.name, "references": found}
+
+        found = self._journal.recall(key, choose)["references"]
+        return [Reference(**{**one, "path": Path(one["path"])}, rank=rank) for rank, one in enumerate(found, 1)]
 
     @cached_property
     def _state(self) -> str:
@@ -147,3 +154,55 @@ class ReferenceChooser:
     @cached_property
     def _ids(self) -> dict[Path, str]:
         return {photo.path: photo.id for photo in self.gallery.list()}
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A gallery photo that shows a test picture."""
+
+    name: str
+    photo: Path
+    why: str
+    exact: bool = False
+    """Whether it is the same file, not only a near-duplicate."""
+
+
+def find_leaks(inputs: Sequence[TestInput], gallery: Gallery, progress: Progress | None = None) -> list[Leak]:
+    """Every gallery photo that equals a test picture by content, or nearly by perceptual hash or embedding.
+
+    The whole original picture and the crop that is restored are both looked for.
+    """
+    photos = gallery.list()
+    by_id = {photo.id: photo for photo in photos}
+    hashes = np.array([photo.phash for photo in photos], dtype=np.uint64)
+    leaks: dict[tuple[str, Path], Leak] = {}
+    for done, item in enumerate(inputs):
+        for path, what in ((item.source, "test picture"), (item.truth, "crop of the test picture")):
+            same = by_id.get(content_hash(path.read_bytes()))
+            if same:
+                leaks.setdefault(
+                    (item.name, same.path), Leak(item.name, same.path, f"is the {what} itself", exact=True)
+                )
+            picture = read_picture(path)
+            distances = hamming(hashes, perceptual_hash(picture.pixels))
+            for row in np.flatnonzero(distances <= NEAR_BITS):
+                why = f"looks like the {what}: {distances[row]} of 64 hash bits differ"
+                leaks.setdefault((item.name, photos[row].path), Leak(item.name, photos[row].path, why))
+            for near in gallery.search(gallery.embedding_of(picture), 3, min_score=NEAR_COSINE):
+                why = f"looks like the {what}: similarity {near.score:.3f}"
+                leaks.setdefault((item.name, near.path), Leak(item.name, near.path, why))
+        if progress:
+            progress("leak check", done + 1, len(inputs))
+    return list(leaks.values())
+
+
+def refuse_leaks(leaks: Sequence[Leak]) -> None:
+    """Raise LeakFound, naming the first three, if there are any."""
+    if not leaks:
+        return
+    named = "; ".join(f"{leak.photo} {leak.why} '{leak.name}'" for leak in leaks[:3])
+    more = f"; and {len(leaks) - 3} more" if len(leaks) > 3 else ""
+    raise LeakFound(
+        f"{len(leaks)} gallery photos show test pictures: {named}{more}. Remove them from the gallery, or run with "
+        "--exclude-leaks, which never shows them to any method."
+    )

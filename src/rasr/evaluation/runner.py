@@ -11,10 +11,9 @@ from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
 from rasr.evaluation.inputs import TestInput, prepare_inputs
 from rasr.evaluation.journal import Journal, Scorer
-from rasr.evaluation.leaks import Leak, find_leaks, refuse_leaks
 from rasr.evaluation.method import EvalJob, Method
 from rasr.evaluation.metrics import METRICS, MetricInfo, MetricWeights, Unavailable, load_metrics
-from rasr.evaluation.references import ReferenceChooser
+from rasr.evaluation.references import Leak, ReferenceChooser, find_leaks, refuse_leaks
 from rasr.evaluation.rows import Row
 from rasr.evaluation.settings import EvaluationSettings
 from rasr.files import os_errors_as_output, sha256_file

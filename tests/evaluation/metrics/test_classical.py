@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import gamma
 from skimage.metrics import structural_similarity
 
-from rasr.evaluation.metrics import MeasuringProtocol, load_metric
+from rasr.evaluation.metrics import load_metric
 from rasr.evaluation.metrics.classical import _bt601_limited, _bt601_limited_8bit, _features, _half, _yiq_8bit
+from rasr.evaluation.settings import MeasuringProtocol
 from tests.evaluation.patterned import astronaut, sample_pair
 
 DEFAULT = MeasuringProtocol()

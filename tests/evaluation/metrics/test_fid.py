@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from rasr.evaluation.metrics import MeasuringProtocol
 from rasr.evaluation.metrics.fid import FID, KID
+from rasr.evaluation.settings import MeasuringProtocol
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from rasr.cli.evaluate import command
 from rasr.errors import UsageError
-from rasr.evaluation.metrics import METRICS, MeasuringProtocol, load_metric, load_metrics, parse_metrics
+from rasr.evaluation.metrics import METRICS, load_metric, load_metrics, parse_metrics
+from rasr.evaluation.settings import MeasuringProtocol
 from rasr.images import read_picture
 
 DEFAULT = MeasuringProtocol()

@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
-from rasr.evaluation.metrics import MeasuringProtocol, MetricWeights, load_metric
+from rasr.evaluation.metrics import MetricWeights, load_metric
 from rasr.evaluation.metrics.networks.clip_rn50 import ClipRN50
 from rasr.evaluation.metrics.networks.convnets import AlexNetFeatures, VGG16Features
 from rasr.evaluation.metrics.networks.inception import Inception
 from rasr.evaluation.metrics.networks.musiq import MusiqNetwork
+from rasr.evaluation.settings import MeasuringProtocol
 from rasr.weights import entry
 from rasr.weights.download import Download
 from tests.evaluation.patterned import InMemory, patterned, sample_pair

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "METRICS",
     "ImageMetric",
-    "MeasuringProtocol",
     "MetricInfo",
     "MetricWeights",
     "SetMetric",
