@@ -15,17 +15,8 @@ from PIL import Image
 import rasr.restoration.batch as module
 from rasr.errors import GalleryNotFound, OutputError, OutputExists, PictureError, UsageError, WeightsMissing
 from rasr.images import read_header
-from rasr.restoration import (
-    Job,
-    Restorer,
-    SaveOptions,
-    Settings,
-    TargetSize,
-    check_job,
-    measure_jobs,
-    plan_jobs,
-    run_batch,
-)
+from rasr.restoration import Job, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
+from rasr.restoration.batch import check_job, measure_jobs
 
 Make = Callable[..., Any]
 TWICE = Settings(size=TargetSize(scale=2))

@@ -82,8 +82,9 @@ def command(
     """
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Limits
-    from rasr.restoration import Report, Restorer, check_job, measure_jobs, pick_references, plan_jobs, run_batch
-    from rasr.restoration.batch import is_folder
+    from rasr.restoration.batch import check_job, is_folder, measure_jobs, plan_jobs, run_batch
+    from rasr.restoration.report import Report
+    from rasr.restoration.restorer import Restorer, pick_references
 
     # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
     expert_options = _expert(options, expert)

@@ -9,11 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rasr.restoration.batch import Job, Outcome, check_job, is_folder, measure_jobs, plan_jobs, run_batch
+    from rasr.restoration.batch import Job, Outcome, plan_jobs, run_batch
     from rasr.restoration.colour import match_colour
     from rasr.restoration.report import Report, write_report
-    from rasr.restoration.restorer import Restorer, pick_references, restore
-    from rasr.restoration.result import Result
+    from rasr.restoration.restorer import Restorer, Result, restore
     from rasr.restoration.settings import COLOUR_METHODS, ColourMethod, SaveOptions, Settings, TargetSize
 
 __all__ = [
@@ -27,18 +26,14 @@ __all__ = [
     "SaveOptions",
     "Settings",
     "TargetSize",
-    "check_job",
-    "is_folder",
     "match_colour",
-    "measure_jobs",
-    "pick_references",
     "plan_jobs",
     "restore",
     "run_batch",
     "write_report",
 ]
 
-_MODULES = ("settings", "result", "restorer", "batch", "report", "colour")
+_MODULES = ("settings", "restorer", "batch", "report", "colour")
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,7 @@ from rasr.errors import GalleryError, OutputError, PictureError, RasrError, Usag
 from rasr.files import JsonLines, hash_json, os_errors_as_output, xxh3_file
 from rasr.images import Limits, check_output, read_header, walk_pictures
 from rasr.progress import Progress
-from rasr.restoration.restorer import Restorer
-from rasr.restoration.result import Result
+from rasr.restoration.restorer import Restorer, Result
 from rasr.restoration.settings import SaveOptions, Settings
 
 __all__ = ["Job", "Outcome", "check_job", "is_folder", "measure_jobs", "plan_jobs", "run_batch"]

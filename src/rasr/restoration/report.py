@@ -21,7 +21,7 @@ from rasr.files import check_writable, write_bytes
 from rasr.gallery import Reference
 from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
-from rasr.restoration.result import Result
+from rasr.restoration.restorer import Result
 
 __all__ = ["Report", "write_report"]
 

@@ -1,13 +1,14 @@
-"""Equation (1) put to work: I_HR = G(I_LR, R(I_LR, D)), from a picture to a Result."""
+"""Restorer, equation (1) put to work: I_HR = G(I_LR, R(I_LR, D)), from a picture to a Result that can be saved."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,24 +22,88 @@ from rasr.gallery import Reference, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, Generator, ReferencePicture, load_generator
 from rasr.generator.query import QUERY_CLEANER, clean_query
-from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
+from rasr.images import FloatImage, Limits, Picture, losses, read_header, read_picture, resize, write_picture
 from rasr.memory import LruCache, free_memory
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
-from rasr.restoration.result import Result
-from rasr.restoration.settings import Settings
+from rasr.restoration.settings import SaveOptions, Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
 
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
-__all__ = ["Restorer", "pick_references", "restore"]
+__all__ = ["Restorer", "Result", "pick_references", "restore"]
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
 CLEANED_BYTES = 128 * 2**20
 """Of cleaned pictures kept: trying another reference or strength on a picture need not clean it again."""
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """A restored picture and how it came about."""
+
+    picture: Picture
+    """The restored picture, with the origin (format, depth, profile, metadata) of the input."""
+    source: Picture
+    """The input as it was read."""
+    references: list[Reference]
+    """Gallery photos that were considered, best first, each with score, accepted or not, and why."""
+    settings: dict[str, Any]
+    """Everything that determines the result: preset, weights, versions, seed, size, tile, colour, ..."""
+    timings: dict[str, float]
+    """Seconds by stage: read, search, prepare, clean, restore, colour, save."""
+    notes: tuple[str, ...] = ()
+    """What a user should know, one sentence each."""
+    output: Path | None = None
+    """Where it was saved last."""
+
+    @takes_options(SaveOptions)
+    def save(self, path: str | Path, options: SaveOptions | None = None, **changes: Any) -> Path:
+        """Write the picture; with ``metadata="keep"`` also the settings, as EXIF Software and ImageHistory.
+
+        ``changes`` are fields of :class:`SaveOptions`. What the format cannot hold (transparency, 16 bits, captions) is
+        added to the notes. Raises what :func:`rasr.images.write_picture` raises.
+        """
+        options = replace(options or SaveOptions(), **changes)
+        keep = options.metadata == "keep"
+        self.timings.pop("save", None)
+        with timed(self.timings, "save"):
+            lost = losses(self.picture, path, format=options.format)
+            self.output = write_picture(
+                self.picture,
+                path,
+                format=options.format,
+                quality=options.quality,
+                bits=options.bits,
+                metadata=options.metadata,
+                overwrite=options.overwrite,
+                software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
+                description=self._description() if keep else None,
+            )
+        notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost]
+        self.notes += tuple(note for note in notes if note not in self.notes)
+        return self.output
+
+    def to_json(self) -> dict[str, Any]:
+        """The object ``rasr restore --json`` prints for this picture."""
+        return {
+            "input": None if self.source.path is None else str(self.source.path),
+            "output": None if self.output is None else str(self.output),
+            "references": [reference.to_json() for reference in self.references],
+            "settings": self.settings,
+            "timings": self.timings,
+            "notes": list(self.notes),
+            "error": None,
+        }
+
+    def _description(self) -> str:
+        """The settings as they travel inside the file: file names only, no folders of this machine."""
+        used = [reference.path.name for reference in self.references if reference.accepted]
+        facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
+        return json.dumps(facts | {"references": used}, separators=(",", ":"))
 
 
 class Restorer:
