@@ -75,9 +75,8 @@ def test_what_ships_is_written_as_it_loads_and_pinned(tmp_path: Path, package: P
         shipped, facts = read_safetensors(package / name)
         ours, ours_facts = read_safetensors(ROOT / "src" / "rasr" / "generator" / "trained" / name)
         assert shipped.keys() == ours.keys()
-        signature = shipped.pop(
-            "backbone.signature", None
-        )  # of fp16 weights here, of fp32 ones where they were trained
+        # Of the fp16 weights here; where they were trained they were fp32.
+        signature = shipped.pop("backbone.signature", None)
         assert signature is None or torch.allclose(signature, ours["backbone.signature"], atol=1e-3)
         assert all(torch.equal(shipped[key], ours[key]) for key in shipped)
         assert facts["notes"] == ours_facts["notes"]
