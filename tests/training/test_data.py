@@ -20,7 +20,7 @@ from rasr.training.config import TrainingConfig
 from rasr.training.neighbours import find_neighbours
 from rasr.training.photos import DecodedPhotos, find_photos
 from rasr.training.rng import generator_for
-from rasr.training.samples import BatchStream, SampleMaker
+from rasr.training.samples import SampleMaker, batch_loader
 from rasr.training.views import Box, warped_view, whole_view
 from tests.training.standin import make_photos, tiny_config
 
@@ -250,7 +250,7 @@ def test_retrieved_references_exclude_the_target_and_its_duplicates(tmp_path: Pa
 def test_batches_do_not_depend_on_workers_or_processes(photos: Path) -> None:
     def batches(process: int = 0, processes: int = 1, **changes: Any) -> list[Any]:
         maker = maker_for(tiny_config(photos, loop__batch=4, **changes))
-        return list(BatchStream(maker, range(1, 4), process=process, processes=processes))
+        return list(batch_loader(maker, range(1, 4), process=process, processes=processes))
 
     plain = batches()
     assert [batch.indices for batch in plain] == [(4, 5, 6, 7), (8, 9, 10, 11), (12, 13, 14, 15)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +29,13 @@ class RunningMeans:
     """
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._last: dict[str, Tensor] = {}
         self._null = 0
         self._samples = 0
         self._steps = 0
+        self._waited = 0.0
         self._started = time.perf_counter()
 
     def add(self, values: Mapping[str, Tensor], kinds: Sequence[str] = ()) -> None:
@@ -48,6 +47,13 @@ class RunningMeans:
         self._null += sum(kind == "null" for kind in kinds)
         self._samples += len(kinds)
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the seconds of a block as spent waiting for data."""
+        begun = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - begun
+
     def end_step(self) -> None:
         """Count a step as done."""
         self._steps += 1
@@ -56,21 +62,17 @@ class RunningMeans:
         """Return the last value of everything, for an error message."""
         return {name: float(value) for name, value in self._last.items()}
 
-    def take(self, accelerator: Accelerator, *, waited: float, samples: int) -> dict[str, float]:
-        """Return the row's values, averaged over the processes, and begin anew.
-
-        ``waited``: seconds spent waiting for data; ``samples``: samples of one step over all processes.
-        """
+    def row(self, accelerator: Accelerator, samples: int) -> dict[str, float]:
+        """Return the row's values, averaged over the processes; ``samples`` are those of one step over all."""
         spent = time.perf_counter() - self._started
         names = list(self._sums)
         means = torch.stack([self._sums[name] / self._counts[name] for name in names])
         if accelerator.num_processes > 1:
             means = accelerator.reduce(means, reduction="mean")
         values = dict(zip(names, means.tolist(), strict=True))
-        values["data_wait"] = min(1.0, waited / spent) if spent else 0.0
+        values["data_wait"] = min(1.0, self._waited / spent) if spent else 0.0
         values["samples_per_s"] = self._steps * samples / spent if spent else 0.0
         values["null_share"] = self._null / max(1, self._samples)
-        self._clear()
         return values
 
 

@@ -7,12 +7,11 @@ for bit on the same machine, as one that was not.
 
 from __future__ import annotations
 
-import io
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged
-from rasr.files import write_bytes
+from rasr.files import atomic_write, write_bytes
 from rasr.training.checkpoint import Checkpoint, check_run
 from rasr.training.config import TrainingConfig, changed_keys
 from rasr.training.data import TrainingData
@@ -32,7 +31,7 @@ from rasr.training.losses import Objective
 from rasr.training.model import TrainableModel, build_trainable
 from rasr.training.optimization import AveragedWeights, Optimized, learning_rate
 from rasr.training.rng import seed_torch
-from rasr.training.samples import BatchStream
+from rasr.training.samples import batch_loader
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -167,17 +166,21 @@ class Trainer:
     def _train(self, first: int, seconds: float, signals: list[str], max_minutes: float | None) -> Outcome:
         config, accelerator = self.config, self._accelerator
         loop = config.loop
-        stream = BatchStream(
+        loader = batch_loader(
             self._data.maker,
             range(first, loop.steps),
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             pin=accelerator.device.type == "cuda",
         )
-        batches = iter(stream)
+        batches = iter(loader)
         means, started = RunningMeans(), time.monotonic()
         step, stopped = first, ""
-        with self._metrics_log(first) as metrics:
+        if self._main:
+            (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+            content = config.model_dump_json(indent=1) + "\n"
+            write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
+        with closing(MetricsLog(self.folder, first_step=first)) if self._main else nullcontext() as metrics:
             while step < loop.steps and not stopped:
                 rate = self._one_step(step, batches, means)
                 step += 1
@@ -186,7 +189,7 @@ class Trainer:
                 last = step == loop.steps or bool(stopped)
                 values: dict[str, float] = {}
                 if step % loop.log_every == 0 or last:
-                    values = means.take(accelerator, waited=stream.take_waited(), samples=loop.batch)
+                    values, means = means.row(accelerator, loop.batch), RunningMeans()
                     values |= {"lr": rate, "seconds": seconds + spent}
                     if metrics:
                         metrics.add(step, values)
@@ -200,18 +203,6 @@ class Trainer:
         accelerator.wait_for_everyone()
         return Outcome(step, loop.steps, stopped, self._exported)
 
-    @contextmanager
-    def _metrics_log(self, first: int) -> Iterator[MetricsLog | None]:
-        """Make the run's folder and open its log, in the process that writes."""
-        if not self._main:
-            yield None
-            return
-        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        content = self.config.model_dump_json(indent=1) + "\n"
-        write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
-        with closing(MetricsLog(self.folder, first_step=first)) as metrics:
-            yield metrics
-
     def _one_step(self, step: int, batches: Any, means: RunningMeans) -> float:
         config, accelerator, objective = self.config, self._accelerator, self._objective
         seed_torch(config.seed, "step", step, accelerator.process_index)
@@ -222,7 +213,9 @@ class Trainer:
         self._trained.zero_grad()
         shown: list[tuple[Tensor, TrainingBatch]] = []
         for _ in range(config.loop.accumulation):
-            batch = next(batches).to(accelerator.device)
+            with means.waiting():
+                batch = next(batches)
+            batch = batch.to(accelerator.device)
             for sentence in batch.skipped:
                 self._name_once(sentence)
             with accelerator.autocast():
@@ -281,19 +274,16 @@ class Trainer:
         if validation and metrics:
             self._averaged.swap(self._trained.parameters)
             self._model.train(False)
-            perceptual = self._objective.perceptual
             with self._accelerator.autocast():
-                scores, grid = validation.run(self._model, self._accelerator.device, perceptual)
+                scores, grid = validation.run(self._model, self._accelerator.device, self._objective.perceptual)
             self._model.train()
             self._averaged.swap(self._trained.parameters)
             metrics.add(step, scores)
             metrics.add_picture(step, grid)
-            file = io.BytesIO()
-            Image.fromarray(grid).save(file, "PNG")
-            write_bytes(file.getvalue(), self.folder / "samples" / f"step-{step:08d}.png", overwrite=True)
-            self._log(
-                f"step {step}: " + ", ".join(f"{name.removeprefix('val/')} {v:.4g}" for name, v in scores.items())
-            )
+            with atomic_write(self.folder / "samples" / f"step-{step:08d}.png", overwrite=True) as file:
+                Image.fromarray(grid).save(file, "PNG")
+            shown = (f"{name.removeprefix('val/')} {value:.4g}" for name, value in scores.items())
+            self._log(f"step {step}: {', '.join(shown)}")
         self._accelerator.wait_for_everyone()
 
     def _save(self, step: int, seconds: float) -> None:

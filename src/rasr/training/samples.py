@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rasr.errors import PictureError
 from rasr.images import FloatImage
-from rasr.training.batch import TrainingBatch, TrainingSample, collate
+from rasr.training.batch import TrainingSample, collate
 from rasr.training.config import TrainingConfig
 from rasr.training.photos import DecodedPhotos, TrainingPhoto
 from rasr.training.rng import generator_for
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
     from rasr.generator import Generator
 
-__all__ = ["BatchStream", "SampleMaker"]
+__all__ = ["SampleMaker", "batch_loader"]
 
 TRIES = 50
 KINDS = ("retrieved", "other_crop", "warped", "random", "null")
@@ -196,46 +195,30 @@ class SampleMaker(Dataset[TrainingSample]):
         )
 
 
-class BatchStream:
-    """Iterable of the batches of so many steps that counts the seconds it was waited for.
+def batch_loader(
+    maker: SampleMaker, steps: range, *, process: int = 0, processes: int = 1, pin: bool = False
+) -> DataLoader[TrainingSample]:
+    """Load the batches of one process: step by step, portion by portion, made ahead by the config's workers.
 
-    What comes out depends on the numbers alone, not on ``workers``: it can be stopped and started again anywhere.
+    What comes out depends on the numbers alone, not on the workers: it can be stopped and started again anywhere.
+    ``pin`` keeps batches in page-locked memory, for a GPU.
     """
-
-    def __init__(
-        self, maker: SampleMaker, steps: range, *, process: int = 0, processes: int = 1, pin: bool = False
-    ) -> None:
-        """``maker`` makes the samples; ``pin`` keeps the batches in page-locked memory, for a GPU."""
-        loop, workers = maker.config.loop, maker.config.data.workers
-        # Not "fork": torch runs threads, which do not survive it. Not "forkserver": its workers do not see
-        # that the main process was killed, and stay.
-        options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
-        self._loader = DataLoader(
-            maker,
-            batch_sampler=_portions(steps, loop.batch, loop.accumulation, process, processes),
-            num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=_set_up_worker,
-            pin_memory=pin,
-            **options,
-        )
-        self.waited = 0.0
-        """Seconds spent waiting since the last :meth:`take_waited`."""
-
-    def __iter__(self) -> Iterator[TrainingBatch]:
-        batches = iter(self._loader)
-        while True:
-            start = time.perf_counter()
-            batch = next(batches, None)
-            self.waited += time.perf_counter() - start
-            if batch is None:
-                return
-            yield batch
-
-    def take_waited(self) -> float:
-        """Return the seconds waited, and start counting anew."""
-        waited, self.waited = self.waited, 0.0
-        return waited
+    workers = maker.config.data.workers
+    # Not "fork": torch runs threads, which do not survive it. Not "forkserver": its workers do not see that the main
+    # process was killed, and stay.
+    options: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
+    mine = maker.config.loop.batch // processes
+    size = mine // maker.config.loop.accumulation
+    starts = ((step * processes + process) * mine + portion for step in steps for portion in range(0, mine, size))
+    return DataLoader(
+        maker,
+        batch_sampler=(list(range(start, start + size)) for start in starts),
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_set_up_worker,
+        pin_memory=pin,
+        **options,
+    )
 
 
 @cache
@@ -255,16 +238,6 @@ def _encoder(name: str) -> Encoder:
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return generator_for(seed, "epoch", epoch).permutation(count)
-
-
-def _portions(steps: range, batch: int, portions: int, process: int, processes: int) -> Iterator[list[int]]:
-    """Number the samples of each portion of each step, for one process: step by step, portion by portion."""
-    mine = batch // processes
-    size = mine // portions
-    for step in steps:
-        start = step * batch + process * mine
-        for portion in range(portions):
-            yield list(range(start + portion * size, start + (portion + 1) * size))
 
 
 def _set_up_worker(_worker: int) -> None:
