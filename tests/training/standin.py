@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from rasr.training.batch import TrainingBatch
 from rasr.training.config import TrainingConfig
+from rasr.training.photos import DecodedPhotos, find_photos
+from rasr.training.samples import SampleMaker
 
 
 class TinyModel(nn.Module):
@@ -81,3 +83,16 @@ def tiny_config(photos: Path, **changes: Any) -> TrainingConfig:
             place = place.setdefault(table, {})
         place[last] = value
     return TrainingConfig.model_validate(tree)
+
+
+def maker_for(config: TrainingConfig, *, neighbours: Any = None) -> SampleMaker:
+    """The maker of a config's samples, without the encoder and the sample cache."""
+    found = find_photos(config.data.photos, config.data.layout, smallest=config.data.crop)
+    decoded = DecodedPhotos(gigabytes=config.data.cache_gb)
+    return SampleMaker(config, found.targets, neighbours or [[] for _ in found.targets], decoded)
+
+
+def pictures(seed: int, side: int = 12, count: int = 2) -> tuple[Tensor, Tensor]:
+    """Two batches of noise (N, 3, side, side) in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, side, side, generator=generator), torch.rand(count, 3, side, side, generator=generator)

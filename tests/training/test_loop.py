@@ -19,9 +19,8 @@ from torch import Tensor
 from rasr.errors import ConfigError, OutputError, PictureError, TrainingDiverged, UsageError
 from rasr.training.batch import TrainingBatch
 from rasr.training.checkpoint import Checkpoint
-from rasr.training.config import OptimizerConfig, TrainingConfig
+from rasr.training.config import TrainingConfig
 from rasr.training.loop import Outcome, Trainer
-from rasr.training.optimization import AveragedWeights, learning_rate
 from tests.training.standin import TinyModel, tiny_config
 
 
@@ -249,34 +248,6 @@ def test_nothing_to_retrieve_is_an_error_before_the_first_step(tmp_path: Path, p
 def test_the_batch_must_divide(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(ConfigError, match="multiple of 3"):
         Trainer(tiny_config(photos, loop__accumulation=3), tmp_path)
-
-
-def test_the_learning_rate_warms_up_and_follows_a_cosine() -> None:
-    config = OptimizerConfig(warmup=4, final_lr=0.1)
-    rates = [learning_rate(config, step, 104) for step in range(104)]
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4] == 1
-    assert rates[54] == pytest.approx(0.55)
-    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-
-
-def test_averaged_weights_follow_their_formula_and_swap_exactly() -> None:
-    parameters = {"w": torch.nn.Parameter(torch.tensor([1.0, -3.3e-5]))}
-    averaged = AveragedWeights(parameters, 0.9)
-    expected = parameters["w"].detach().double()
-    for step in range(30):
-        with torch.no_grad():
-            parameters["w"] += 0.37
-        averaged.update(parameters, step)
-        decay = min(0.9, (step + 1) / (step + 10))
-        expected = decay * expected + (1 - decay) * parameters["w"].detach().double()
-    torch.testing.assert_close(averaged.values["w"].double(), expected, rtol=1e-6, atol=1e-6)
-    live = parameters["w"].detach().clone()
-    averaged.swap(parameters)
-    assert not torch.equal(parameters["w"], live)
-    averaged.swap(parameters)
-    assert torch.equal(parameters["w"], live)
 
 
 def test_bf16_trains_in_mixed_precision(tmp_path: Path, photos: Path) -> None:

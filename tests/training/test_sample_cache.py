@@ -1,4 +1,4 @@
-"""Views made once: what a pool holds, that it goes on where it stopped, and that samples cut from it correspond."""
+"""Views made once: what the cache holds, that it goes on where it stopped, and that samples cut from it correspond."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from rasr.errors import ConfigError
 from rasr.generator import GenerationSettings, load_generator
 from rasr.home import cache_dir
 from rasr.training import sample_cache
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig
 from rasr.training.data import TrainingData
-from rasr.training.views import turned
-from tests.training.standin import make_photos, tiny_config
+from tests.training.standin import tiny_config
 
 
 @pytest.fixture(autouse=True)
@@ -136,28 +134,6 @@ def test_references_may_be_larger_than_crops(photos: Path) -> None:
     batch = collate(samples)
     assert batch.reference.shape == (30, 3, 64, 64)
     assert not batch.reference[~batch.has_reference].any()
-
-
-def test_what_validates_does_not_train(tmp_path: Path) -> None:
-    photos = make_photos(tmp_path / "photos", 6)
-    config = tiny_config(photos, validation__photos=[str(photos)], validation__count=2, validation__crop=32)
-    found = material(config)
-    assert found.validation is not None
-    names = {name for batch in found.validation.batches for name in batch.names}
-    assert len(names) == 2
-    assert names.isdisjoint(photo.path.name for photo in found.maker.photos)
-    assert len(found.maker.photos) == 4
-    everything = tiny_config(photos, validation__photos=[str(photos)], validation__count=6, validation__crop=32)
-    with pytest.raises(ConfigError, match="every training photo"):
-        material(everything)
-
-
-def test_the_eight_turns_are_different_and_keep_every_pixel() -> None:
-    square = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    ways = [turned(square, number) for number in range(8)]
-    assert len({t.tobytes() for t in ways}) == 8
-    assert all(np.array_equal(np.sort(t.ravel()), np.sort(square.ravel())) for t in ways)
-    assert np.array_equal(ways[0], square)
 
 
 def test_a_pool_must_hold_the_crop(photos: Path) -> None:
