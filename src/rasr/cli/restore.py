@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ from rasr.cli.console import (
 from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
-    from rasr.progress import Progress
     from rasr.restoration import Job, Outcome
 
 __all__ = ["command"]
@@ -107,13 +107,10 @@ def command(
             opened = restorer.open_gallery(progress)
         say(f"Gallery: {0 if opened is None else len(opened)} photos")
 
-    def run(announce: Callable[[Job, tuple[int, int]], None], progress: Progress) -> Iterator[Outcome]:
-        return run_batch(
-            jobs, restorer, settings, save,
-            journal_folder=Path(out) if several else None, resume=resume, limits=limits,
-            announce=announce, progress=progress,
-        )  # fmt: skip
-
+    run = partial(
+        run_batch, jobs, restorer, settings, save,
+        journal_folder=Path(out) if several else None, resume=resume, limits=limits,
+    )  # fmt: skip
     failed = []
     for outcome in _told(jobs, run, ("clean", "restore") if restorer.generator.cleaner else ("restore",)):
         if outcome.error is not None:
@@ -148,10 +145,10 @@ def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def _told(
     jobs: Sequence[Job],
-    run: Callable[[Callable[[Job, tuple[int, int]], None], Progress], Iterator[Outcome]],
+    run: Callable[..., Iterator[Outcome]],
     stages: tuple[str, ...],
 ) -> Iterator[Outcome]:
-    """Pass outcomes on and tell them on stderr: a line a picture, and on a terminal a bar measured in pixels."""
+    """Pass on what ``run`` yields and tell it on stderr: a line a picture, and on a terminal a bar in pixels."""
     bar = progress_bar()
     sizes = [job.size[0] * job.size[1] if job.size else 0 for job in jobs]
     task = bar.add_task("", total=sum(sizes) or None)
@@ -176,7 +173,7 @@ def _told(
         bar.update(task, completed=done + share * sizes[number])
 
     with bar:
-        for outcome in run(announce, progress):
+        for outcome in run(announce=announce, progress=progress):
             done += sizes[number]
             bar.update(task, completed=done)
             for line in _lines(outcome, f"[{number + 1}/{len(jobs)}]"):

@@ -174,7 +174,8 @@ class Restorer:
         notes = [*source.notes, *self._remarks(references, settings)]
         pixels, tile = self._restore(lq, size, base, references, settings, timings, notes, progress)
         with timed(timings, "colour"):
-            match_colour(pixels, lq, colour)
+            if colour != "none":
+                match_colour(pixels, lq, colour)
             if source.origin.gray:
                 pixels[:] = pixels.mean(axis=2, keepdims=True)
             alpha = None if source.alpha is None else resize_alpha(source.alpha, size)
