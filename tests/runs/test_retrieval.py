@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rasr.gallery.encoders.robust import Head
 
 from rasr.gallery.encoders import load_encoder
+from rasr.gallery.encoders.efficientnet import Head
 from rasr.gallery.retrieval import calibration_of
 from rasr.weights import read_safetensors
 from runs import retrieval_calibrate, retrieval_head, retrieval_set

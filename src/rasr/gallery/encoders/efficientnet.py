@@ -4,7 +4,7 @@ Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Netwo
 (no squeeze-and-excitation, ReLU6) are from the same authors' TPU repository. Apache-2.0.
 
 The head is one linear map that makes a degraded photo embed where its clean version does, trained on pairs of clean and
-degraded features (``runs/retrieval_head.py``; data, recipe and figures are in ``effnet_lite0_robust.md`` beside its weights).
+degraded features (``runs/retrieval_head.py``; data, recipe, figures: ``effnet_lite0_robust.md`` beside its weights).
 """
 
 from __future__ import annotations
