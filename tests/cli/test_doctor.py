@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from rasr.cli import doctor
+from rasr.device import _surely_without_gpu
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -31,6 +32,14 @@ def test_people_get_the_same_facts_as_a_list(run_rasr: Run) -> None:
     assert done.stdout.splitlines()[0] == "rasr"
     for section in ("machine", "encoders", "generators", "extras"):
         assert f"\n{section}\n" in done.stdout
+
+
+def test_torch_is_not_loaded_where_there_is_no_gpu(run_rasr: Run) -> None:
+    done = run_rasr("doctor", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in loaded
+    assert "torch" not in loaded or not _surely_without_gpu()
 
 
 def test_a_broken_torchvision_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

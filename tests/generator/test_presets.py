@@ -14,6 +14,7 @@ from rasr import generator
 from rasr.cli.restore import command
 from rasr.errors import UsageError
 from rasr.generator import DEFAULT_PRESET, PRESETS, GenerationSettings, Generator, Preset, load_generator
+from rasr.generator.presets import describe_generator
 from rasr.images import Picture
 from rasr.restoration import TargetSize
 
@@ -108,6 +109,11 @@ def test_a_diffusion_preset_of_ones_own_is_a_toml_file(tmp_path: Path, monkeypat
     assert made.info.name == "own (untrained)"
     assert made.cleaner is not None
     assert load_generator("own", device="cpu", cleaner="none").cleaner is None
+
+
+@pytest.mark.parametrize("name", ["mini", "sd21", "sd21-pisasr", "realesrgan", "bicubic"])
+def test_a_preset_is_described_as_its_generator_says(name: str) -> None:
+    assert describe_generator(name) == load_generator(name).info
 
 
 def test_bicubic_returns_the_resampled_tiles_unchanged() -> None:

@@ -7,8 +7,8 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,9 +17,9 @@ from rasr.errors import RasrError, WeightsMissing
 from rasr.home import home, offline
 from rasr.memory import free_memory, usable_memory
 
-__all__ = ["command", "examine"]
+__all__ = ["command"]
 
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "ncnn", "pillow", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "lancedb", "ncnn", "pillow", "numpy")
 EXTRAS = {"heic": "pillow_heif", "lance": "lancedb", "train": "accelerate"}
 
 
@@ -27,7 +27,16 @@ EXTRAS = {"heic": "pillow_heif", "lance": "lancedb", "train": "accelerate"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(as_json: bool) -> None:
     """Say what this machine can do and why: device, memory, encoders, generators, extras."""
-    facts = examine()
+    facts = {
+        "rasr": _installation(),
+        "machine": _machine(),
+        "encoders": _encoders(),
+        "generators": _generators(),
+        "extras": {
+            name: "installed" if importlib.util.find_spec(module) else f"not installed: pip install 'rasr[{name}]'"
+            for name, module in EXTRAS.items()
+        },
+    }
     if as_json:
         print_json(facts)
         return
@@ -35,17 +44,6 @@ def command(as_json: bool) -> None:
         click.echo(section)
         for key, value in entries.items():
             click.echo(f"  {key:<18} {value}")
-
-
-def examine() -> dict[str, dict[str, Any]]:
-    """Collect the facts, section by section; every value is printable text or a number."""
-    return {
-        "rasr": _installation(),
-        "machine": _machine(),
-        "encoders": _encoders(),
-        "generators": _generators(),
-        "extras": {name: _extra(name, module) for name, module in EXTRAS.items()},
-    }
 
 
 def _installation() -> dict[str, str]:
@@ -60,42 +58,47 @@ def _installation() -> dict[str, str]:
 def _machine() -> dict[str, str]:
     from rasr.device import choose_device
 
-    memory = f"{usable_memory() / 2**30:.1f} GiB, {free_memory() / 2**30:.1f} GiB free"
-    facts = {"system": platform.platform(terse=True), "cores": str(os.cpu_count() or 1), "memory": memory}
     existing = next((p for p in (home(), *home().parents) if p.exists()), Path("/"))
-    facts["disk"] = f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free at {existing}"
-    facts["device"] = str(choose_device())
-    return facts
+    return {
+        "system": platform.platform(terse=True),
+        "cores": str(os.cpu_count() or 1),
+        "memory": f"{usable_memory() / 2**30:.1f} GiB, {free_memory() / 2**30:.1f} GiB free",
+        "disk": f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free at {existing}",
+        "device": str(choose_device()),
+    }
 
 
 def _encoders() -> dict[str, str]:
     from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, load_encoder
 
-    facts = {}
-    for name in ENCODERS:
+    def describe(name: str) -> str:
         try:
             encoder = load_encoder(name)
-            state = f"ready, {encoder.dimension} dimensions, {encoder.fingerprint}"
+            facts = f"{encoder.dimension} dimensions, {encoder.fingerprint}"  # an encoder may look for its file here
         except WeightsMissing as error:
-            state = f"not here: {error}"
-        facts[name] = state + (" (default)" if name == DEFAULT_ENCODER else "")
-    return facts
+            return f"not here: {error}"
+        return f"ready, {facts}"
+
+    return _each(ENCODERS, describe, DEFAULT_ENCODER)
 
 
 def _generators() -> dict[str, str]:
-    from rasr.generator import DEFAULT_PRESET, PRESETS, load_generator
+    from rasr.generator import DEFAULT_PRESET, PRESETS
+    from rasr.generator.presets import describe_generator
 
-    facts = {}
-    for name in PRESETS:
+    def describe(name: str) -> str:
         try:
-            info = load_generator(name).info
-            parts = [info.name, "uses the reference" if info.uses_reference else "does not use the reference"]
-            parts += [part for part in (info.licence, info.device) if part]
-            state = "; ".join(parts)
+            info = describe_generator(name)
         except RasrError as error:
-            state = f"not ready: {error}"
-        facts[name] = state + (" (default)" if name == DEFAULT_PRESET else "")
-    return facts
+            return f"not ready: {error}"
+        reads = "uses the reference" if info.uses_reference else "does not use the reference"
+        return "; ".join(part for part in (info.name, reads, info.licence, info.device) if part)
+
+    return _each(PRESETS, describe, DEFAULT_PRESET)
+
+
+def _each(names: Iterable[str], describe: Callable[[str], str], default: str) -> dict[str, str]:
+    return {name: describe(name) + (" (default)" if name == default else "") for name in names}
 
 
 def _version(package: str) -> str:
@@ -105,13 +108,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _extra(name: str, module: str) -> str:
-    found = importlib.util.find_spec(module) is not None
-    return "installed" if found else f"not installed: pip install 'rasr[{name}]'"
-
-
 def _torchvision() -> str:
-    """A torchvision that is installed but cannot be imported breaks transformers, diffusers and peft."""
+    """Import torchvision: one that is installed and cannot be imported breaks transformers, diffusers and peft."""
     if importlib.util.find_spec("torchvision") is None:
         return "not installed (not needed)"
     try:

@@ -17,13 +17,12 @@ from torch.nn import functional as F
 from rasr.device import Device, choose_device
 from rasr.errors import ConfigError, RasrError, UsageError
 from rasr.generator.adapter import load_adapter, load_backbone
-from rasr.generator.config import ModelConfig, WeightPaths, preset_at_hand, read_model_config
+from rasr.generator.config import ModelConfig, WeightPaths, describe_model, preset_at_hand, read_model_config
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
     GenerationSettings,
     Generator,
-    GeneratorInfo,
     ReferencePicture,
 )
 from rasr.generator.refdsr import RefDSR, ReferenceFeatures, build_model
@@ -94,7 +93,7 @@ class DiffusionGenerator:
         self._model: RefDSR | None = None
         self._prompts: Any = None
         self._lock = threading.RLock()
-        self.info = self._describe()
+        self.info = describe_model(self.config, self._weights, self._place)
 
     @property
     def model(self) -> RefDSR:
@@ -210,26 +209,6 @@ class DiffusionGenerator:
     def _enlarged(self, height: int, width: int) -> tuple[int, int]:
         ratio = self.config.minimum_side / min(height, width)
         return round(height * ratio), round(width * ratio)
-
-    def _describe(self) -> GeneratorInfo:
-        config, weights = self.config, self._weights
-        guided = weights.adapter is not None
-        remark = "" if weights.trained else " (untrained)"
-        if weights.trained and not guided:
-            remark = " (no reference adapter)"
-        return GeneratorInfo(
-            name=config.name + remark,
-            uses_reference=guided,
-            grid="output",
-            scale=1,
-            tile=config.tile,
-            trained=weights.trained,
-            weights=weights.described,
-            colour=config.colour,
-            licence=config.licence,
-            device=str(self._place),
-            context_encoder=config.context.encoder,
-        )
 
 
 def _load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
 
-from rasr.device import check_device
+from rasr.device import check_device, choose_device
 from rasr.errors import UsageError
 from rasr.generator.protocol import (
     Batch,
@@ -100,6 +100,17 @@ def load_generator(
         options["cleaner"] = cleaner
     generator: Generator = resolve_name(entry.code)(device=device, dtype=dtype, **entry.given, **options)
     return generator
+
+
+def describe_generator(preset: str) -> GeneratorInfo:
+    """Return what ``load_generator(preset).info`` would be; torch is not loaded for a diffusion preset."""
+    if PRESETS[preset].code != _DIFFUSION:
+        return load_generator(preset).info
+    from rasr.generator.config import WeightPaths, describe_model, preset_at_hand, read_model_config
+
+    name = PRESETS[preset].given["preset"]
+    config = read_model_config(preset_at_hand() if name == "sd21" else name)
+    return describe_model(config, WeightPaths.find(config), choose_device())
 
 
 def _build_diffusion(preset: str, *, device: str, dtype: str, **options: Any) -> Generator:
