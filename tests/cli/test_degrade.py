@@ -55,6 +55,14 @@ def test_a_folder_is_mirrored_and_its_manifest_rebuilds_it(
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "lq" / "astronaut.png").read_bytes()
 
 
+def test_the_manifest_may_lie_in_a_folder_that_the_pictures_make(
+    run_rasr: Callable[..., subprocess.CompletedProcess[str]], photos: Path, tmp_path: Path
+) -> None:
+    done = run_rasr("degrade", photos, "new/lq", "--seed", 5, "--manifest", "new/set.json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "set.json").is_file()
+
+
 def test_a_changed_original_is_noticed_on_rebuilding(
     run_rasr: Callable[..., subprocess.CompletedProcess[str]], photos: Path
 ) -> None:

@@ -76,7 +76,7 @@ def command(
         if crop and crop % (scale or 4):
             raise UsageError(f"--crop {crop} is not a multiple of the scale {scale or 4}.")
         jobs = plan_jobs(source, output, hr_out, preset=preset or "realesrgan", scale=scale or 4, seed=seed, usm=usm)
-    if manifest:
+    if manifest and manifest.parent.is_dir():  # else the pictures may make its folder
         check_writable(manifest, overwrite=overwrite)
     entries = []
     failed = 0
