@@ -76,7 +76,8 @@ def command(
         if crop and crop % (scale or 4):
             raise UsageError(f"--crop {crop} is not a multiple of the scale {scale or 4}.")
         jobs = plan_jobs(source, output, hr_out, preset=preset or "realesrgan", scale=scale or 4, seed=seed, usm=usm)
-    if manifest and manifest.parent.is_dir():  # else the pictures may make its folder
+    makes = [path for path in (output, hr_out) if path and manifest and path.is_relative_to(manifest.parent)]
+    if manifest and (manifest.parent.is_dir() or not makes):  # the pictures may make its folder
         check_writable(manifest, overwrite=overwrite)
     entries = []
     failed = 0
