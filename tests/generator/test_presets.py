@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_a_preset_of_ones_own_restores_from_python(negative: str) -> None:
     assert isinstance(half.generator, Generator)
     with pytest.raises(UsageError, match=r"'negative' has no option 'width'\. Its options: cleaner, depth"):
         load_generator(negative, width=3)
+
+
+def test_the_cleaner_of_a_preset_comes_built_also_where_it_cannot_be_chosen(
+    negative: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, negative, replace(PRESETS[negative], options=("depth",)))
+    made = load_generator(negative)
+    assert made.cleaner is not None
+    assert made.cleaner.info.name == "bicubic"
+    with pytest.raises(UsageError, match="no option 'cleaner'"):
+        load_generator(negative, cleaner="none")
 
 
 def test_a_preset_of_ones_own_restores_on_the_command_line(negative: str, tmp_path: Path) -> None:

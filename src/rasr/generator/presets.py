@@ -92,7 +92,7 @@ def load_generator(
     if unknown := sorted(options.keys() - set(entry.options)):
         taken = ", ".join(entry.options) or "none"
         raise UsageError(f"The preset '{preset}' has no option '{unknown[0]}'. Its options: {taken}.")
-    if "cleaner" in entry.options:
+    if entry.cleaner or "cleaner" in entry.options:
         cleaner = options.get("cleaner") or entry.cleaner or "none"
         if isinstance(cleaner, str):
             where = "cpu" if device == "cpu" else "auto"
