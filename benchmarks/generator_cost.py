@@ -74,7 +74,7 @@ def _sd21(folder: Path) -> RefDSR:
     """Stable Diffusion without its text encoder, which runs once a prompt and is not held."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    from rasr.generator.codec import AutoencoderCodec
+    from rasr.generator.refdsr import AutoencoderCodec
     from rasr.generator.stable_diffusion import _from_folder
 
     unet, vae = _from_folder(UNet2DConditionModel, folder / "unet"), _from_folder(AutoencoderKL, folder / "vae")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rasr.evaluation.metrics import load_metric
 from rasr.evaluation.settings import MeasuringProtocol
 from rasr.files import hash_json, sha256_file
-from rasr.generator.realesrgan_weights import TUNED_BLOCKS, TUNED_LAYERS, write_tuned
+from rasr.generator.realesrgan import TUNED_BLOCKS, TUNED_LAYERS, write_tuned
 from rasr.generator.rrdbnet import BLOCKS, RRDBNet, load_rrdbnet
 from rasr.training.config import DataConfig
 from rasr.training.features import load_feature_network

@@ -17,7 +17,7 @@ from typing import Any
 
 from rasr.generator.adapter import load_adapter, load_backbone, save_adapter, save_backbone
 from rasr.generator.config import read_model_config
-from rasr.generator.realesrgan_weights import read_tuned
+from rasr.generator.realesrgan import read_tuned
 from rasr.generator.refdsr import build_model
 from runs import PACKAGE, pin
 

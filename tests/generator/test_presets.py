@@ -1,9 +1,12 @@
-"""The table of presets, one of one's own in it, and the baseline generator."""
+"""The table of presets, one of one's own in it, the baseline generator, and the cleaning of queries."""
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +14,20 @@ from click.testing import CliRunner
 from PIL import Image
 
 import rasr
-from rasr import generator
 from rasr.cli.restore import command
 from rasr.errors import UsageError
-from rasr.generator import DEFAULT_PRESET, PRESETS, GenerationSettings, Generator, Preset, load_generator
+from rasr.generator import (
+    DEFAULT_PRESET,
+    PRESETS,
+    GenerationSettings,
+    Generator,
+    Preset,
+    clean_query,
+    load_generator,
+    presets,
+)
 from rasr.generator.presets import describe_generator
-from rasr.images import Picture
+from rasr.images import FloatImage, Picture
 from rasr.restoration import TargetSize
 
 
@@ -112,7 +123,7 @@ def test_a_preset_of_ones_own_restores_on_the_command_line(negative: str, tmp_pa
 
 
 def test_a_diffusion_preset_of_ones_own_is_a_toml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mini = Path(generator.__file__).with_name("presets") / "mini.toml"
+    mini = Path(presets.__file__).with_name("presets") / "mini.toml"
     own = tmp_path / "own.toml"
     own.write_text(mini.read_text(encoding="utf-8").replace('name = "mini"', 'name = "own"'), encoding="utf-8")
     line = Preset("of one's own", PRESETS["mini"].code, ("cleaner",), {"preset": own}, cleaner="bicubic")
@@ -140,3 +151,70 @@ def test_bicubic_says_what_it_is() -> None:
     assert isinstance(generator, Generator)
     assert (generator.info.grid, generator.info.scale, generator.info.uses_reference) == ("output", 1, False)
     assert generator.cleaner is None
+
+
+class Enlarger:
+    """Enlarges four times by repeating, and remembers what it was shown."""
+
+    info = SimpleNamespace(scale=4)
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def prepare(self, lq: FloatImage, references: Sequence[object], settings: object) -> None:
+        assert not references
+
+    def generate(self, tiles: Any, base: object, conditioning: object) -> Any:
+        self.shapes.append(tiles.shape[1:3])
+        return tiles.repeat(4, 1).repeat(4, 2)
+
+
+@pytest.fixture
+def cleaner(monkeypatch: pytest.MonkeyPatch) -> Enlarger:
+    enlarger = Enlarger()
+    monkeypatch.setattr(presets, "_query_cleaner", lambda: enlarger)
+    return enlarger
+
+
+def picture(height: int, width: int) -> FloatImage:
+    return np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+
+
+def test_auto_cleans_what_the_encoder_would_see_enlarged(cleaner: Enlarger) -> None:
+    small, large = picture(80, 90), picture(224, 300)
+    assert clean_query(small, 224).shape == (320, 360, 3)
+    assert clean_query(small, 224, "off") is small
+    assert clean_query(large, 224) is large
+    assert clean_query(large, 224, "on") is not large
+    assert len(cleaner.shapes) == 2
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 900), (900, 1), (60, 90), (128, 128), (200, 220), (223, 4000), (223, 224)]
+)
+def test_one_tile_of_bounded_size_whatever_the_picture(cleaner: Enlarger, shape: tuple[int, int]) -> None:
+    answer = clean_query(picture(*shape), 224)
+    ((height, width),) = cleaner.shapes
+    assert answer.shape == (4 * height, 4 * width, 3)
+    assert height * width <= 128 * 128
+    assert min(height, width) == min(*shape, presets.QUERY_SIDE)
+    assert 0 <= answer.min() <= answer.max() <= 1
+
+
+def test_the_middle_is_kept(cleaner: Enlarger) -> None:
+    wide = np.zeros((20, 400, 3), np.float32)
+    wide[:, 190:210] = 1
+    answer = clean_query(wide, 224)
+    assert answer.shape == (80, 144, 3)
+    bright = answer.mean(axis=(0, 2)) > 0.5
+    assert bright[32:112].all()
+    assert bright.sum() == 80
+
+
+def test_a_picture_that_the_same_network_has_made_is_not_made_again(cleaner: Enlarger) -> None:
+    lq = picture(80, 90)
+    made = np.zeros((320, 360, 3), np.float32)
+    assert clean_query(lq, 224, cleaned=made) is made
+    assert clean_query(lq, 224, cleaned=made[:100]) is not made, "of another size: the result was asked for smaller"
+    assert clean_query(lq, 224, "off", cleaned=made) is lq
+    assert len(cleaner.shapes) == 1

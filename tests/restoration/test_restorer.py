@@ -169,7 +169,7 @@ def test_without_a_gallery_there_is_a_note_and_without_wish_for_one_there_is_non
 def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = Gallery((red, 0.5))
     restorer = Restorer(local(), gallery)
-    monkeypatch.setattr("rasr.generator.query._cleaner", lambda: local(scale=4, grid="input"))
+    monkeypatch.setattr("rasr.generator.presets._query_cleaner", lambda: local(scale=4, grid="input"))
     for mode in ("off", "on", "auto"):
         restorer(Picture(lq), query_restore=mode)
     off, on, auto = gallery.queries

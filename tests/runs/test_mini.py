@@ -14,7 +14,7 @@ import torch
 
 import runs
 from rasr.errors import WeightsCorrupt
-from rasr.generator.realesrgan_weights import TUNED_LAYERS, read_tuned
+from rasr.generator.realesrgan import TUNED_LAYERS, read_tuned
 from rasr.weights import read_safetensors, require
 from runs import realesrgan_tune, ship_mini
 from tests.training.standin import make_photos

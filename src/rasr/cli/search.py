@@ -56,7 +56,7 @@ def command(
     reference and why.
     """
     from rasr.gallery import open_gallery_or_folder, retrieve
-    from rasr.generator.query import clean_query
+    from rasr.generator import clean_query
     from rasr.images import read_picture
 
     picture = read_picture(image)

@@ -19,7 +19,7 @@ from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.journal import Journal
 from rasr.gallery import Gallery, Query, Reference, embed_query, retrieve
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
-from rasr.generator.query import clean_query
+from rasr.generator import clean_query
 from rasr.images import read_picture
 from rasr.progress import Progress
 

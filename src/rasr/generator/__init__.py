@@ -1,6 +1,6 @@
 """Generators: low-quality tiles in, restored tiles out."""
 
-from rasr.generator.presets import DEFAULT_PRESET, PRESETS, Preset, load_generator
+from rasr.generator.presets import DEFAULT_PRESET, PRESETS, QUERY_CLEANER, Preset, clean_query, load_generator
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -15,6 +15,7 @@ from rasr.generator.protocol import (
 __all__ = [
     "DEFAULT_PRESET",
     "PRESETS",
+    "QUERY_CLEANER",
     "Batch",
     "Conditioning",
     "GenerationSettings",
@@ -24,5 +25,6 @@ __all__ = [
     "ReferencePicture",
     "TileHints",
     "Unconditioned",
+    "clean_query",
     "load_generator",
 ]

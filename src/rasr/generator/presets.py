@@ -1,4 +1,4 @@
-"""Presets: every generator by name, in one table.
+"""Presets: every generator by name, in one table, and the one that cleans queries.
 
 An entry names code, which is imported when it is asked for. A preset of one's own is a file and a line: a class that
 meets :class:`Generator`, or a TOML file for another diffusion backbone, and its entry in :data:`PRESETS`. Weights that
@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from rasr.device import check_device, choose_device
 from rasr.errors import UsageError
@@ -25,7 +28,7 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
-from rasr.images import FloatImage
+from rasr.images import FloatImage, resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,13 @@ PRESETS = {
     "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", "rasr.generator.presets:Bicubic"),
 }
 DEFAULT_PRESET = "mini"
+QUERY_CLEANER = "realesrgan-tuned"
+"""The generator that cleans queries, whatever restores them, so that every preset finds the same references. It also
+runs before the default preset, whose picture then serves both."""
+QUERY_SIDE = 96
+"""Shorter side, in pixels, to which a query is reduced first: what the encoder sees of it is no finer."""
+QUERY_REACH = 1.75
+"""Longer side, as a multiple of the shorter one, beyond which the ends are cut off: encoders look at the middle."""
 
 
 def load_generator(
@@ -124,6 +134,42 @@ def _build_diffusion(preset: str, *, device: str, dtype: str, **options: Any) ->
     from rasr.generator.diffusion import DiffusionGenerator
 
     return DiffusionGenerator(config, device=device, dtype=dtype, **options)
+
+
+def clean_query(
+    pixels: FloatImage,
+    input_size: int,
+    mode: Literal["auto", "on", "off"] = "auto",
+    *,
+    cleaned: FloatImage | None = None,
+) -> FloatImage:
+    """Clean ``pixels`` (H, W, 3) for an encoder that sees a square of ``input_size`` pixels.
+
+    ``auto`` cleans a picture whose shorter side is smaller than that, which the encoder would only see interpolated;
+    ``on`` cleans any, and ``off`` none. ``cleaned`` is what :data:`QUERY_CLEANER` has already made of the picture; it
+    is taken where it would be made again. Raises WeightsMissing or WeightsCorrupt.
+    """
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    if mode == "off" or (mode == "auto" and shorter >= input_size):
+        return pixels
+    generator = _query_cleaner()
+    scale = generator.info.scale
+    if cleaned is not None and shorter <= input_size and cleaned.shape[:2] == (height * scale, width * scale):
+        return cleaned
+    reach = round(shorter * QUERY_REACH)
+    top, left = max(0, (height - reach) // 2), max(0, (width - reach) // 2)
+    middle = pixels[top : height - top, left : width - left]
+    reduce = min(1.0, QUERY_SIDE / shorter)
+    size = (max(1, round(middle.shape[1] * reduce)), max(1, round(middle.shape[0] * reduce)))
+    lq = np.clip(resize(middle, size), 0.0, 1.0)
+    answer: FloatImage = generator.generate(lq[None], None, generator.prepare(lq, [], GenerationSettings()))[0]
+    return answer
+
+
+@cache
+def _query_cleaner() -> Generator:
+    return load_generator(QUERY_CLEANER)
 
 
 class Bicubic:

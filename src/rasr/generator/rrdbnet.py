@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rasr.generator.realesrgan_weights import read_convolutions, read_tuned, weight_files
+from rasr.generator.realesrgan import read_convolutions, read_tuned, weight_files
 
 __all__ = ["RRDBNet", "load_rrdbnet"]
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rasr.errors import UsageError, WeightsCorrupt
-from rasr.generator.codec import AutoencoderCodec
 from rasr.generator.config import ModelConfig, WeightPaths
 from rasr.generator.onestep_checkpoints import fold_osediff, fold_pisasr
-from rasr.generator.refdsr import RefDSR
+from rasr.generator.refdsr import AutoencoderCodec, RefDSR
 from rasr.weights import CATALOGUE, fill_model, find, load_pretrained, read_safetensors, require, variant
 
 if TYPE_CHECKING:

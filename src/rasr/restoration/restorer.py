@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from rasr.errors import OutOfMemory
 from rasr.gallery import Reference, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
-from rasr.generator import DEFAULT_PRESET, Generator, ReferencePicture, load_generator
-from rasr.generator.query import QUERY_CLEANER, clean_query
+from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
 from rasr.images import FloatImage, Limits, Picture, losses, read_header, read_picture, resize, write_picture
 from rasr.memory import LruCache, free_memory
 from rasr.options import takes_options
