@@ -1,4 +1,4 @@
-"""Recipes of everything that ships: weights, the encoder's head, the calibration of retrieval.
+"""Recipes of all that ships: weights, the encoder's head, the calibration of retrieval.
 
 Shell scripts hold the commands in their order. Python ones run from the repository's root: ``python -m runs.NAME``.
 """
@@ -24,7 +24,7 @@ def machine() -> str:
 
 
 def pin(file: Path) -> None:
-    """Write the SHA-256 of a packaged file into the weights catalogue, to which every reader holds it."""
+    """Write a packaged file's SHA-256 into the weights catalogue: every reader holds it to that."""
     line = re.compile(rf'(?<=sha256\."{re.escape(file.name)}" = ")[0-9a-f]{{64}}')
     text, count = line.subn(sha256_file(file), CATALOGUE.read_text(encoding="utf-8"))
     if count != 1:

@@ -1,4 +1,4 @@
-"""Train Real-ESRGAN's last layers further, on photos degraded by its own recipe: ``realesrgan-tuned``.
+"""Train Real-ESRGAN's last layers further, on its own degradations: ``realesrgan-tuned``.
 
     python -m runs.realesrgan_tune --photos DIR [--photos DIR] --validate-on DIR --out tuned.safetensors \
         [--start tuned.safetensors] [--steps 300] [--mse 4]
@@ -46,7 +46,7 @@ Arrays = dict[str, NDArray[Any]]
 def views(
     name: str, photos: Sequence[TrainingPhoto], count: int, side: int, cache: Path, *, centre: bool, network: RRDBNet
 ) -> Arrays:
-    """Make ``count`` views, HR and the frozen layers' features of their LQ, or find them in ``cache``.
+    """Make views, HR and the frozen layers' features of their LQ, or find them in ``cache``.
 
     They lie in a folder named by all that they are made from; an interrupted one goes on where it stopped.
     """
@@ -97,7 +97,7 @@ def finish(network: RRDBNet, arrays: Arrays, rows: list[int]) -> torch.Tensor:
 
 
 def judge(network: RRDBNet, arrays: Arrays) -> NDArray[np.float64]:
-    """Return (views, 2): EPD and PSNR of every validation view, by the protocol of the evaluation."""
+    """Return (views, 2): EPD and PSNR of every validation view, by the evaluation's protocol."""
     epd, psnr = (load_metric(name, MeasuringProtocol()) for name in ("EPD", "PSNR"))
     found = []
     for row in range(len(arrays["hr"])):

@@ -1,4 +1,4 @@
-"""Calibrate the retrieval policy for an encoder: thresholds by gallery size, margin, and what they cost.
+"""Calibrate the retrieval policy for an encoder: thresholds by gallery size, and margin.
 
     python -m runs.retrieval_calibrate --encoder effnet-lite0 [--photos DIR] [--write FILE.toml]
 
@@ -43,13 +43,13 @@ texture-stone wood canyon-rock
 
 
 def related(categories: list[str]) -> NDArray[np.bool_]:
-    """Return (N, N): whether two photos' categories are the same or of one group of :data:`RELATED`."""
+    """Compare categories, (N, N): true when the same or of one group of :data:`RELATED`."""
     groups = [set(line.split()) for line in RELATED.strip().splitlines()]
     return np.array([[a == b or any({a, b} <= group for group in groups) for b in categories] for a in categories])
 
 
 class Scores:
-    """Similarities of the queries of one kind to all photos, and the best of them under a condition."""
+    """Similarities of the queries of one kind to all photos, and the best under a condition."""
 
     def __init__(self, queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> None:
         self.all = queries @ gallery.T
@@ -61,7 +61,7 @@ class Scores:
         return scores.max(axis=1), scores.argmax(axis=1)
 
     def best_of(self, size: int, allowed: NDArray[np.bool_], draws: int = 10) -> NDArray[np.float32]:
-        """Return the highest scores over random galleries of ``size`` allowed photos, all draws in one array."""
+        """Return the highest scores over random galleries of ``size`` allowed photos, all draws."""
         random = np.random.default_rng(size)
         drawn = []
         for row, mask in zip(self.all, allowed, strict=True):
@@ -70,7 +70,7 @@ class Scores:
         return np.array(drawn, np.float32)
 
     def above_median(self, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return how far the best allowed photo stands above their median, for queries with ten or more."""
+        """Return the best allowed score minus their median, for queries with ten photos or more."""
         rows = [row[mask & np.isfinite(row)] for row, mask in zip(self.all, allowed, strict=True)]
         return np.array([row.max() - np.median(row) for row in rows if row.size >= 10], np.float32)
 
@@ -79,7 +79,7 @@ Part = tuple[list[Scores], NDArray[np.bool_], NDArray[np.bool_]]
 
 
 def figures(parts: list[Part]) -> dict[str, Any]:
-    """Compute thresholds, margin, sure and curve of photo sets: scores by kind of query, same category, unrelated."""
+    """Compute thresholds, margin, sure and curve from the scores of photo sets."""
     largest = min(int(np.median(unrelated.sum(axis=1))) for _, _, unrelated in parts)
     by_size = {
         size: np.concatenate([s.best_of(size, unrelated) for kinds, _, unrelated in parts for s in kinds])

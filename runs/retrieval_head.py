@@ -47,7 +47,7 @@ Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def view(pixels: FloatImage, kind: str, random: np.random.Generator) -> FloatImage:
-    """Cut a good picture: ``crop`` 512 px of the photo, ``mid`` half or more, ``whole`` and ``light`` all of it."""
+    """Cut a good picture: ``crop`` 512 px, ``mid`` half or more, ``whole`` and ``light`` all."""
     height, width = pixels.shape[:2]
     if kind == "crop":
         side = min(512, height // 4 * 4, width // 4 * 4)
@@ -83,7 +83,7 @@ def rooted(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def train(data: Tensor, options: argparse.Namespace) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
-    """Train mean and matrix of a :class:`Head` for (photos, 1 + 2·views, D) features; the same for the same seed."""
+    """Train a :class:`Head`'s mean and matrix on (photos, 1 + 2·views, D) features, by seed."""
     torch.manual_seed(options.seed)
     photo, good, bad = data[:, 0], data[:, 1::2], data[:, 2::2]
     mean = photo.sqrt().mean(dim=0)
@@ -120,7 +120,7 @@ def train(data: Tensor, options: argparse.Namespace) -> tuple[NDArray[np.float32
 def hits(
     queries: NDArray[np.float32], rows: NDArray[np.intp], gallery: NDArray[np.float32], category: NDArray[np.str_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell whether the best other photo is of the query's category, and the best of all the photo itself."""
+    """Tell if the best other photo has the query's category, and the best of all is itself."""
     scores = queries @ gallery.T
     itself = scores.argmax(axis=1) == rows
     scores[np.arange(len(rows)), rows] = -np.inf
@@ -128,7 +128,7 @@ def hits(
 
 
 def judge(title: str, embed: Embed, sets: dict[str, list[NDArray[np.float32]]], everything: list[Photo]) -> None:
-    """Print P@1 and self-retrieval of the test split (mean and deviation over seeds) in the gallery train and extra."""
+    """Print P@1 and self-retrieval of the test split in the gallery train and extra."""
     category = np.array([photo.category for photo in everything])
     test = np.array([photo.split == "test" for photo in everything])
     gallery, rows = embed(sets["gallery"][0]), np.flatnonzero(test)
@@ -146,7 +146,7 @@ def judge(title: str, embed: Embed, sets: dict[str, list[NDArray[np.float32]]], 
 
 
 def folds(data: Tensor, rows: list[Photo], options: argparse.Namespace) -> None:
-    """Leave a third of the categories out of training; its degraded views then search its photos only."""
+    """Leave a third of the categories out of training; their views search their photos only."""
     category = np.array([photo.category for photo in rows])
     names = np.unique(category)
     group = np.random.default_rng(3).permutation(len(names)) % 3
@@ -171,7 +171,7 @@ def folds(data: Tensor, rows: list[Photo], options: argparse.Namespace) -> None:
 def calibrate(
     data: Tensor, learnt_from: list[Photo], everything: list[Photo], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Compute the policy's figures from photos the head has not seen: two heads, each judged on the other half."""
+    """Compute the policy's figures by two heads, each judged on photos it has not seen."""
     plain = load_encoder("effnet-lite0")
     row = {photo.id: index for index, photo in enumerate(everything)}
     half = np.random.default_rng(5).permutation(len(learnt_from)) % 2
@@ -194,7 +194,7 @@ def calibrate(
 
 
 def write(mean: NDArray[np.float32], matrix: NDArray[np.float16], stem: Path, facts: dict[str, str]) -> None:
-    """Store the head as safetensors, with how it came to be; in the package, also its SHA-256 in the catalogue."""
+    """Store the head with its recipe; in the package, also its SHA-256 in the catalogue."""
     path = write_safetensors(stem.with_suffix(".safetensors"), {"mean": mean, "matrix": matrix}, facts)
     if path.resolve().is_relative_to(PACKAGE):
         pin(path)

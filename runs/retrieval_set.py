@@ -29,7 +29,7 @@ CROP, LONG_SIDE = 512, 1024
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One row of the manifest."""
+    """Row of the manifest."""
 
     id: str
     category: str
@@ -43,7 +43,7 @@ class Photo:
 
 
 def photos(root: Path, *, misc: bool = False) -> list[Photo]:
-    """List the photos of the set, sorted; the category ``misc``, in which nothing belongs together, only on request."""
+    """List the photos, sorted; ``misc``, in which nothing belongs together, only on request."""
     with (root / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if misc or row["category"] != "misc"]
     found = [
@@ -72,7 +72,7 @@ def query(photo: Photo, kind: str, seed: int) -> FloatImage:
 def embeddings(
     encoder: Encoder, key: str, photos_: Sequence[Photo], pixels: Callable[[Photo], FloatImage], cache: Path
 ) -> NDArray[np.floating]:
-    """Embed ``pixels(photo)`` of every photo: (N, D), kept in ``cache`` by ``key``, encoder and photos."""
+    """Embed ``pixels(photo)`` of every photo, (N, D), kept by ``key``, encoder and photos."""
 
     def embed() -> NDArray[np.float32]:
         return np.concatenate([encoder.embed(encoder.preprocess(pixels(photo))[None]) for photo in photos_])
@@ -83,7 +83,7 @@ def embeddings(
 def kept(
     make: Callable[[], NDArray[np.floating]], key: str, encoder: Encoder, photos_: Sequence[Photo], cache: Path
 ) -> NDArray[np.floating]:
-    """Return what ``make`` makes of these photos with this encoder, made once and kept in ``cache``."""
+    """Return what ``make`` makes of photos with an encoder, made once and kept in ``cache``."""
     which = hash_json([CROP, LONG_SIDE, [(photo.id, photo.path.stat().st_size) for photo in photos_]])[:16]
     path = cache / "embeddings" / encoder.fingerprint.replace("/", "_") / f"{key}-{which}.npy"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Put trained weights of mini into the package: fp16, with the notes of their runs, and their SHA-256 in the catalogue.
+"""Put trained weights of mini into the package, in fp16, and their SHA-256 in the catalogue.
 
     python -m runs.ship_mini trained/mini/tuned.safetensors
     python -m runs.ship_mini BACKBONE.safetensors ADAPTER.safetensors [BACKBONE-OF-ADAPTER.safetensors]
@@ -26,7 +26,7 @@ LIMIT = 40 * 10**6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Load them as restoring does, so that nothing is shipped that would not load, and write them anew."""
+    """Load them as restoring does, so that nothing ships that would not load; write them anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="one, two or three safetensors files")
     files = parser.parse_args(arguments).files
@@ -61,7 +61,7 @@ def ship_model(backbone: Path, adapter: Path, trained_on: Path | None = None) ->
 
 
 def portable(notes: Any) -> Any:
-    """Keep the last two parts of every absolute path in a run's notes: where it ran is nobody's concern."""
+    """Keep the last two parts of absolute paths in notes: where a run was is nobody's concern."""
     if isinstance(notes, dict):
         return {key: portable(value) for key, value in notes.items()}
     if isinstance(notes, list):

@@ -1,4 +1,4 @@
-"""Samples and batches: the pictures of a training step, on their way from the data loaders to the model."""
+"""Samples and batches: the pictures of a training step, from the data loaders to the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TrainingBatch", "TrainingSample", "collate"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """One sample of a data-loading process, 8-bit to keep the way to the main process short."""
+    """Sample of a data-loading process, 8-bit to keep the way to the main process short."""
 
     index: int
     """Position in the endless sequence of the run."""
@@ -81,7 +81,7 @@ class TrainingBatch:
         )
 
     def pin_memory(self) -> TrainingBatch:
-        """Copy to page-locked memory, for copies to a GPU that overlap with its work; torch's loader calls it."""
+        """Copy to page-locked memory, which a GPU reads beside its work; torch's loader calls it."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:

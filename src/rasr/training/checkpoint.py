@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file holds all there is to know of a run at a step. No pickle, nothing half written."""
+"""Checkpoints: one safetensors file holds a run at a step. No pickle, nothing half written."""
 
 from __future__ import annotations
 

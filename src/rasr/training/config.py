@@ -43,7 +43,7 @@ class _Table(BaseModel):
 
 
 class ModelSection(_Table):
-    """The model that is trained, and the weights it starts from."""
+    """Model that is trained, and the weights it starts from."""
 
     preset: FileOrName
     """A diffusion preset (``mini``, ``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
@@ -174,7 +174,7 @@ DiscriminatorNetwork = Literal["dino-vitb16", "effnet-lite1", "effnet-lite2"]
 
 
 class LossConfig(_Table):
-    """L = λ1·MSE + λ2·LPIPS + λ3·GAN + λ4·Gram (eq. 5). The paper prints no weights: 2 / 5 / 0.5 are S3Diff's."""
+    """Weights of eq. 5's terms, λ1 to λ4. The paper prints none: 2 / 5 / 0.5 are S3Diff's."""
 
     mse: Weight = 2.0
     """Of pictures in [-1, 1]."""
@@ -240,7 +240,7 @@ class ValidationConfig(_Table):
 
 
 class TrainingConfig(_Table):
-    """One training run."""
+    """Training run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     stage: Literal["backbone", "reference"]
@@ -345,7 +345,7 @@ def _locate(source: str | Path) -> Path:
 
 
 def changed_keys(old: TrainingConfig, new: TrainingConfig) -> list[str]:
-    """List the keys on which a resumed run must agree with its checkpoint, as ``table.key: old → new``."""
+    """List keys on which a resumed run differs but must not, as ``table.key: old → new``."""
     before, after = (dict(_leaves(config.model_dump(mode="json"))) for config in (old, new))
     return [
         f"{key}: {before.get(key)} → {after.get(key)}"

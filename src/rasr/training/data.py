@@ -42,7 +42,7 @@ class TrainingData:
         log: Callable[[str], None],
         device: torch.device | None = None,
     ) -> TrainingData:
-        """Find the photos, retrieve their references, and prepare the sample cache and the validation pictures.
+        """Find photos, retrieve references, and prepare sample cache and validation pictures.
 
         Photos that validate neither train nor guide, also when their folder is among ``data.photos``. ``device`` cleans
         the sample cache. Raises ConfigError (no photos, nothing to retrieve), PictureError and the gallery's errors.

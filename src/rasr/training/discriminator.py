@@ -1,4 +1,4 @@
-"""Vision-aided discriminator (Kumari et al., CVPR 2022): small trained heads on a frozen network's features.
+"""Vision-aided discriminator (Kumari et al., CVPR 2022): trained heads on frozen features.
 
 Real and restored pictures are changed alike by DiffAug (Zhao et al., NeurIPS 2020) before they are judged.
 """
@@ -31,7 +31,7 @@ class Discriminator(nn.Module):
     """
 
     def __init__(self, network: FeatureNetwork, *, crop: int, real_target: float = 0.8) -> None:
-        """``crop`` is the side of the pictures in training; the shape of the heads depends on the maps they give."""
+        """``crop``: side of the pictures in training; the heads' shape depends on their maps."""
         super().__init__()
         self.network = network
         self.real_target = real_target
@@ -49,7 +49,7 @@ class Discriminator(nn.Module):
         return dict(self.heads.named_parameters(prefix="heads"))
 
     def forward(self, pictures: Tensor, generators: Sequence[np.random.Generator]) -> list[Tensor]:
-        """Return the logits of every level, (N, positions), for pictures (N, 3, H, W) in [0, 1] after DiffAug."""
+        """Return every level's logits (N, positions) of pictures (N, 3, H, W) in [0, 1]."""
         levels = self._levels(diff_augment(pictures, generators))
         return [head(level).flatten(1) for head, level in zip(self.heads, levels, strict=True)]
 
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
         generators: Sequence[np.random.Generator],
         real_generators: Sequence[np.random.Generator],
     ) -> Tensor:
-        """Return (N,) binary cross-entropies summed over levels: real target 0.8 (one-sided smoothing), fake 0."""
+        """Return (N,) cross-entropies summed over levels: real target 0.8 (smoothed), fake 0."""
         fake = self._loss(self(restored.detach(), generators), 0.0)
         return fake + self._loss(self(truth, real_generators), self.real_target)
 
@@ -82,7 +82,7 @@ class Discriminator(nn.Module):
 
 
 class _MapHead(nn.Module):
-    """Blur, 3×3 convolution with stride 2, leaky ReLU, blur, 1×1 convolution with stride 2: 14×14 → 3×3 logits."""
+    """Blur, 3×3 convolution, leaky ReLU, blur, 1×1 convolution, strides 2: 14×14 → 3×3 logits."""
 
     blur: Tensor
 
@@ -112,7 +112,7 @@ def _vector_head(channels: int) -> nn.Module:
 
 
 def diff_augment(pictures: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
-    """Apply DiffAug: colour, translation and cutout, differentiable; (N, 3, H, W) in [0, 1] → the same shape.
+    """Apply DiffAug (colour, translation, cutout; differentiable) to (N, 3, H, W) in [0, 1].
 
     Brightness ±0.5 and grey borders are on the [-1, 1] scale; saturation 0..2, contrast 0.5..1.5, translation by up to
     an eighth, a cut-out square of half the side. One numpy generator a sample decides, so that a sample is changed

@@ -1,4 +1,4 @@
-"""Frozen feature networks for the losses: which there are, where their weights come from, and proof of which were used.
+"""Frozen feature networks for the losses, and proof of which weights were used.
 
 EfficientNet-Lite1 and -Lite2 come with installed packages. VGG-16 and DINO ViT-B/16 are read from a local file or
 folder, or from the hub's cache. Lite0 is not offered: the evaluation measures with it, and a network that trains must
@@ -27,7 +27,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class FeatureNetwork(nn.Module):
-    """Maps pictures (N, 3, H, W) in [0, 1] to several feature maps (N, C, h, w) or vectors (N, C); frozen."""
+    """Frozen network: pictures (N, 3, H, W) in [0, 1] to maps (N, C, h, w) or vectors (N, C)."""
 
     mean: Tensor
     std: Tensor
@@ -42,29 +42,29 @@ class FeatureNetwork(nn.Module):
 
     @property
     def described(self) -> str:
-        """One line for the log: what it is, from where, which weights."""
+        """Line for the log: what it is, from where, which weights."""
         return f"{self.name} from {self.source}, sha256 {self.sha256[:16]}"
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Features in fp32, shallow to deep."""
+        """Return features in fp32, shallow to deep."""
         return [level.float() for level in self.features((pictures - self.mean) / self.std)]
 
     def features(self, normalised: Tensor) -> list[Tensor]:
-        """Features of pictures on the network's own scale."""
+        """Return features of pictures on the network's own scale."""
         raise NotImplementedError
 
     def freeze(self) -> FeatureNetwork:
-        """Evaluation mode for good: no gradient reaches the weights, batch statistics stay."""
+        """Set evaluation mode for good: no gradient reaches the weights, batch statistics stay."""
         self.requires_grad_(False)
         return self.eval()
 
     def train(self, mode: bool = True) -> FeatureNetwork:
-        """Stays in evaluation mode whatever the model around it does."""
+        """Stay in evaluation mode whatever the model around it does."""
         return super().train(False)
 
 
 class EfficientNetLite(FeatureNetwork):
-    """The last map at each of the strides 2, 4, 8, 16 and 32."""
+    """EfficientNet-Lite: the last map at each of the strides 2, 4, 8, 16 and 32."""
 
     def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:
         super().__init__(name, source, sha256, (127 / 255,) * 3, (128 / 255,) * 3)
@@ -77,7 +77,7 @@ class EfficientNetLite(FeatureNetwork):
         self.taps = frozenset(last_of_stage.values())
 
     def features(self, normalised: Tensor) -> list[Tensor]:
-        """Five maps."""
+        """Return five maps."""
         if min(normalised.shape[-2:]) < 32:
             raise ConfigError(f"{self.name} needs crops of at least 32 pixels, not {min(normalised.shape[-2:])}.")
         network = self.network
@@ -91,7 +91,7 @@ class EfficientNetLite(FeatureNetwork):
 
 
 def _folded(network: Any) -> Any:
-    """The frozen network with each batch norm folded into the convolution before it, strided depthwise ones in fp32.
+    """Fold each batch norm into the convolution before it; keep strided depthwise ones in fp32.
 
     Torch's backward pass of a strided depthwise convolution in bf16 on a CPU takes ten times the fp32 one's time.
     """
@@ -117,7 +117,7 @@ def _outside_autocast(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor],
 
 
 class VGG16(FeatureNetwork):
-    """After relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, as LPIPS taps it."""
+    """VGG-16 after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, as LPIPS taps it."""
 
     def __init__(self, name: str, source: str, sha256: str) -> None:
         super().__init__(name, source, sha256, IMAGENET_MEAN, IMAGENET_STD)
@@ -131,7 +131,7 @@ class VGG16(FeatureNetwork):
         self.layers = nn.Sequential(*layers[:-1])
 
     def features(self, normalised: Tensor) -> list[Tensor]:
-        """Five maps at strides 1, 2, 4, 8 and 16."""
+        """Return five maps at strides 1, 2, 4, 8 and 16."""
         maps = []
         x = normalised
         for layer in self.layers:
@@ -142,7 +142,7 @@ class VGG16(FeatureNetwork):
 
 
 class DinoViT(FeatureNetwork):
-    """Blocks 5, 9 and 12 (counted from 1) of DINO ViT-B/16, as vision-aided GAN taps it.
+    """DINO ViT-B/16 after blocks 5, 9 and 12 (counted from 1), as vision-aided GAN taps it.
 
     Pictures are brought to 224×224 by area averaging; every tap goes through the final norm. The first two are patch
     maps (N, 768, 14, 14), the last the class token (N, 768). (vision-aided-gan normalises with CLIP's mean; we use
@@ -156,7 +156,7 @@ class DinoViT(FeatureNetwork):
         self.network = network
 
     def features(self, normalised: Tensor) -> list[Tensor]:
-        """Two maps and one vector."""
+        """Return two maps and one vector."""
         side = self.network.config.image_size
         x = F.interpolate(normalised, size=(side, side), mode="area")
         states = self.network(x, output_hidden_states=True).hidden_states
@@ -168,7 +168,7 @@ class DinoViT(FeatureNetwork):
 def load_feature_network(
     name: str, *, files: Mapping[str, str] | None = None, sha256: Mapping[str, str] | None = None
 ) -> FeatureNetwork:
-    """The frozen network called ``name``: ``effnet-lite1``, ``effnet-lite2``, ``vgg16`` or ``dino-vitb16``.
+    """Load ``effnet-lite1``, ``effnet-lite2``, ``vgg16`` or ``dino-vitb16``, frozen.
 
     ``files`` may name a local file or folder for it, ``sha256`` the hash its weights must have (WeightsCorrupt
     otherwise). Raises ExtraMissing or WeightsMissing when the weights cannot be had; nothing weaker takes its place.

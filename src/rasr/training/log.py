@@ -1,4 +1,4 @@
-"""Logs of a run: running means kept on the device, and ``metrics.csv`` with TensorBoard beside it."""
+"""Logs of a run: running means on the device, and ``metrics.csv`` beside TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["MetricsLog", "RunningMeans"]
 
 
 class RunningMeans:
-    """Means of the loss terms since the last row, samples a second, and the share of time spent waiting for data.
+    """Means of the loss terms since the last row, speed, and the share of time spent waiting.
 
     The sums stay on the device, so that nothing synchronises with it between two rows.
     """
@@ -63,7 +63,7 @@ class RunningMeans:
         return {name: float(value) for name, value in self._last.items()}
 
     def row(self, accelerator: Accelerator, samples: int) -> dict[str, float]:
-        """Return the row's values, averaged over the processes; ``samples`` are those of one step over all."""
+        """Return the row's values, averaged over the processes; ``samples``: of one step over all."""
         spent = time.perf_counter() - self._started
         names = list(self._sums)
         means = torch.stack([self._sums[name] / self._counts[name] for name in names])
@@ -83,7 +83,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
-        """Raises ExtraMissing without TensorBoard, OutputError when the folder cannot be written."""
+        """Open the log. Raises ExtraMissing without TensorBoard, OutputError if it cannot be written."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

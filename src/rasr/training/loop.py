@@ -56,7 +56,7 @@ class Outcome:
 
 
 class Trainer:
-    """Run in a folder: checkpoints/, samples/, tensorboard/, metrics.csv, config.json, exported weights."""
+    """Run in a folder: checkpoints/, samples/, tensorboard/, metrics.csv, config.json, weights."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class Trainer:
     def _update(
         self, part: Optimized, rate: float, step: int, shown: list[tuple[Tensor, TrainingBatch]], means: RunningMeans
     ) -> Tensor:
-        """Average over processes, refuse what is not finite, clip, step; return the norm before clipping."""
+        """Average over processes, refuse what is not finite, clip, step; return the norm."""
         norm = part.clip_gradients(self._accelerator)
         if not torch.isfinite(norm):
             names = ", ".join(name for _, batch in shown for name in batch.names)
@@ -302,7 +302,7 @@ class Trainer:
 
 @contextmanager
 def _noted_signals() -> Iterator[list[str]]:
-    """Note SIGINT and SIGTERM by name, so that the step under way is finished; a second Ctrl-C interrupts at once."""
+    """Note SIGINT and SIGTERM and let the step finish; a second Ctrl-C interrupts at once."""
     noted: list[str] = []
     before: dict[int, Any] = {}
 

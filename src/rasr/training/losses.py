@@ -1,4 +1,4 @@
-"""Losses of eq. 5: MSE, a perceptual distance, the adversarial term and Gram, put together as the objective.
+"""Losses of eq. 5: MSE, perceptual distance, adversarial term and Gram, and their sum.
 
 Every term takes prediction and truth (N, 3, H, W) on the [0, 1] scale and gives one value per sample, (N,), so that a
 batch cut into portions or spread over processes adds up to the same mean.
@@ -88,7 +88,7 @@ class Objective(nn.Module):
         return torch.stack(weighted).sum(0).mean()
 
     def discriminator_loss(self, judge: Discriminator, prediction: Tensor, batch: TrainingBatch, step: int) -> Tensor:
-        """Return the discriminator's loss on a batch it has just been shown, averaged over the samples."""
+        """Return the discriminator's loss on a batch, averaged over the samples."""
         fake, real = self._random(step, batch, "fake"), self._random(step, batch, "real")
         return judge.discriminator_loss(prediction, batch.hr, fake, real).mean()
 
@@ -102,7 +102,7 @@ class Objective(nn.Module):
 
 
 def mse(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Return λ1's term, (N,): mean squared difference of pictures in [-1, 1], 4 × that in [0, 1].
+    """Return λ1's term, (N,): mean squared difference in [-1, 1], 4 × that in [0, 1].
 
     On this scale the published weights (OSEDiff, S3Diff) were chosen.
     """
@@ -110,7 +110,7 @@ def mse(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 class PerceptualDistance(nn.Module):
-    """Perceptual distance, λ2's term: LPIPS (Zhang et al., CVPR 2018, eq. 1) on any feature network.
+    """Perceptual distance, λ2's term: LPIPS (Zhang et al., CVPR 2018, eq. 1) on any network.
 
     Features are scaled to unit length along the channels; squared differences are weighted by channel, summed, and
     averaged over positions. With VGG-16 and LPIPS's learned weights (``heads``, lpips' ``vgg.pth``) the maps are summed
@@ -157,14 +157,14 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """Return inner products of channels over positions / (C·h·w), (N, C, C) (Gatys et al., 2016)."""
+    """Return (N, C, C) inner products of channels over positions / C·h·w (Gatys et al., 2016)."""
     count, channels = features.shape[:2]
     flat = features.reshape(count, channels, -1)
     return flat @ flat.transpose(1, 2) / (channels * flat.shape[2])
 
 
 def gram_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Return λ4's term, Σ_l w_l ‖G_l(ŷ) − G_l(y)‖²_F with w_l = 1 / ‖G_l(y)‖²_F averaged over levels; (N,).
+    """Return λ4's term, (N,): ‖G_l(ŷ) − G_l(y)‖²_F / ‖G_l(y)‖²_F averaged over levels l.
 
     Dividing by the truth's own norm makes levels and networks comparable: 0 is equal texture, 1 no texture at all. The
     paper prints no w_l.

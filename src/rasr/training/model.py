@@ -29,15 +29,15 @@ class TrainableModel(Protocol):
         ...
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Return name → parameter of exactly what is optimised, saved and averaged; all else stays as it is."""
+        """Return name → parameter of exactly what is optimised, saved and averaged."""
         ...
 
     def to(self, device: torch.device) -> Any:
-        """As torch's."""
+        """Do as torch's module does."""
         ...
 
     def train(self, mode: bool = True) -> Any:
-        """As torch's."""
+        """Do as torch's module does."""
         ...
 
     def checkpoint_gradients(self) -> None:
@@ -50,10 +50,10 @@ class TrainableModel(Protocol):
 
 
 class RefDSRModel(nn.Module):
-    """RefDSR in training: one of its stages is unfrozen, the rest shares the loop's device and is left alone."""
+    """RefDSR in training: one stage is unfrozen, the rest is left alone."""
 
     def __init__(self, model: RefDSR, stage: str, encoder: Encoder | None, states: Tensor | None = None) -> None:
-        """``encoder`` embeds the LQ for presets that read an embedding; ``states`` (1, T, D) of the default prompt."""
+        """``encoder`` embeds the LQ, if the preset reads that; ``states`` (1, T, D) of the prompt."""
         super().__init__()
         self.model = model
         self.stage = stage
@@ -105,7 +105,7 @@ class RefDSRModel(nn.Module):
 
 
 def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarge LQ (N, 3, h, w) to the output's (height, width), as ``rasr.images.resize`` does for restoring."""
+    """Enlarge LQ (N, 3, h, w) to (height, width), as ``rasr.images.resize`` does in restoring."""
     # antialias=True selects the cubic that Pillow uses (a = −0.5); torch's plain bicubic is another one (−0.75).
     return F.interpolate(lq, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
@@ -113,7 +113,7 @@ def enlarge(lq: Tensor, size: tuple[int, int]) -> Tensor:
 def build_trainable(
     config: TrainingConfig, device: torch.device, log: Callable[[str], None]
 ) -> tuple[RefDSRModel, Encoder | None]:
-    """Build a config's model in fp32, with the weights of earlier stages, and the encoder of its context.
+    """Build a config's model in fp32 with the weights of earlier stages, and its encoder.
 
     The backbone stage starts from fresh weights unless ``model.weights.backbone`` names a file; the reference stage
     takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the

@@ -1,4 +1,4 @@
-"""Neighbours: for every training photo the most similar other photos, found once by the gallery."""
+"""Neighbours: the most similar other photos of every training photo, found once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHUNK = 64
 def find_neighbours(
     targets: Sequence[TrainingPhoto], own: Sequence[Path], *, gallery: Path | None, encoder: str | None, top_k: int
 ) -> list[list[Neighbour]]:
-    """Find the ``top_k`` gallery photos most similar to each target, best first, with their cosine similarity.
+    """Find the ``top_k`` photos most similar to each target: path and cosine, best first.
 
     ``gallery`` is a gallery or a folder of photos; without one the photos ``own`` become a gallery in the cache folder.
     The target itself and photos that show the same picture (near-duplicates) are excluded by the gallery's leak guard,

@@ -1,4 +1,4 @@
-"""Optimization: one AdamW and its parameters, the learning rate of a step, and averaged weights."""
+"""Optimization: AdamW and its parameters, the learning rate of a step, averaged weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AveragedWeights", "Optimized", "learning_rate"]
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Return the factor on lr at a step (from 0): linear warm-up, then a cosine from 1 to ``final_lr``."""
+    """Return the factor on lr at a step (from 0): linear warm-up, then cosine to ``final_lr``."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     progress = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
@@ -38,7 +38,7 @@ class Optimized:
         *,
         buffers_of: nn.Module | None = None,
     ) -> None:
-        """``name`` is their prefix in checkpoints, where the buffers of a module may stand beside them."""
+        """``name``: their prefix in checkpoints, where a module's buffers may stand beside them."""
         self.parameters = dict(parameters)
         self._module = buffers_of or nn.Module()
         self._name = name
@@ -74,7 +74,7 @@ class Optimized:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take :meth:`tensors` over. Raises WeightsCorrupt when names or shapes do not fit this model."""
+        """Take :meth:`tensors` over. Raises WeightsCorrupt when names or shapes do not fit."""
         for name, parameter in self.parameters.items():
             stored = tensors.get(f"{self._name}.weight.{name}")
             if stored is None or stored.shape != parameter.shape:
@@ -96,7 +96,7 @@ class Optimized:
 
 
 class AveragedWeights:
-    """Exponential moving average of the trained parameters, in fp32; short at the start of a run."""
+    """Exponential moving average of the parameters, in fp32; short at the start of a run."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -111,7 +111,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def swap(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Exchange the averages and the live parameters; a second call undoes it exactly (fp32 parameters)."""
+        """Exchange averages and live parameters; a second call undoes it exactly (in fp32)."""
         for name, parameter in parameters.items():
             live = parameter.detach().float().clone()
             parameter.copy_(self.values[name])
@@ -119,7 +119,7 @@ class AveragedWeights:
 
 
 def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
-    """Replace each gradient by its mean over the processes, a missing one by zeros: one flat exchange.
+    """Replace gradients by their means over processes, missing ones by zeros, in one exchange.
 
     Instead of a DistributedDataParallel wrapper: the trained part is small, a null-reference batch leaves part of it
     without gradient (which the wrapper does not forgive), and accumulation needs no special case.

@@ -1,4 +1,4 @@
-"""Training photos: found in plain folders, LSDIR or RASR-Flickr30, measured, and kept decoded on disk.
+"""Training photos: found in folders, LSDIR or RASR-Flickr30, measured, kept decoded on disk.
 
 A crop of a memory-mapped array costs a hundredth of decoding the JPEG again. The decoded photos live in the cache
 folder, are shared by all runs and processes and survive them; a damaged one is decoded again.
@@ -33,7 +33,7 @@ LSDIR_SKIPPED = {"x2", "x3", "x4", "val", "val1"}
 
 @dataclass(frozen=True, slots=True)
 class TrainingPhoto:
-    """One usable photo."""
+    """Photo that training can use."""
 
     path: Path
     width: int
@@ -56,7 +56,7 @@ class TrainingPhoto:
 
 @dataclass(frozen=True, slots=True)
 class PhotoSet:
-    """The photos of a run, and what was left out."""
+    """Photos of a run, and what was left out."""
 
     targets: tuple[TrainingPhoto, ...]
     gallery: tuple[Path, ...]
@@ -121,7 +121,7 @@ class DecodedPhotos:
         self._used: int | None = None
 
     def read(self, photo: TrainingPhoto) -> Pixels:
-        """Return the photo, (H, W, 3), read-only when it comes from the cache. Raises PictureError naming it."""
+        """Return the photo, (H, W, 3), read-only from the cache. Raises PictureError naming it."""
         entry = self._folder / f"{photo.identity}-{self._long_side}.npy"
         try:
             cached: Pixels = np.load(entry, mmap_mode="r", allow_pickle=False)
@@ -144,7 +144,7 @@ class DecodedPhotos:
         return to_8_bit(pixels)
 
     def _keep(self, entry: Path, pixels: Pixels) -> None:
-        """Store unless the budget is used up; a full or read-only disk only means that nothing is stored."""
+        """Store unless the budget is used up; on a full or read-only disk nothing is stored."""
         if not self._budget:
             return
         if self._used is None:
@@ -183,7 +183,7 @@ def _pictures_below(root: Path) -> list[Path]:
 
 
 def _measure(found: Sequence[tuple[Path, str]], smallest: int) -> tuple[list[TrainingPhoto], list[str]]:
-    """Read the sizes from the headers, in threads, once for a list of files: LSDIR alone has 85 000."""
+    """Read sizes from the headers, in threads, once for a list: LSDIR alone has 85 000 files."""
     identities = [_identity(path) for path, _ in found]
 
     def measure() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Random numbers without state: every random choice of a run is a function of its seed and its purpose.
+"""Random numbers without state: every choice is a function of a seed and a purpose.
 
 Nothing then needs to be saved to resume a run bit for bit, and neither the number of workers nor of processes matters.
 """
@@ -17,12 +17,12 @@ __all__ = ["generator_for", "seed_torch"]
 
 
 def generator_for(seed: int, *purpose: object) -> np.random.Generator:
-    """Return the numpy generator of one purpose, for example ``generator_for(0, "sample", 1234)``."""
+    """Return numpy's generator for one purpose, such as ``generator_for(0, "sample", 1234)``."""
     return np.random.Generator(np.random.Philox(key=_key(seed, purpose)))
 
 
 def seed_torch(seed: int, *purpose: object) -> torch.Generator:
-    """Set torch's global random state (dropout, posterior sampling) for one purpose; returns the CPU generator."""
+    """Set torch's global random state for one purpose; returns the CPU generator."""
     import torch
 
     return torch.manual_seed(_key(seed, purpose) % 2**63)

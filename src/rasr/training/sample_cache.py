@@ -1,4 +1,4 @@
-"""Cache of views made once: cut, degraded and cleaned, kept on disk, and cut into samples again and again.
+"""Cache of views cut, degraded and cleaned once, and cut into samples again and again.
 
 A cleaner costs several times what the network behind it costs to train. So its pictures are made once for a fixed
 number of views (``data.pool``), in batches on the training device, and every sample is cut from one of them, mirrored
@@ -39,7 +39,7 @@ TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view of the cache."""
+    """View of the cache."""
 
     position: int
     """Of the photo in the list of photos."""
@@ -73,7 +73,7 @@ class SampleCache:
         encoder: Encoder | None,
         log: Callable[[str], None],
     ) -> SampleCache:
-        """Make the ``data.pool`` views of ``data.pool_side``, or find them finished in the cache folder.
+        """Make ``data.pool`` views of ``data.pool_side``, or find them in the cache folder.
 
         ``clean`` is the config's cleaner, if it has one; ``encoder`` embeds the LQ of every view, for models with a
         semantic context. Photos are used in turn, those that cannot be read are passed over. Raises PictureError when
@@ -111,7 +111,7 @@ class SampleCache:
 
 
 def batch_cleaner(config: TrainingConfig, device: torch.device) -> Callable[[Pixels], Pixels]:
-    """Load the config's cleaner for batches on the training device: LQ (N, h, w, 3) → (N, 4h, 4w, 3).
+    """Load the config's cleaner for batches on a device: LQ (N, h, w, 3) → (N, 4h, 4w, 3).
 
     Raises WeightsMissing or WeightsCorrupt.
     """

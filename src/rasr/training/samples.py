@@ -1,4 +1,4 @@
-"""Samples: an endless sequence in which number n is always the same, and its batches, made ahead by workers."""
+"""Samples: an endless sequence whose number n is always the same, and its batches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SampleMaker(Dataset[TrainingSample]):
     """Views made once; without it every sample is cut, degraded and cleaned anew."""
 
     def make(self, index: int) -> TrainingSample:
-        """Make sample ``index``; for a photo that cannot be read another is taken, and ``skipped`` says so.
+        """Make sample ``index``; another photo replaces one that cannot be read (``skipped``).
 
         Raises PictureError when fifty photos in a row cannot be used.
         """
@@ -69,7 +69,7 @@ class SampleMaker(Dataset[TrainingSample]):
         return self.make(index)
 
     def complete(self, sample: TrainingSample, lq: FloatImage) -> TrainingSample:
-        """Add the cleaner's picture, where it is missing, and the encoder's input, as far as the model reads them."""
+        """Add the cleaner's picture, where missing, and the encoder's input, if the model reads it."""
         if self.config.model.cleaner != "none" and sample.base is None:
             from rasr.generator import GenerationSettings
 
@@ -104,7 +104,7 @@ class SampleMaker(Dataset[TrainingSample]):
         return self.complete(sample, lq)
 
     def _from_cache(self, index: int, cache: SampleCache) -> TrainingSample:
-        """Cut a part of a view, mirrored or turned in one of eight ways together with all that corresponds to it."""
+        """Cut a part of a view, turned in one of eight ways with all that corresponds to it."""
         random = generator_for(self.config.seed, "sample", index)
         view = cache.view(self._place(index, cache.count))
         source = self.photos[view.position]
@@ -132,7 +132,7 @@ class SampleMaker(Dataset[TrainingSample]):
         )
 
     def _place(self, number: int, count: int) -> int:
-        """Return the photo or view of sample ``number``: each once an epoch, each epoch in its own order."""
+        """Return the photo or view of sample ``number``: each once an epoch, in the epoch's order."""
         epoch, place = divmod(number, count)
         return int(_order(self.config.seed, epoch, count)[place])
 
@@ -168,7 +168,7 @@ class SampleMaker(Dataset[TrainingSample]):
         return self.config.references.side or self.config.data.crop
 
     def _around(self, random: np.random.Generator, photo: Pixels, box: Box) -> Box:
-        """Draw a box of the references' side, as far as the photo allows, that holds ``box`` at a random place."""
+        """Draw a box of the references' side, if the photo allows, that holds ``box`` anywhere."""
         side = min(self._side, *photo.shape[:2])
         if side <= box.side:
             return box
@@ -179,7 +179,7 @@ class SampleMaker(Dataset[TrainingSample]):
         return Box(places[0], places[1], side)
 
     def _view(self, photo: TrainingPhoto, random: np.random.Generator, skipped: list[str]) -> Pixels | None:
-        """Show another photo, whole or a crop of it; None when it cannot be used, and ``skipped`` says why."""
+        """Show another photo, whole or a crop; None when it cannot be used (``skipped``)."""
         whole, seed = random.random() < self.config.references.whole, random.integers(2**62)
         side = self._side
         try:
@@ -198,7 +198,7 @@ class SampleMaker(Dataset[TrainingSample]):
 def batch_loader(
     maker: SampleMaker, steps: range, *, process: int = 0, processes: int = 1, pin: bool = False
 ) -> DataLoader[TrainingSample]:
-    """Load the batches of one process: step by step, portion by portion, made ahead by the config's workers.
+    """Load the batches of one process, portion by portion, made ahead by the config's workers.
 
     What comes out depends on the numbers alone, not on the workers: it can be stopped and started again anywhere.
     ``pin`` keeps batches in page-locked memory, for a GPU.

@@ -1,4 +1,4 @@
-"""Validation: fixed pictures restored with and without reference, their scores, and a grid to look at."""
+"""Validation: fixed pictures restored with and without reference, scores, and a grid."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Validation:
     def run(
         self, model: TrainableModel, device: torch.device, perceptual: PerceptualDistance | None
     ) -> tuple[dict[str, float], NDArray[np.uint8]]:
-        """Score the model by policy (mean PSNR in RGB and perceptual distance), and show the pictures in a grid.
+        """Score the model by policy (mean RGB PSNR, perceptual distance); show pictures in a grid.
 
         Policies: none; and in the stages with references retrieved, random, and truth (the HR itself as reference,
         which tells whether the model can use a perfect one).
@@ -101,7 +101,7 @@ class Validation:
 
 
 def _row(batch: TrainingBatch, restored: dict[str, Tensor]) -> NDArray[np.uint8]:
-    """Lay out LQ, result without reference, where there is one the reference and the result with it, and HR."""
+    """Lay out LQ, result without reference, reference and result with it if any, and HR."""
     enlarged = F.interpolate(batch.lq, size=batch.hr.shape[-2:], mode="nearest")
     tiles = [enlarged, restored["none"]]
     if "retrieved" in restored:

@@ -1,4 +1,4 @@
-"""Views of photos: crops, whole photos reduced, warped and recoloured views of a place, and their degradation."""
+"""Views of photos: crops, reduced, warped and recoloured ones, and their degradation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Box:
         return cls((width - side) // 2, (height - side) // 2, side)
 
     def elsewhere(self, random: np.random.Generator, photo: Pixels, tries: int = 8) -> Box:
-        """Draw several places of the same photo; return the first without overlap, or else with the least."""
+        """Draw several places of the photo; return the first without overlap, or with the least."""
         return min((Box.anywhere(random, photo, self.side) for _ in range(tries)), key=self.overlap)
 
     def overlap(self, other: Box) -> float:
@@ -63,7 +63,7 @@ class Box:
 
 
 def turned(pixels: Pixels, number: int) -> Pixels:
-    """Lay a square down in one of eight ways: 0 as it is, 1 mirrored, 2, 3 upside down, 4 to 7 on its side."""
+    """Turn a square one of eight ways: 0 as is, 1 mirrored, 2, 3 upside down, 4–7 on its side."""
     pixels = pixels.transpose(1, 0, 2) if number & 4 else pixels
     pixels = pixels[::-1] if number & 2 else pixels
     return np.ascontiguousarray(pixels[:, ::-1] if number & 1 else pixels)
@@ -78,7 +78,7 @@ def whole_view(photo: Pixels, side: int) -> Pixels:
 
 
 def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
-    """View nearly the same place: shifted by a quarter, turned by 15°, from 1.4 times further, at most; recoloured.
+    """View the place shifted by ≤ ¼, turned by ≤ 15°, from ≤ 1.4 times further, recoloured.
 
     One in three is hardly turned, resized or recoloured, as in a burst of photos: its detail can be taken over.
 
@@ -105,7 +105,7 @@ def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
 
 
 def degraded(pixels: Pixels, data: DataConfig, *, seed: int, name: str) -> FloatImage:
-    """Degrade a view as configured: its LQ (H / scale, W / scale, 3) in [0, 1], the same for a seed and a name."""
+    """Degrade a view as configured: LQ (H / scale, W / scale, 3), a function of seed and name."""
     recipe = draw(data.degradation, scale=data.scale, seed=seed, name=name, usm=data.usm)
     return degrade_array(np.divide(pixels, 255, dtype=np.float32), recipe)
 
