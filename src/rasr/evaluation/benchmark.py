@@ -1,4 +1,4 @@
-"""Benchmarks: which pictures are restored, what they should look like, and where references may come from.
+"""Benchmarks: test pictures, their ground truth, and photos offered as references.
 
 Files are paired by name, never by sort order: a missing, extra or misnamed file is an error, not a shifted column.
 """
@@ -56,7 +56,7 @@ class Benchmark:
 
 
 def load_benchmark(path: Path, *, layout: str = "auto", low: Path | None = None) -> Benchmark:
-    """Read a benchmark's folder. ``low`` is a folder of ready-made inputs for the ``folder`` layout.
+    """Read a benchmark's folder; ``low`` has ready-made inputs for the ``folder`` layout.
 
     Raises BenchmarkError when files do not pair up, UsageError for an unknown layout or a missing folder.
     """
@@ -98,7 +98,7 @@ _CUFED5 = re.compile(r"(?P<group>.+)_(?P<rank>\d)\.\w+")
 
 
 def _pairs(path: Path) -> Benchmark:
-    """CUFED5 (``000_0.png`` with ``000_1`` to ``000_5``) or WR-SR (``input/001.png`` with ``ref/001_ref.png``)."""
+    """CUFED5 (``000_0.png`` with ``000_1`` …) or WR-SR (``input/001`` with ``ref/001_ref``)."""
     groups = _wrsr(path) if (path / "input").is_dir() else _cufed5(path)
     samples = tuple(BenchmarkSample(name, truth, paired=tuple(refs)) for name, (truth, refs) in sorted(groups.items()))
     return Benchmark(path.name, "pairs", path, samples, {"": [photo for sample in samples for photo in sample.paired]})
@@ -135,7 +135,7 @@ _TRUTH_FOLDERS, _LOW_FOLDERS = ("hr", "gt"), ("lq", "lr")
 
 
 def _folder(path: Path, low: Path | None = None) -> Benchmark:
-    """Any folder of good photos; or ``hr/`` (or ``gt/``) with inputs of the same names in ``lq/`` (or ``lr/``)."""
+    """Any folder of good photos; or ``hr/`` (``gt/``) with inputs in ``lq/`` (``lr/``)."""
     children = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
     truth = next((children[name] for name in _TRUTH_FOLDERS if name in children), path)
     if low is None and truth != path:

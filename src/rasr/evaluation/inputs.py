@@ -1,4 +1,4 @@
-"""From a benchmark's files to what every method gets: 8-bit PNG pairs of exactly matching size."""
+"""Inputs of an evaluation: 8-bit PNG pairs of exactly matching size, from a benchmark."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestInput:
 def prepare_inputs(
     benchmark: Benchmark, out: Path, settings: InputSettings, progress: Progress | None = None
 ) -> list[TestInput]:
-    """Write ``out/hr/NAME.png`` and ``out/lq/NAME.png``, and ``out/manifest.json`` with how each came about.
+    """Write ``out/hr/NAME.png``, ``out/lq/NAME.png``, and the recipes in ``out/manifest.json``.
 
     What is there from an earlier run with the same settings and the same source files is kept. Raises BenchmarkError
     naming the picture that is unreadable, too small for the crop, or whose LQ does not divide its HR.
@@ -107,19 +107,10 @@ def _make(sample: BenchmarkSample, out: Path, settings: InputSettings) -> dict[s
 
 
 def _input(sample: BenchmarkSample, out: Path, record: dict[str, Any]) -> TestInput:
-    return TestInput(
-        sample.name,
-        sample.category,
-        sample.truth,
-        out / "hr" / f"{sample.name}.png",
-        out / "lq" / f"{sample.name}.png",
-        record["hr_sha256"],
-        record["lq_sha256"],
-        record["scale"],
-        record["width"],
-        record["height"],
-        sample.paired,
-    )
+    truth, low = (out / folder / f"{sample.name}.png" for folder in ("hr", "lq"))
+    hashes = record["hr_sha256"], record["lq_sha256"]
+    size = record["scale"], record["width"], record["height"]
+    return TestInput(sample.name, sample.category, sample.truth, truth, low, *hashes, *size, sample.paired)
 
 
 def _centre(sample: BenchmarkSample, pixels: FloatImage, side: int | None) -> FloatImage:

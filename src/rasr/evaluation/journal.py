@@ -1,4 +1,4 @@
-"""Journal of finished work, so that nothing is done twice, and the scores that are kept in it."""
+"""Journal of finished work, so that nothing is done twice, and the scores kept in it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Journal:
         return full
 
     def recall(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the record, making and storing it where there is none. Raises as :meth:`put` and ``make`` do."""
+        """Return the record; where there is none, make and store it. Raises as ``make`` does."""
         return self._records.get(key) or self.put(key, **make())
 
     @staticmethod
@@ -53,7 +53,7 @@ class Journal:
 
 
 class Scorer:
-    """Fills rows with scores, each measured once: kept by the content of the files that it came from."""
+    """Fills rows with scores, each measured once and kept by the content of its files."""
 
     def __init__(self, metrics: Sequence[ImageMetric | SetMetric], journal: Journal, cache: Path) -> None:
         self._images = [metric for metric in metrics if isinstance(metric, ImageMetric)]
@@ -62,7 +62,7 @@ class Scorer:
         self._cache = cache
 
     def score_picture(self, row: Row, item: TestInput, output: Path) -> None:
-        """Measure one output by all single-picture metrics; one that cannot take it becomes a problem of the row."""
+        """Measure one output by all image metrics; one that fails is a problem of the row."""
         wanted = {metric.info.name: self._key(metric, item, row.outputs[item.name]) for metric in self._images}
         records = {name: self._journal.get(key) for name, key in wanted.items()}
         if any(record is None for record in records.values()):

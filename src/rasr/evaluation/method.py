@@ -1,4 +1,4 @@
-"""What a method is to the evaluation: something that turns low-quality files into restored files."""
+"""Method: anything that turns low-quality picture files into restored ones."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ FAMILIES = ("Interpolation", "GAN-based", "Regression", "Reference-based", "Diff
 
 @dataclass(frozen=True, slots=True)
 class MethodInfo:
-    """What a method says about itself."""
+    """Description of a method."""
 
     name: str
     family: str
     summary: str
     uses_reference: bool
     needs_reference: bool = False
-    """Whether it cannot run without one; it then has no row for the policy ``none``."""
+    """True when it cannot run without one; it then has no row for the policy ``none``."""
     state: State = "ready"
     todo: str = ""
-    """What to do when the state is not ready."""
+    """One sentence on what to do when the state is not ready."""
     licence: str = ""
     remark: str = ""
-    """Why this is not yet the method its name promises ("untrained", "no reference adapter"); shown beside the name
-    wherever it appears, and such rows are never ranked."""
+    """Reason why this is not yet the method its name promises ("untrained", "no reference adapter"); shown beside the
+    name wherever it appears, and such rows are never ranked."""
     whole: bool = False
-    """Whether it must be given all pictures at once even when only some are missing."""
+    """True when it must be given all pictures at once even when only some are missing."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Everything that determines the result besides the input; finished pictures are kept as long as it is the same."""
 
@@ -49,7 +49,7 @@ class MethodInfo:
 
 @dataclass(frozen=True, slots=True)
 class EvalOutcome:
-    """What became of a job."""
+    """Result of a job."""
 
     name: str
     seconds: float = 0.0
@@ -92,11 +92,11 @@ class Method(Protocol):
 
     @property
     def info(self) -> MethodInfo:
-        """What this method is, and whether it can run here."""
+        """Description of this method, and of its state here."""
         ...
 
     def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
-        """Restore all jobs, in any order, yielding each as it is done; ``folder`` is for working files and logs.
+        """Restore all jobs in any order, yielding each as it ends; ``folder`` is for working files.
 
         A job that fails is yielded with its error. Raises RasrError when nothing can be run at all.
         """

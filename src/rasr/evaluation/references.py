@@ -1,4 +1,4 @@
-"""References a method is shown beside the low-quality picture, by policy, and the check that none is a test picture.
+"""References shown to methods, by policy, and the check that none is a test picture.
 
 Comparing the policies is the proof that references help.
 """
@@ -69,7 +69,7 @@ class ReferenceChooser:
         self._queries: dict[tuple[str, str], Query] = {}
 
     def choose(self, policy: str, item: TestInput) -> list[Reference]:
-        """References for one picture, best first; empty for ``none``. Kept in the journal, if there is one."""
+        """Choose references for one picture, best first; kept in the journal, if there is one."""
         if policy == "none":
             return []
         key = Journal.key_of(
@@ -143,7 +143,7 @@ class ReferenceChooser:
         return item.category if self.by_category else None
 
     def _query(self, item: TestInput, *, oracle: bool = False) -> Query:
-        """The ground truth, or the low-quality picture cleaned as the product cleans its queries, embedded once."""
+        """Embed the ground truth, or the input cleaned as the product cleans queries, once."""
         key = (item.name, "truth" if oracle else "low")
         if key not in self._queries:
             self._queries[key] = (
@@ -164,11 +164,11 @@ class Leak:
     photo: Path
     why: str
     exact: bool = False
-    """Whether it is the same file, not only a near-duplicate."""
+    """True for the same file, False for a near-duplicate."""
 
 
 def find_leaks(inputs: Sequence[TestInput], gallery: Gallery, progress: Progress | None = None) -> list[Leak]:
-    """Every gallery photo that equals a test picture by content, or nearly by perceptual hash or embedding.
+    """Find gallery photos equal to a test picture by content, or nearly by hash or embedding.
 
     The whole original picture and the crop that is restored are both looked for.
     """

@@ -1,4 +1,4 @@
-"""Rows of the table: one method under one reference policy; and the differences of rows, with bootstrap intervals."""
+"""Rows of the table, each a method under a policy, and their differences by bootstrap."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Interval:
     def of(
         cls, values: Sequence[float] | NDArray[np.float64], *, level: float = 0.95, seed: int = 0
     ) -> Interval | None:
-        """Studentised (bootstrap-t) interval of the mean of (N,) values, 4000 resamples; None for fewer than eight.
+        """Bootstrap-t interval of the mean of (N,) values, 4000 resamples; None below eight.
 
         Each resample's deviation is divided by its own standard error (Efron 1979; Hall 1988), which keeps its promise
         on small and skewed sets: measured coverage of the 95 % interval is 93–96 % at 20 to 100 values, where the usual
@@ -77,7 +77,7 @@ class Row:
     problems: dict[str, str] = field(default_factory=dict)
     """Picture → what is wrong with its output."""
     failed: str = ""
-    """Why the method could not be run at all."""
+    """Reason why the method could not be run at all."""
     seconds: dict[str, float] = field(default_factory=dict)
     memory: int = 0
     """Highest peak of resident bytes over the pictures."""
@@ -97,7 +97,7 @@ class Row:
 
     @property
     def complete(self) -> bool:
-        """True when every picture was restored at the right size; other rows are shown but never ranked."""
+        """True when every picture was restored at the right size; other rows are never ranked."""
         return not self.failed and len(self.outputs) == self.expected
 
     @property
@@ -119,14 +119,14 @@ class Row:
         return statistics.fmean(values.values()) if values else None
 
     def difference(self, metric: str, other: Row) -> Interval | None:
-        """Paired 95 % interval of self − other over the pictures both have; None for fewer than eight, and for sets."""
+        """Paired 95 % interval of self − other over shared pictures; None below eight."""
         ours, theirs = self.scores.get(metric, {}), other.scores.get(metric, {})
         return Interval.of([ours[name] - theirs[name] for name in sorted(ours.keys() & theirs.keys())])
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the reference does to one method by one metric: retrieved minus a control, picture by picture."""
+    """Effect of the reference on one method by one metric: retrieved minus a control."""
 
     method: str
     metric: MetricInfo
@@ -148,7 +148,7 @@ class Gain:
 
 
 def reference_gains(rows: Sequence[Row], metrics: Sequence[MetricInfo]) -> list[Gain]:
-    """Retrieved − random (the honest control: any photo) and retrieved − none, for every method that has both rows."""
+    """Compute retrieved − random (any photo, the honest control) and retrieved − none."""
     table = {row.key: row for row in rows if row.info.uses_reference}
     return [
         Gain(row.info.name, metric, against, interval)

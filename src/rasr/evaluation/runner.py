@@ -1,4 +1,4 @@
-"""One evaluation from folder to figures: prepare, check for leaks, choose references, restore, measure."""
+"""One evaluation: prepare inputs, check for leaks, choose references, restore, measure."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Evaluation:
     rows: list[Row] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
     gallery: str = ""
-    """What the references came from, in words."""
+    """Origin of the references, in words."""
 
     @property
     def complete(self) -> bool:
-        """Whether every row has every picture."""
+        """True when every row has every picture."""
         return all(row.complete and not row.problems for row in self.rows)
 
     @property
@@ -53,7 +53,7 @@ class Evaluation:
         return next((row for row in self.rows if wanted in {"", row.key, row.info.name}), None)
 
     def output(self, row: Row, name: str) -> Path:
-        """Where a row's restored picture lies."""
+        """Path of a row's restored picture."""
         return _output(self.settings.out, row, name)
 
 
@@ -225,7 +225,7 @@ def _finished(journal: Journal, key: str, job: EvalJob) -> bool:
 
 
 def _wrong(job: EvalJob) -> str:
-    """What is wrong with an output, or nothing."""
+    """Say what is wrong with an output; empty for nothing."""
     if not job.output.is_file():
         return "no output picture was written"
     header = read_header(job.output)

@@ -1,4 +1,4 @@
-"""Settings of an evaluation: what is compared, on what, and how it is measured; each declared here and nowhere else.
+"""Settings of an evaluation, each declared here and nowhere else.
 
 The command line reads this module for its ``--help``, so nothing heavy is imported at its top.
 """
@@ -16,7 +16,7 @@ __all__ = ["EvaluationSettings", "InputSettings", "MeasuringProtocol"]
 
 @dataclass(frozen=True, slots=True)
 class InputSettings:
-    """How inputs are made where a benchmark has only good pictures. Raises UsageError for values out of range."""
+    """Making of inputs where a benchmark has only good pictures. Raises UsageError."""
 
     scale: int = option(
         4,
@@ -40,7 +40,7 @@ class InputSettings:
 
 @dataclass(frozen=True, slots=True)
 class MeasuringProtocol:
-    """Options of measuring that apply to a whole table. Raises UsageError for values out of range.
+    """Options of measuring, for a whole table. Raises UsageError for values out of range.
 
     The defaults are the protocol of record (OSEDiff and TSD-SR ``test_metrics.py``): no border is cropped, PSNR and
     SSIM on the luma of BT.601. ReFIR and AdaRefSR crop 4 pixels off every side before all metrics but FID.
@@ -61,7 +61,7 @@ class MeasuringProtocol:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """What to evaluate, on what, how. Raises UsageError for values out of range."""
+    """Everything about an evaluation but its methods. Raises UsageError."""
 
     benchmark: Path
     out: Path

@@ -1,9 +1,8 @@
-"""The table of an evaluation: one model of it, written as JSON, Markdown and CSV (and as a page by ``report``)."""
+"""Table of an evaluation: one model, written as JSON, Markdown, CSV, and by ``report``."""
 
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 import json
 import os
@@ -11,6 +10,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Table:
     """Grouped by family, in the order of the paper's Table I, and within a family as asked for."""
     gains: list[Gain]
     notes: list[str]
-    """What a reader must know before believing the table, one sentence each."""
+    """Facts a reader must know before believing the table, one sentence each."""
     environment: dict[str, str]
 
 
@@ -101,7 +101,7 @@ def tabulate(evaluation: Evaluation) -> Table:
 
 
 def write_tables(table: Table) -> list[Path]:
-    """Write results.json, results.md, results.csv and scores.csv (one line a picture); returns their paths."""
+    """Write results.json, results.md, results.csv and scores.csv; returns their paths."""
     contents = {
         "results.json": json.dumps(_json(table), indent=1, ensure_ascii=False) + "\n",
         "results.md": _markdown(table),
@@ -172,19 +172,13 @@ def _environment() -> dict[str, str]:
     """Date, machine, and the versions of what computes."""
     import torch
 
-    versions = []
-    for name in _PACKAGES:
-        try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "packages": ", ".join(versions),
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
 
 
@@ -250,7 +244,7 @@ def _json_row(line: _TableRow, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def _markdown(table: Table) -> str:
-    """Notes, the table (best bold, second best underlined), the gains of the reference, and the protocol."""
+    """Notes, the table (best bold, second underlined), gains of the reference, protocol."""
     evaluation, baseline = table.evaluation, table.evaluation.baseline
     lines = [f"# {evaluation.benchmark.name}", "", *(f"- {note}" for note in table.notes), ""]
     marks = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}

@@ -1,4 +1,4 @@
-"""Methods by name: every generator preset, official code in a checkout, model files and finished folders.
+"""Methods by name: generator presets, official code, model files and finished folders.
 
 A method is the name of a preset; ``PRESET:no-reference`` is that preset without its reference branch.
 """
@@ -33,7 +33,7 @@ _BARE = ":no-reference"
 
 @dataclass(frozen=True, slots=True)
 class _Preset:
-    """What the table says about a preset, and the colour match its results get."""
+    """Description of a preset in the table, and the colour match of its results."""
 
     family: str
     summary: str
@@ -55,7 +55,7 @@ _PRESETS: Mapping[str, _Preset] = {
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
-    """What applies to all methods of a run."""
+    """Options of all methods of a run."""
 
     device: str = "auto"
     seed: int = 0
@@ -130,7 +130,7 @@ def _stated(name: str, options: MethodOptions) -> MethodInfo:
 
 
 def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
-    """A preset behind the Restorer; one that takes an adapter has a row for every reference policy."""
+    """Build a preset's method; with an adapter it has a row for every reference policy."""
     from rasr.generator import PRESETS
     from rasr.restoration import Restorer
 

@@ -1,4 +1,4 @@
-"""Official code of a method in its checkout: a profile says how to call it, a process with a time limit runs it."""
+"""Official code of a method, run from its checkout as a profile says, within a time limit."""
 
 from __future__ import annotations
 
@@ -68,23 +68,23 @@ class Profile(BaseModel):
     weights: tuple[str, ...] = ()
     """Files the command needs, relative to the checkout."""
     setup: str
-    """What a user has to do once, in words."""
+    """Steps a user has to do once, in words."""
     note: str = ""
-    """What makes these figures differ from the authors' own, if anything."""
+    """Reasons why these figures differ from the authors' own, if there are any."""
     input: Literal["low", "upsampled"] = "low"
     """``upsampled``: bicubic to the output size, for codes that take an HR picture and shrink it themselves."""
     inputs: str = "inputs"
     input_name: str = "{name}.png"
     outputs: str = "outputs"
     output: tuple[str, ...] = ("{outputs}/{name}.png",)
-    """Where a picture may come out; the first that exists is taken."""
+    """Places where a picture may come out; the first that exists is taken."""
     uses_reference: bool = False
     needs_reference: bool = False
-    """Whether it cannot run without one; the policy ``none`` then has no row."""
+    """True when it cannot run without one; the policy ``none`` then has no row."""
     references: str = "references"
     reference_name: str = "{name}.png"
     reference_fit: bool = False
-    """Whether references are cropped and resized to the output's size first."""
+    """True when references are cropped and resized to the output's size first."""
     file: tuple[_ExtraFile, ...] = ()
     seconds: float = Field(default=120.0, gt=0)
     """Time limit for one picture."""
@@ -157,7 +157,7 @@ class CommandMethod:
         return "ready", ""
 
     def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
-        """Write inputs, references and files, run the command once for all pictures, and take its outputs.
+        """Write inputs and files, run the command once for all pictures, and take its outputs.
 
         Raises MethodError when the checkout or its weights are missing, when the command fails without any output, and
         when the time limit passes; what the command had finished by then is kept.
@@ -201,7 +201,7 @@ class _Run:
         }
 
     def prepare(self, jobs: Mapping[str, EvalJob]) -> None:
-        """Start from an empty folder, so that nothing of an earlier run can be taken for an output of this one."""
+        """Empty the folder, so that no output of an earlier run is taken, and fill it."""
         shutil.rmtree(self._places["work"], ignore_errors=True)
         for name in ("inputs", "references", "outputs"):
             Path(self._places[name]).mkdir(parents=True)
@@ -268,7 +268,7 @@ def _fit(pixels: FloatImage, width: int, height: int) -> FloatImage:
 
 
 def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> tuple[str, float, int]:
-    """Run to the end or the limit; then the whole process group is killed, so that no worker is left behind.
+    """Run to the end or the limit; then kill the whole process group, workers and all.
 
     Returns what went wrong, if anything, the seconds it took, and the peak of resident bytes.
     """
@@ -302,7 +302,7 @@ def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> tup
 
 
 def _commit(checkout: Path | None) -> str:
-    """The checkout's commit, so that results of another version are not taken for this one's; empty outside git."""
+    """Commit of the checkout, by which results of versions differ; empty outside git."""
     if checkout is None:
         return ""
     try:

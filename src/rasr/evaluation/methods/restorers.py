@@ -1,4 +1,4 @@
-"""Methods that run inside RASR: generator presets and model files that spandrel knows; and finished pictures."""
+"""Methods inside RASR: generator presets, spandrel's model files, finished pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["OutputsMethod", "RestorerMethod", "SpandrelGenerator"]
 
 @dataclass(eq=False)
 class RestorerMethod:
-    """A generator behind the same Restorer that ``rasr restore`` uses, whole pictures and tiles alike.
+    """A generator behind the Restorer of ``rasr restore``, whole pictures and tiles alike.
 
     ``colour`` is the colour match afterwards: ``none`` for published single-image methods, whose networks are measured
     as they are, and the product's own for RASRNet. ``reference`` makes it a method with one row a reference policy.
@@ -101,7 +101,7 @@ class RestorerMethod:
 
 
 def _contents(weights: str) -> dict[str, str]:
-    """Hashes of the weight files a generator's description names: retrained weights are not taken for the old ones."""
+    """Hash the weight files named by a generator, so that retrained ones count as others."""
     return {part: sha256_file(part) for part in weights.split(" + ") if Path(part).is_file()}
 
 
@@ -135,7 +135,7 @@ class SpandrelGenerator:
 
     @property
     def info(self) -> GeneratorInfo:
-        """What the file turned out to be."""
+        """Description of the model in the file."""
         model = self._model
         multiple = max(1, int(getattr(model.size_requirements, "multiple_of", 1)))
         tile = TileHints(default=256, minimum=64, multiple=multiple, overlap=32, bytes_per_pixel=60_000)

@@ -1,4 +1,4 @@
-"""Metrics by the protocol of record: what each one measures, how, what it needs, and the table of them.
+"""Metrics by the protocol of record: their table, their base classes, their weights.
 
 A metric is a file with a class and a line in :data:`METRICS`. The class derives from :class:`ImageMetric` or
 :class:`SetMetric`, states its ``facts`` and is named as they name it; what it needs to compute it makes in ``prepare``.
@@ -56,7 +56,7 @@ the paper's Table I, then what is ours."""
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """What a metric says about itself; printed with every table so that figures can be compared."""
+    """Description of a metric, printed with every table so that figures can be compared."""
 
     name: str
     """Name in tables, ``PSNR``; the command line takes it in any case."""
@@ -91,13 +91,13 @@ class MetricInfo:
 
 
 class MetricWeights:
-    """Weights of metrics: in ``folder`` or in the usual places; ``download=True`` fetches what is missing."""
+    """Weights of metrics, from ``folder`` or the usual places; ``download`` fetches the rest."""
 
     def __init__(self, folder: Path | None = None, *, download: bool = False, progress: Progress | None = None) -> None:
         self._folder, self._download, self._progress = folder, download, progress
 
     def find(self, name: str) -> Path:
-        """Return the file called ``name`` in the catalogue. Raises WeightsMissing, saying how to get it."""
+        """Return the file called ``name`` in the catalogue. Raises WeightsMissing."""
         if self._download and find(name, folder=self._folder) is None:
             return plan_download(name).run(self._progress)
         return require(name, folder=self._folder)
@@ -107,7 +107,7 @@ class MetricWeights:
         return read_weights(self.find(name))
 
     def build(self, network: Callable[[], _Network], name: str) -> _Network:
-        """Build a network with the file's weights, frozen, on the CPU. Tensors it has no use for are passed over."""
+        """Build a frozen network on the CPU; tensors that it has no use for are passed over."""
         import torch
 
         with torch.device("meta"):  # nothing is initialised only to be overwritten
@@ -121,7 +121,7 @@ class _Metric:
     facts: ClassVar[MetricInfo]
     """The description; ``{border}``, ``{crop}`` and ``{space}`` in its protocol stand for the table's options."""
     spaces: ClassVar[Mapping[str, str]] = {}
-    """What ``{space}`` stands for, for each of :class:`MeasuringProtocol`'s."""
+    """Words that ``{space}`` stands for, for each of :class:`MeasuringProtocol`'s."""
 
     def __init__(self, protocol: MeasuringProtocol, weights: MetricWeights | None = None, device: str = "cpu") -> None:
         self.border, self.space, self.device = protocol.crop_border, protocol.space, device
@@ -131,7 +131,7 @@ class _Metric:
         self.prepare(weights or MetricWeights())
 
     def prepare(self, weights: MetricWeights) -> None:
-        """Build networks. Raises WeightsMissing, WeightsCorrupt or ExtraMissing when the metric cannot be had."""
+        """Build networks. Raises WeightsMissing, WeightsCorrupt or ExtraMissing."""
 
 
 class ImageMetric(_Metric):
@@ -155,7 +155,7 @@ class ImageMetric(_Metric):
         return self.score(restored, restored if truth is None else _crop(truth, self.border))
 
     def score(self, restored: FloatImage, truth: FloatImage) -> float:
-        """Score a picture whose border is cropped. ``truth`` is only to be looked at by a full-reference metric."""
+        """Score a cropped picture; ``truth`` is for full-reference metrics only."""
         raise NotImplementedError
 
     def batch(self, *pictures: FloatImage) -> torch.Tensor:
@@ -173,7 +173,7 @@ class SetMetric(_Metric):
         raise NotImplementedError
 
     def distance(self, restored: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
-        """Return the distance of two sets of features, (N, D) and (M, D). Raises ValueError when they do not fit."""
+        """Return the distance of two sets of features, (N, D) and (M, D). Raises ValueError."""
         if restored.ndim != 2 or truth.ndim != 2 or restored.shape[1] != truth.shape[1]:
             raise ValueError(f"features must be (N, D) and (M, D), not {restored.shape} and {truth.shape}")
         if min(len(restored), len(truth)) < 2:
@@ -199,7 +199,7 @@ class Unavailable:
 
 
 def parse_metrics(text: str) -> list[str]:
-    """``"psnr,ssim,all"`` → names as in the table, each once. Raises UsageError for an unknown one."""
+    """Parse ``"psnr,ssim,all"`` to names of the table, each once. Raises UsageError."""
     chosen: list[str] = []
     for word in (part.strip().upper() for part in text.split(",") if part.strip()):
         names = list(METRICS) if word == "ALL" else [word]
@@ -214,7 +214,7 @@ def parse_metrics(text: str) -> list[str]:
 def load_metric(
     name: str, protocol: MeasuringProtocol, weights: MetricWeights | None = None, *, device: str = "cpu"
 ) -> ImageMetric | SetMetric:
-    """Build one metric. Raises WeightsMissing, WeightsCorrupt or ExtraMissing when it cannot be had."""
+    """Build one metric. Raises WeightsMissing, WeightsCorrupt or ExtraMissing."""
     metric: ImageMetric | SetMetric = getattr(importlib.import_module(METRICS[name], __name__), name)(
         protocol, weights, device
     )

@@ -26,7 +26,7 @@ _Plane = NDArray[np.float64]
 
 
 class PSNR(ImageMetric):
-    """Peak signal-to-noise ratio in dB: 10·log10(1 / (MSE + 1e-8)) on values in [0, 1]; identical pictures give 80."""
+    """PSNR in dB: 10·log10(1 / (MSE + 1e-8)) on values in [0, 1]; equal pictures give 80."""
 
     facts = MetricInfo("PSNR", "higher", "full-reference", 0.0, 80.0, 2, "{space}, {crop}, float64", _SOURCE)
     spaces: ClassVar[Mapping[str, str]] = {"y": "Y of BT.601, not rounded", "rgb": "RGB"}
@@ -41,7 +41,7 @@ class PSNR(ImageMetric):
 
 
 class SSIM(ImageMetric):
-    """Structural similarity (Wang et al. 2004): Gaussian 11×11 window with σ 1.5, no padding, data range 255.
+    """Structural similarity (Wang et al. 2004): 11×11 Gaussian, σ 1.5, no padding, range 255.
 
     Negative contrast-structure terms are clipped to zero, as in the protocol of record.
     """
@@ -59,7 +59,7 @@ class SSIM(ImageMetric):
 
 
 class NIQE(ImageMetric):
-    """Natural image quality evaluator, lower is better; 36 features of 96×96 blocks at two scales.
+    """Natural image quality evaluator: 36 features of 96×96 blocks at two scales.
 
     The pristine model is the one of the authors' release (see data/README.md). Pictures are cut to whole blocks.
     """
@@ -94,17 +94,17 @@ class NIQE(ImageMetric):
 
 
 def _bt601_limited(pixels: FloatImage) -> _Plane:
-    """Y of limited-range BT.601 YCbCr (MATLAB's ``rgb2ycbcr``), (H, W) float64 in [16/255, 235/255], not rounded."""
+    """Y of limited-range BT.601 (MATLAB's ``rgb2ycbcr``), (H, W) in [16/255, 235/255]."""
     return np.asarray(pixels.astype(np.float64) @ _LIMITED + 16.0 / 255.0)
 
 
 def _bt601_limited_8bit(pixels: FloatImage) -> _Plane:
-    """The same luma on the 0..255 scale, rounded to whole numbers, as MATLAB returns it for 8-bit pictures."""
+    """The same luma in whole numbers of 0..255, as MATLAB returns it for 8-bit pictures."""
     return np.asarray(np.rint(_bt601_limited(pixels) * 255.0))
 
 
 def _yiq_8bit(pixels: FloatImage) -> _Plane:
-    """Y of YIQ (full range, MATLAB's ``rgb2gray``) on the 0..255 scale, rounded to whole numbers, halves down.
+    """Y of YIQ (MATLAB's ``rgb2gray``) in whole numbers of 0..255, halves rounded down.
 
     299·R + 587·G + 114·B of an 8-bit picture ends in exactly 500 for one pixel in a thousand. Which way those fall is
     worth up to 0.5 % of NIQE on pictures with large flat areas; left to floating point it depends on the machine.
@@ -176,7 +176,7 @@ def _aggd_table() -> tuple[_Plane, _Plane]:
 
 
 def _aggd(blocks: _Plane) -> tuple[_Plane, _Plane, _Plane]:
-    """Asymmetric generalised Gaussian fitted by moments: shape and the two scales, each (blocks,).
+    """Fit an asymmetric generalised Gaussian by moments: shape and two scales, (blocks,).
 
     A block with no negative or no positive value has no fit and gives NaN, which the caller drops.
     """
@@ -194,7 +194,7 @@ def _aggd(blocks: _Plane) -> tuple[_Plane, _Plane, _Plane]:
 
 
 def _half(plane: _Plane) -> _Plane:
-    """Half size as MATLAB's ``imresize(x, 0.5)``: Keys' bicubic stretched by two, edges mirrored.
+    """Halve as MATLAB's ``imresize(x, 0.5)``: Keys' bicubic stretched by two, edges mirrored.
 
     Eight taps with fixed weights, since every output pixel sits between two input pixels.
     """

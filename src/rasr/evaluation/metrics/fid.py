@@ -19,7 +19,7 @@ class _InceptionDistance(SetMetric):
         self._network = weights.build(Inception, "inception").to(self.device)
 
     def features(self, picture: FloatImage) -> NDArray[np.float32]:
-        """Pool-3 features of the whole picture, resized without keeping its aspect, as clean-fid does: (2048,)."""
+        """Pool-3 features (2048,) of the picture, resized without its aspect as by clean-fid."""
         import torch
 
         small = np.clip(resize(picture, (299, 299), filter="bicubic") * 255.0, 0.0, 255.0)

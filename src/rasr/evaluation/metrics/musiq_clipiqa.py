@@ -53,7 +53,7 @@ class MUSIQ(ImageMetric):
 
 
 class CLIPIQA(ImageMetric):
-    """CLIP-IQA (Wang et al., AAAI 2023): the probability that CLIP finds the good prompt closer, mean of five pairs."""
+    """CLIP-IQA (Wang et al., AAAI 2023): probability of the good prompt, mean of five pairs."""
 
     facts = MetricInfo(
         "CLIPIQA",

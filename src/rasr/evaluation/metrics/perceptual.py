@@ -1,4 +1,4 @@
-"""Perceptual full-reference distances on features of image classifiers: LPIPS, DISTS, and EPD, which is ours."""
+"""LPIPS, DISTS and EPD: full-reference distances on features of image classifiers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STAGE_ENDS = (0, 2, 4, 10, 15)
 
 
 class LPIPS(ImageMetric):
-    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018): AlexNet, the published weights of v0.1."""
+    """Learned perceptual image patch similarity v0.1 (Zhang et al., CVPR 2018) on AlexNet."""
 
     facts = MetricInfo(
         "LPIPS",
@@ -53,7 +53,7 @@ class LPIPS(ImageMetric):
 
 
 class DISTS(ImageMetric):
-    """Deep image structure and texture similarity (Ding et al., TPAMI 2020) with the published α and β."""
+    """Deep image structure and texture similarity (Ding et al., TPAMI 2020)."""
 
     facts = MetricInfo(
         "DISTS",
@@ -90,7 +90,7 @@ class DISTS(ImageMetric):
 
 
 class EPD(ImageMetric):
-    """EfficientNet perceptual distance: LPIPS's form without its learned weights, on EfficientNet-Lite0 features.
+    """EfficientNet perceptual distance: LPIPS's form with equal weights, on EfficientNet-Lite0.
 
     Features of the five resolutions are scaled to unit length along the channels; the squared differences are summed
     over channels, averaged over positions and then over the five. It needs nothing downloaded. Not LPIPS and never

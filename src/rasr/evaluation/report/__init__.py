@@ -13,7 +13,7 @@ __all__ = ["write_report"]
 
 
 def write_report(evaluation: Evaluation, pictures: Sequence[str] = ()) -> list[Path]:
-    """Write results.json, results.md, results.csv, scores.csv, report.html and figure.png; returns their paths.
+    """Write the four tables, report.html and figure.png; returns their paths.
 
     ``pictures`` names those of the figure; without, the ones on which the methods differ most are taken. Raises
     UsageError for a picture that is not in the benchmark.

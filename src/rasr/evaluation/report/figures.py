@@ -1,4 +1,4 @@
-"""Pictures for the eye: the window in which results differ most, the telling cases, and a figure like the paper's."""
+"""Pictures of a report: telling windows, best and worst cases, a figure like the paper's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Cases:
-    """The pictures on which a row did best and worst against another: looked at, not averaged away."""
+    """Pictures on which a row did best and worst against another."""
 
     row: Row
     other: Row
@@ -48,7 +48,7 @@ class _Cases:
 
 
 def find_cases(evaluation: Evaluation, count: int = 3) -> _Cases | None:
-    """Find the telling pictures by the full-reference metric closest to the eye; None with nothing to compare.
+    """Find them by the full-reference metric closest to the eye; None with nothing to compare.
 
     A reference method is compared with itself under a random reference, or none; other tables with their baseline.
     """
@@ -65,7 +65,7 @@ def find_cases(evaluation: Evaluation, count: int = 3) -> _Cases | None:
 
 
 def case_pictures(evaluation: Evaluation, cases: _Cases, name: str) -> Iterator[tuple[FloatImage, str]]:
-    """Pictures of one case with their captions, cropped where its two rows differ most; then the references used."""
+    """Yield one case's pictures and captions, cropped where its rows differ; then references."""
     item = next(item for item in evaluation.inputs if item.name == name)
     rows = [cases.other, *(row for row in _shown_rows(evaluation) if row not in (cases.row, cases.other)), cases.row]
     pictures = {row.key: read_picture(evaluation.output(row, name)).pixels for row in rows if name in row.outputs}
@@ -114,7 +114,7 @@ def _shown_rows(evaluation: Evaluation) -> list[Row]:
 
 
 def telling_window(a: FloatImage, b: FloatImage, side: int = 160) -> _Window:
-    """The ``side`` × ``side`` window with the largest mean absolute difference of two pictures of one size."""
+    """Find the ``side`` px window with the largest mean difference of two equal-sized pictures."""
     height, width = a.shape[:2]
     side = min(side, height, width)
     difference: NDArray[np.float32] = np.abs(a - b).mean(axis=2)
@@ -140,7 +140,7 @@ def _reference_picture(path: Path, side: int) -> FloatImage:
 
 
 def comparison(evaluation: Evaluation, names: Sequence[str] = ()) -> bytes | None:
-    """PNG like the paper's Fig. 2: each picture with a marked window, and the window as every method sees it.
+    """Draw a PNG like the paper's Fig. 2: a marked window, and it by every method.
 
     Shows the named pictures, or those on which the reference mattered most; None without rows. Raises UsageError for a
     picture that is not in the benchmark.

@@ -1,1 +1,1 @@
-"""Architectures whose weights others published, rewritten here: torchvision does not load beside the CPU torch."""
+"""Architectures of published weights, rewritten: torchvision fails beside the CPU torch."""

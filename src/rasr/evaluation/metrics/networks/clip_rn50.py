@@ -1,4 +1,4 @@
-"""CLIP's ResNet-50 and its text transformer (Radford et al. 2021), with OpenAI's and open_clip's tensor names."""
+"""CLIP's ResNet-50 and text transformer (Radford et al. 2021), with OpenAI's tensor names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _AttentionPool(nn.Module):
         self._heads = heads
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean position looks at all others; without positional embedding any size of map will do."""
+        """Attend from the mean to all positions; without positions embedded, any size will do."""
         tokens = x.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
 
@@ -120,7 +120,7 @@ class ClipRN50(nn.Module):
         return F.normalize(self.visual(pictures), dim=1)
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(L,) tokens from start to end → (1024,). Padding after the end cannot be seen by it, so there is none."""
+        """(L,) tokens from start to end → (1024,); the end cannot see padding, so there is none."""
         x = self.token_embedding(tokens) + self.positional_embedding[: len(tokens)]
         x = self.ln_final(self.transformer.resblocks(x[None]))
         return F.normalize(x[0, -1] @ self.text_projection, dim=0)

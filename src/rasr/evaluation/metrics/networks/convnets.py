@@ -10,7 +10,7 @@ _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 51
 
 
 class AlexNetFeatures(nn.Module):
-    """AlexNet's convolutions (torchvision's ``features``, same tensor names), giving the five ReLU outputs."""
+    """AlexNet's convolutions (torchvision's ``features``), giving the five ReLU outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class AlexNetFeatures(nn.Module):
 
 
 class VGG16Features(nn.Module):
-    """VGG-16's convolutions (torchvision's ``features``, same tensor names) with DISTS's blurred pooling.
+    """VGG-16's convolutions (torchvision's ``features``) with DISTS's blurred pooling.
 
     Returns the picture itself and the last ReLU output of each of the five stages.
     """

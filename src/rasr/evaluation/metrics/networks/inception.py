@@ -1,4 +1,4 @@
-"""InceptionV3 as the FID papers use it: the 2015 TensorFlow weights, ported to PyTorch by pytorch-fid.
+"""InceptionV3 of the FID papers: the 2015 TensorFlow weights, ported by pytorch-fid.
 
 Szegedy et al., CVPR 2016. Tensor names are torchvision's and pytorch-fid's. What differs from torchvision's network,
 because the TensorFlow graph does: batch norm ε 1e-3, average pooling that does not count the padding, and a max-pool
@@ -114,7 +114,7 @@ class _E(nn.Module):
 
 
 class Inception(nn.Module):
-    """Up to the last average pool: (N, 3, 299, 299), (x − 128) / 128 of 0..255 values → (N, 2048)."""
+    """Features of the last pool: (N, 3, 299, 299), (x − 128) / 128 of 0..255 → (N, 2048)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""MUSIQ (Ke et al., ICCV 2021): a transformer over patches of a picture at three sizes, trained on KonIQ-10k.
+"""MUSIQ's network (Ke et al., ICCV 2021): a transformer over patches at three sizes.
 
 Tensor names are those of IQA-PyTorch's conversion of the Apache-2.0 release of google-research.
 """
@@ -131,7 +131,7 @@ class MusiqNetwork(nn.Module):
 
 
 def _versions(picture: torch.Tensor) -> list[torch.Tensor]:
-    """Long side 224, long side 384, and as it is. Shrunk without antialiasing, as the weights were converted for."""
+    """Long side 224, 384, and as it is; shrunk without antialiasing, as for the conversion."""
     height, width = picture.shape[2:]
     versions = []
     for side in _LONG_SIDES:
@@ -142,7 +142,7 @@ def _versions(picture: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _patches(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """All 32×32 patches (N, 3, 32, 32) in rows, and each one's cell (N,) on the 10×10 grid of positions."""
+    """All patches (N, 3, 32, 32) in rows, and their cells (N,) on the 10×10 grid of positions."""
     padded = _same(picture, _PATCH, _PATCH)
     rows, columns = padded.shape[2] // _PATCH, padded.shape[3] // _PATCH
     patches = F.unfold(padded, _PATCH, stride=_PATCH)[0].T.reshape(-1, 3, _PATCH, _PATCH)
