@@ -15,7 +15,7 @@ from PIL import Image
 from rasr.errors import LeakFound, UsageError, WeightsMissing
 from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
 from rasr.evaluation.metrics import MetricInfo, SetMetric
-from rasr.evaluation.metrics.fid import frechet_distance
+from rasr.evaluation.metrics.fid import FID
 from rasr.evaluation.tables import tabulate
 from rasr.images import FloatImage, read_picture
 from tests.evaluation.conftest import Enlarger, photo
@@ -175,8 +175,7 @@ class MeanColour(SetMetric):
         self.seen += 1
         return picture.mean((0, 1))
 
-    def distance(self, restored: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-        return frechet_distance(restored, truth)
+    compare = FID.compare
 
 
 def test_distribution_metrics_are_measured_once_and_carry_the_number_and_a_warning(
@@ -192,7 +191,7 @@ def test_distribution_metrics_are_measured_once_and_carry_the_number_and_a_warni
         [evaluation.output(evaluation.rows[0], item.name) for item in evaluation.inputs],
         [item.truth for item in evaluation.inputs],
     )]  # fmt: skip
-    assert evaluation.rows[0].sets["FID"] == pytest.approx(frechet_distance(*map(np.stack, pixels)), rel=1e-6)
+    assert evaluation.rows[0].sets["FID"] == pytest.approx(metric.distance(*map(np.stack, pixels)), rel=1e-6)
     text = (chosen.out / "results.md").read_text()
     assert "9 pictures of" in text
     assert "FID over 9 pictures" in text
