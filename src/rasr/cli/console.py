@@ -27,7 +27,6 @@ __all__ = [
     "NumberOr",
     "build_options",
     "check_gallery",
-    "counting",
     "device_option",
     "encoder_device_option",
     "examples",
@@ -79,28 +78,20 @@ def examples(*lines: str) -> str:
 
 
 @contextmanager
-def stage_bars() -> Iterator[Progress]:
-    """Show a bar a stage on stderr, fed by the callback that is given; a bar goes when its stage is done."""
+def stage_bars(unit: str = "") -> Iterator[Progress]:
+    """Show a bar a stage on stderr, fed by the callback that is given; a bar goes when its stage is done.
+
+    With a ``unit``, a bar says how many of them a second are done.
+    """
     with progress_bar() as bar:
-        tasks: dict[str, rich.progress.TaskID] = {}
+        tasks: dict[str, tuple[rich.progress.TaskID, float]] = {}
 
         def show(stage: str, done: float, total: float) -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total, visible=done < total)
-
-        yield show
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Progress]:
-    """A progress bar that shows images per second."""
-    with progress_bar() as bar:
-        task, started = bar.add_task(what, total=None), time.monotonic()
-
-        def show(_: str, done: float, total: float) -> None:
-            rate = done / max(time.monotonic() - started, 1e-3)
-            bar.update(task, completed=done, total=total, description=f"{what}, {rate:.1f} images/s")
+                tasks[stage] = bar.add_task(stage, total=total), time.monotonic()
+            task, begun = tasks[stage]
+            rate = f", {done / max(time.monotonic() - begun, 1e-3):.1f} {unit}/s" if unit else ""
+            bar.update(task, completed=done, total=total, description=f"{stage}{rate}", visible=done < total)
 
         yield show
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rasr.cli.console import counting, encoder_device_option, examples, json_option, print_json, say
+from rasr.cli.console import encoder_device_option, examples, json_option, print_json, say, stage_bars
 
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, Photo
@@ -56,7 +56,7 @@ def add(
     from rasr.gallery import Gallery
 
     target = Gallery(gallery, encoder=encoder, device=device)
-    with counting("Adding") as progress:
+    with stage_bars("images") as progress:
         report = target.add(paths, category=category, tags=tags, workers=workers, progress=progress)
     if as_json:
         print_json({"gallery": str(target.path), **report.to_json()})
@@ -111,7 +111,7 @@ def verify(gallery: Path, deep: bool, as_json: bool) -> int:
     """Check GALLERY's files, entries and photos; exit 1 when anything is wrong."""
     from rasr.gallery import Gallery
 
-    with counting("Verifying") as progress:
+    with stage_bars("images") as progress:
         report = Gallery(gallery).verify(deep=deep, progress=progress)
     if as_json:
         print_json(report.to_json())

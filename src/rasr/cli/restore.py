@@ -13,13 +13,13 @@ from rasr.cli.console import (
     NumberOr,
     build_options,
     check_gallery,
-    counting,
     examples,
     key_values,
     option_group,
     print_json,
     progress_bar,
     say,
+    stage_bars,
 )
 from rasr.restoration.settings import SaveOptions, Settings
 
@@ -103,7 +103,7 @@ def command(
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
     if gallery is not None:
-        with counting(f"Looking at the photos in {gallery}") as progress:  # a folder of photos is indexed here
+        with stage_bars("images") as progress:  # a folder of photos is indexed here
             opened = restorer.open_gallery(progress)
         say(f"Gallery: {0 if opened is None else len(opened)} photos")
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from rasr.cli.console import counting, encoder_device_option, examples, json_option, print_json, say
+from rasr.cli.console import encoder_device_option, examples, json_option, print_json, say, stage_bars
 
 __all__ = ["command"]
 
@@ -60,7 +60,7 @@ def command(
     from rasr.images import read_picture
 
     picture = read_picture(image)
-    with counting("Indexing") as progress:
+    with stage_bars("images") as progress:
         opened = open_gallery_or_folder(gallery, encoder=encoder, device=device, progress=progress)
     for path, reason in opened.refreshed.failed if opened.refreshed else ():
         say(f"skipped {path}: {reason}")

@@ -57,7 +57,7 @@ def ingest(
             missing += catalogue.commit()
             last_commit = time.monotonic()
         if progress is not None:
-            progress("add", done, total)
+            progress("adding", done, total)
     missing += catalogue.commit()
     while missing:
         # Known when they were read, removed by the time of the commit: such files must be embedded after all.

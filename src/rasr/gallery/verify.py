@@ -123,7 +123,7 @@ def verify(store: Store, *, deep: bool = False, progress: Progress | None = None
     for done, photo in enumerate(photos, 1):
         _verify_file(photo, report, deep=deep)
         if progress is not None:
-            progress("verify", done, len(photos))
+            progress("verifying", done, len(photos))
     return report
 
 
