@@ -83,12 +83,11 @@ def _encoders() -> dict[str, str]:
 
 
 def _generators() -> dict[str, str]:
-    from rasr.generator import DEFAULT_PRESET, PRESETS
-    from rasr.generator.presets import describe_generator
+    from rasr.generator import DEFAULT_PRESET, PRESETS, load_generator
 
     def describe(name: str) -> str:
         try:
-            info = describe_generator(name)
+            info = load_generator(name).info
         except RasrError as error:
             return f"not ready: {error}"
         reads = "uses the reference" if info.uses_reference else "does not use the reference"

@@ -10,13 +10,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rasr.config import check_table, read_toml
-from rasr.device import Device
 from rasr.errors import UsageError, WeightsMissing
-from rasr.generator.protocol import GeneratorInfo, TileHints
+from rasr.generator.protocol import TileHints
 from rasr.home import home
 from rasr.weights import CATALOGUE, find
 
-__all__ = ["ModelConfig", "ReferenceConfig", "WeightPaths", "describe_model", "preset_at_hand", "read_model_config"]
+__all__ = ["ModelConfig", "ReferenceConfig", "WeightPaths", "preset_at_hand", "read_model_config"]
 
 
 class _Table(BaseModel):
@@ -180,26 +179,6 @@ class WeightPaths:
             trained=pretrained or backbone is not None,
             described=" + ".join(str(part) for part in (*parts, branch) if part),
         )
-
-
-def describe_model(config: ModelConfig, weights: WeightPaths, place: Device) -> GeneratorInfo:
-    """Say what a diffusion preset is with these weights on this device; nothing is loaded for it."""
-    remark = "" if weights.trained else " (untrained)"
-    if weights.trained and weights.adapter is None:
-        remark = " (no reference adapter)"
-    return GeneratorInfo(
-        name=config.name + remark,
-        uses_reference=weights.adapter is not None,
-        grid="output",
-        scale=1,
-        tile=config.tile,
-        trained=weights.trained,
-        weights=weights.described,
-        colour=config.colour,
-        licence=config.licence,
-        device=str(place),
-        context_encoder=config.context.encoder,
-    )
 
 
 def _file(path: str | Path | None) -> Path | None:

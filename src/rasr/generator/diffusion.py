@@ -1,4 +1,7 @@
-"""Diffusion generator: RefDSR for numpy tiles of any size, with references encoded once."""
+"""Diffusion generator: RefDSR for numpy tiles of any size, with references encoded once.
+
+torch is loaded with the weights, so that whatever is wrong with the options is told before.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,30 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 import xxhash
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from rasr.device import Device, choose_device
 from rasr.errors import ConfigError, RasrError, UsageError
-from rasr.generator.adapter import load_adapter, load_backbone
-from rasr.generator.config import ModelConfig, WeightPaths, describe_model, preset_at_hand, read_model_config
+from rasr.generator.config import ModelConfig, WeightPaths, preset_at_hand, read_model_config
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
     GenerationSettings,
     Generator,
+    GeneratorInfo,
     ReferencePicture,
 )
-from rasr.generator.refdsr import RefDSR, ReferenceFeatures, build_model
 from rasr.images import FloatImage, resize
 from rasr.memory import LruCache
+
+if TYPE_CHECKING:
+    import torch
+
+    from rasr.generator.refdsr import RefDSR, ReferenceFeatures
 
 __all__ = ["DiffusionGenerator"]
 
@@ -83,17 +88,17 @@ class DiffusionGenerator:
         if preset == "sd21":
             preset = preset_at_hand()
         self.config = preset if isinstance(preset, ModelConfig) else read_model_config(preset)
-        self._place = choose_device(device, dtype)
         self.cleaner = cleaner
         self._weights = WeightPaths.find(
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
+        self._place = choose_device(device, dtype)
         self._reference_side = reference_side
         self._encoded: LruCache[Any] = LruCache(cache_bytes, _tensor_bytes)
         self._model: RefDSR | None = None
         self._prompts: Any = None
         self._lock = threading.RLock()
-        self.info = describe_model(self.config, self._weights, self._place)
+        self.info = self._describe()
 
     @property
     def model(self) -> RefDSR:
@@ -113,7 +118,7 @@ class DiffusionGenerator:
         context = self._context(settings)
         if not references or settings.strength == 0 or model.branch is None:
             return _Conditioning(context, (), None, None, settings)
-        scores = torch.tensor([[reference.score for reference in references]], dtype=torch.float32)
+        scores = _tensor([[reference.score for reference in references]])
         weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
         side = self._reference_side or self._side_for(settings.size)
         features = None if self._shares_grid else [self._encode(one, self._scaled(one, side)) for one in references]
@@ -123,18 +128,20 @@ class DiffusionGenerator:
         """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
         if not isinstance(conditioning, _Conditioning):
             raise TypeError(f"conditioning comes from prepare(), not {type(conditioning).__name__}")
+        import torch
+
         model = self.model
         height, width = tiles.shape[1:3]
         with self._lock, torch.inference_mode():
-            lq = self._fit(self._tensor(tiles))
-            start = None if base is None else self._fit(self._tensor(base))
+            lq = self._fit(self._pictures(tiles))
+            start = None if base is None else self._fit(self._pictures(base))
             features = conditioning.features
             if features is None:
                 features = [self._encode(one, (lq.shape[2], lq.shape[3])) for one in conditioning.references]
             given = (features, conditioning.weights, conditioning.context, conditioning.settings.strength)
             restored = model(lq, start, *given).float()
             restored = self._unfit(restored, height, width).clamp(-1, 1).add(1).div(2)
-        if not torch.isfinite(restored).all():
+        if not restored.isfinite().all():
             raise RasrError(f"{self.info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
         return np.ascontiguousarray(restored.permute(0, 2, 3, 1).cpu().numpy())
 
@@ -153,7 +160,7 @@ class DiffusionGenerator:
             raise UsageError(f"{self.config.name} reads no text: leave out the prompt.")
         if settings.embedding is None:
             return None
-        embedding = torch.from_numpy(np.asarray(settings.embedding, np.float32)).reshape(1, -1)
+        embedding = _tensor(settings.embedding).reshape(1, -1)
         return embedding.to(self._place.device, self._place.dtype)
 
     def _side_for(self, size: tuple[int, int] | None) -> float:
@@ -182,15 +189,18 @@ class DiffusionGenerator:
         top, left = (pixels.shape[0] - tall) / 2, (pixels.shape[1] - wide) / 2
         box = (left, top, min(left + wide, pixels.shape[1]), min(top + tall, pixels.shape[0]))
         fitted = resize(pixels, (width, height), box=box)
-        with torch.inference_mode():
-            return self.model.encode_reference(self._tensor(fitted.clip(0, 1)[None]).to(self._place.dtype))
+        import torch
 
-    def _tensor(self, pictures: NDArray[np.float32]) -> torch.Tensor:
-        planes = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32))
-        return planes.to(self._place.device).mul(2).sub(1)
+        with torch.inference_mode():
+            return self.model.encode_reference(self._pictures(fitted.clip(0, 1)[None]).to(self._place.dtype))
+
+    def _pictures(self, pictures: NDArray[np.float32]) -> torch.Tensor:
+        return _tensor(pictures.transpose(0, 3, 1, 2)).to(self._place.device).mul(2).sub(1)
 
     def _fit(self, pictures: torch.Tensor) -> torch.Tensor:
         """Enlarge up to the backbone's smallest side, then mirror edges up to the next multiple."""
+        from torch.nn import functional as F
+
         height, width = pictures.shape[2:]
         if min(height, width) < self.config.minimum_side:
             pictures = F.interpolate(pictures, self._enlarged(height, width), mode="bicubic").clamp(-1, 1)
@@ -201,6 +211,8 @@ class DiffusionGenerator:
         return F.pad(pictures, (0, right, 0, down), mode=mode) if down or right else pictures
 
     def _unfit(self, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        from torch.nn import functional as F
+
         if min(height, width) >= self.config.minimum_side:
             return pictures[:, :, :height, :width]
         tall, wide = self._enlarged(height, width)
@@ -210,12 +222,34 @@ class DiffusionGenerator:
         ratio = self.config.minimum_side / min(height, width)
         return round(height * ratio), round(width * ratio)
 
+    def _describe(self) -> GeneratorInfo:
+        config, weights = self.config, self._weights
+        remark = "" if weights.trained else " (untrained)"
+        if weights.trained and weights.adapter is None:
+            remark = " (no reference adapter)"
+        return GeneratorInfo(
+            name=config.name + remark,
+            uses_reference=weights.adapter is not None,
+            grid="output",
+            scale=1,
+            tile=config.tile,
+            trained=weights.trained,
+            weights=weights.described,
+            colour=config.colour,
+            licence=config.licence,
+            device=str(self._place),
+            context_encoder=config.context.encoder,
+        )
+
 
 def _load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:
     """Load the model onto its device and its prompt encoder (None without text).
 
     Raises WeightsMissing, WeightsCorrupt, or WeightsError when the adapter belongs to another backbone.
     """
+    from rasr.generator.adapter import load_adapter, load_backbone
+    from rasr.generator.refdsr import build_model
+
     prompts = None
     if config.base:
         from rasr.generator.stable_diffusion import load_stable_diffusion
@@ -232,8 +266,14 @@ def _load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tup
     return model.to(place.device, place.dtype).requires_grad_(False).eval(), prompts
 
 
+def _tensor(array: Any) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+
+
 def _tensor_bytes(entry: Any) -> int:
     """Bytes held by the tensors of an encoded reference."""
-    if isinstance(entry, torch.Tensor):
-        return entry.untyped_storage().nbytes()  # what is held, however large a view of it is
+    if hasattr(entry, "untyped_storage"):
+        return int(entry.untyped_storage().nbytes())  # what is held, however large a view of it is
     return sum(_tensor_bytes(getattr(entry, field.name)) for field in fields(entry)) if is_dataclass(entry) else 0

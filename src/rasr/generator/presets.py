@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rasr.device import check_device, choose_device
 from rasr.errors import UsageError
 from rasr.generator.protocol import (
     Batch,
@@ -48,15 +47,13 @@ class Preset:
 
 
 _REALESRGAN = ("threads", "weights")
-_DIFFUSION = "rasr.generator.presets:_build_diffusion"
+_DIFFUSION = "rasr.generator.diffusion:DiffusionGenerator"
 _MINI = ("adapter", "cache_bytes", "cleaner", "reference_side", "weights")
 _SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_side", "vae")
 
 PRESETS = {
     "realesrgan": Preset(
-        "Real-ESRGAN x4plus: single image, uses no reference",
-        "rasr.generator.realesrgan:RealESRGAN",
-        _REALESRGAN,
+        "Real-ESRGAN x4plus: single image, uses no reference", "rasr.generator.realesrgan:RealESRGAN", _REALESRGAN
     ),
     "realesrgan-tuned": Preset(
         "Real-ESRGAN with its last layers trained further: closer to the truth, single image; runs before mini",
@@ -84,11 +81,7 @@ QUERY_REACH = 1.75
 
 
 def load_generator(
-    preset: str = DEFAULT_PRESET,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    **options: Any,
+    preset: str = DEFAULT_PRESET, *, device: str = "auto", dtype: str = "auto", **options: Any
 ) -> Generator:
     """Build a preset's generator; cheap, since weights are loaded on first use.
 
@@ -110,30 +103,6 @@ def load_generator(
         options["cleaner"] = cleaner
     generator: Generator = resolve_name(entry.code)(device=device, dtype=dtype, **entry.given, **options)
     return generator
-
-
-def describe_generator(preset: str) -> GeneratorInfo:
-    """Return what ``load_generator(preset).info`` would be; torch is not loaded for a diffusion preset."""
-    if PRESETS[preset].code != _DIFFUSION:
-        return load_generator(preset).info
-    from rasr.generator.config import WeightPaths, describe_model, preset_at_hand, read_model_config
-
-    name = PRESETS[preset].given["preset"]
-    config = read_model_config(preset_at_hand() if name == "sd21" else name)
-    return describe_model(config, WeightPaths.find(config), choose_device())
-
-
-def _build_diffusion(preset: str, *, device: str, dtype: str, **options: Any) -> Generator:
-    """Build a DiffusionGenerator; a device, option or file that it would refuse is refused before torch is loaded."""
-    from rasr.generator.config import WeightPaths, preset_at_hand, read_model_config
-
-    check_device(device, dtype)
-    config = read_model_config(preset_at_hand() if preset == "sd21" else preset)
-    places = ("weights", "adapter", "base", "checkpoint", "vae")
-    WeightPaths.find(config, **{name: options[name] for name in places if name in options})
-    from rasr.generator.diffusion import DiffusionGenerator
-
-    return DiffusionGenerator(config, device=device, dtype=dtype, **options)
 
 
 def clean_query(
