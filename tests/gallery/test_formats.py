@@ -12,7 +12,7 @@ import pytest
 
 from rasr.errors import GalleryCorrupt, GalleryError
 from rasr.gallery import Gallery, is_gallery
-from rasr.gallery.database import DATABASE, FORMAT
+from rasr.gallery.database import FORMAT, Database
 from rasr.gallery.store import MARKER
 from tests.gallery.standin import ColourLayout, make_picture
 from tests.gallery.test_crash import killed_at
@@ -73,8 +73,8 @@ def test_upgrading_changes_neither_photos_nor_scores_and_embeds_nothing(old: Pat
     assert (after.list(), after.search(vector, 5)) == before[:2]
     assert (after.info().created, after.info().fingerprint) == (before[2].created, before[2].fingerprint)
     assert after.info().version != before[2].version
-    assert sorted(path.name for path in old.iterdir()) == [DATABASE, MARKER, "gallery.lock", "pictures"]
-    assert json.loads((old / MARKER).read_text()) == {"format": 2, "database": DATABASE}
+    assert sorted(path.name for path in old.iterdir()) == [Database.NAME, MARKER, "gallery.lock", "pictures"]
+    assert json.loads((old / MARKER).read_text()) == {"format": 2, "database": Database.NAME}
     assert after.verify(deep=True).ok
     assert gallery.search(vector, 5) == before[1], "an object that was open before"
 
@@ -100,14 +100,14 @@ def test_without_lancedb_one_sentence_says_what_to_do(tmp_path: Path, monkeypatc
         assert "rasr[lance]" in str(caught.value)
         assert f"rasr gallery upgrade {tmp_path / 'gallery'}" in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
-    assert not (tmp_path / "gallery" / DATABASE).exists()
+    assert not (tmp_path / "gallery" / Database.NAME).exists()
 
 
 @pytest.mark.parametrize(
     ("function", "moment", "done"),
     [
-        ("rasr.gallery.store:lay_out", "before", False),
-        ("rasr.gallery.store:lay_out", "after", False),
+        ("rasr.gallery.database:Database.create", "before", False),
+        ("rasr.gallery.database:Database.create", "after", False),
         ("pathlib:Path.rename", "before", False),
         ("pathlib:Path.rename", "after", True),
         ("rasr.gallery.store:write_bytes", "after", True),
@@ -122,7 +122,7 @@ def test_killed_while_upgrading(function: str, moment: str, done: bool, old: Pat
     assert opened(old).upgrade() is not done
     assert opened(old).list() == expected
     assert opened(old).verify(deep=True).ok
-    assert sorted(path.name for path in old.iterdir()) == [DATABASE, MARKER, "gallery.lock", "pictures"]
+    assert sorted(path.name for path in old.iterdir()) == [Database.NAME, MARKER, "gallery.lock", "pictures"]
 
 
 def test_a_damaged_gallery_of_format_1_is_neither_read_nor_brought_over(old: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from rasr.errors import GalleryCorrupt, GalleryError, UsageError
 from rasr.gallery import Gallery, database
-from rasr.gallery.database import DATABASE, EncoderId, checksum_row
+from rasr.gallery.database import Database, EncoderId, Manifest, _checksum, _write
 from rasr.gallery.photo import Photo
 from rasr.gallery.store import MARKER, PART, Store
 from tests.gallery.standin import ColourLayout, make_picture
@@ -100,7 +100,7 @@ def damages(folder: Path, page: int, count: int, seed: int) -> dict[str, int]:
     for _ in range(count):
         shutil.rmtree(folder / "g")
         shutil.copytree(folder / "whole", folder / "g")
-        victim = folder / "g" / (MARKER if rng.random() < 0.03 else DATABASE)
+        victim = folder / "g" / (MARKER if rng.random() < 0.03 else Database.NAME)
         how = damage(victim, page, rng)
         ok = Gallery(folder / "g", encoder=ColourLayout()).verify().ok
         refusal = ""
@@ -144,7 +144,7 @@ def test_a_thousand_damages_are_never_answered(page: int, tmp_path: Path, monkey
 
 def test_every_row_and_its_checksum_count(gallery: Gallery, photos: Path) -> None:
     """Bits of what is stored, changed through SQLite itself, which then has nothing to complain of."""
-    whole = (gallery.path / DATABASE).read_bytes()
+    whole = (gallery.path / Database.NAME).read_bytes()
     for statement, value in (
         ("UPDATE photos SET entry = replace(entry, '.png', '.pnh') WHERE number = 3", None),
         ("UPDATE photos SET vector = ? WHERE number = 3", np.eye(1, 64, dtype=np.float32).tobytes()),
@@ -155,7 +155,7 @@ def test_every_row_and_its_checksum_count(gallery: Gallery, photos: Path) -> Non
         ("DELETE FROM manifest", None),
         ("INSERT INTO manifest SELECT * FROM manifest", None),
     ):
-        with sqlite3.connect(gallery.path / DATABASE) as connection:
+        with sqlite3.connect(gallery.path / Database.NAME) as connection:
             connection.execute(statement, [value] if value else [])
         connection.close()
         fresh = Gallery(gallery.path, encoder=ColourLayout())
@@ -164,12 +164,12 @@ def test_every_row_and_its_checksum_count(gallery: Gallery, photos: Path) -> Non
             fresh.search(photos / "07.png")
         with pytest.raises(GalleryCorrupt):
             fresh.add(make_picture(photos / "late.png", 60))
-        (gallery.path / DATABASE).write_bytes(whole)
+        (gallery.path / Database.NAME).write_bytes(whole)
     assert gallery.verify().ok
 
 
 def test_rows_that_no_longer_match_their_checksum_are_named(gallery: Gallery) -> None:
-    with sqlite3.connect(gallery.path / DATABASE) as connection:
+    with sqlite3.connect(gallery.path / Database.NAME) as connection:
         connection.execute("UPDATE photos SET entry = replace(entry, '07.png', '70.png')")
     connection.close()
     report = Gallery(gallery.path, encoder=ColourLayout()).verify()
@@ -181,7 +181,7 @@ def test_rows_that_no_longer_match_their_checksum_are_named(gallery: Gallery) ->
 
 
 def test_a_lost_database_is_damage_and_not_an_empty_gallery(gallery: Gallery, photos: Path) -> None:
-    (gallery.path / DATABASE).unlink()
+    (gallery.path / Database.NAME).unlink()
     fresh = Gallery(gallery.path, encoder=ColourLayout())
     assert [problem.kind for problem in fresh.verify().problems] == ["file"]
     for use in (lambda: fresh.add(photos), fresh.list, lambda: fresh.search(photos / "07.png")):
@@ -193,7 +193,7 @@ Hostile = Callable[[sqlite3.Connection], object]
 
 
 def _row(entry: str, vector: object) -> tuple[str, bytes, object]:
-    return entry, checksum_row(entry.encode(), vector if isinstance(vector, bytes) else b""), vector
+    return entry, _checksum(entry.encode(), vector if isinstance(vector, bytes) else b""), vector
 
 
 GOOD = ["0" * 32, "/p/a.jpg", 1, 1, 1, 1, 1, "", [], "", ""]
@@ -226,11 +226,12 @@ def forge(
     identity = EncoderId(encoder.name, encoder.version, encoder.dimension, encoder.fingerprint)
     with Store(folder).writing(identity):
         pass
-    connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    connection = sqlite3.connect(folder / Database.NAME, isolation_level=None)
     connection.executemany("INSERT INTO photos VALUES (NULL, ?, ?, ?)", rows)
     total = sum(int.from_bytes(row[1], "big") for row in rows if isinstance(row[1], bytes)) % 2**64
     count = len(rows) if photos is None else photos
-    database.write_manifest(connection, database.Manifest(identity, count, total, "1.0"))
+    connection.execute("BEGIN")
+    _write(connection, Manifest(identity, count, total, "1.0"), ())
     change(connection)
     connection.close()
 
@@ -302,13 +303,13 @@ def test_a_manifest_that_is_none_is_refused(content: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00", bytes(100_000)])
 def test_a_file_that_is_no_database_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "g").mkdir()
-    (tmp_path / "g" / DATABASE).write_bytes(content)
+    (tmp_path / "g" / Database.NAME).write_bytes(content)
     assert_refused(tmp_path / "g")
-    assert (tmp_path / "g" / DATABASE).read_bytes() == content
+    assert (tmp_path / "g" / Database.NAME).read_bytes() == content
 
 
 def test_a_folder_in_place_of_the_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "g" / DATABASE).mkdir(parents=True)
+    (tmp_path / "g" / Database.NAME).mkdir(parents=True)
     assert_refused(tmp_path / "g")
 
 
@@ -333,11 +334,11 @@ def test_leftovers_are_reported_harmless_and_swept(gallery: Gallery, photos: Pat
     assert report.leftovers == [PART, "photos-000001.lance"]
     gallery.add(make_picture(photos / "late.png", 61))
     assert gallery.verify().leftovers == []
-    assert sorted(path.name for path in gallery.path.iterdir()) == [DATABASE, MARKER, "gallery.lock"]
+    assert sorted(path.name for path in gallery.path.iterdir()) == [Database.NAME, MARKER, "gallery.lock"]
 
 
 def test_a_newer_format_is_refused_with_the_reason(gallery: Gallery) -> None:
-    with sqlite3.connect(gallery.path / DATABASE) as connection:
+    with sqlite3.connect(gallery.path / Database.NAME) as connection:
         connection.execute("PRAGMA user_version=3")
     connection.close()
     with pytest.raises(GalleryCorrupt, match="Upgrade rasr"):

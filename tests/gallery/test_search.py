@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rasr.errors import GalleryNotFound, PictureError, UsageError
-from rasr.gallery import Gallery
-from rasr.gallery import store as store_module
-from rasr.gallery.database import EncoderId, Manifest, Table, row_of
+from rasr.gallery import Gallery, database
+from rasr.gallery.database import EncoderId, Manifest, Row, Table
 from rasr.gallery.photo import Photo
 from rasr.gallery.search import Query, Snapshot
 from rasr.home import home
@@ -139,7 +138,7 @@ def test_vectors_of_a_large_gallery_are_mapped_from_a_file_and_answer_the_same(
 ) -> None:
     query = photos / "dog" / "02.png"
     expected = gallery.search(query, 12)
-    monkeypatch.setattr(store_module, "IN_MEMORY", 11)
+    monkeypatch.setattr(database, "IN_MEMORY", 11)
     large = Gallery(gallery.path, encoder=ColourLayout())
     assert large.search(query, 12) == expected
     assert isinstance(large._snapshot().table.vectors, np.memmap)
@@ -153,7 +152,7 @@ def snapshot_of(vectors: np.ndarray) -> Snapshot:
         for i in range(len(vectors))
     ]
     root = Path("/p")
-    entries = [row_of(photo, vector, root)[0].encode() for photo, vector in zip(photos, vectors, strict=True)]
+    entries = [Row.of(photo, vector, root).entry for photo, vector in zip(photos, vectors, strict=True)]
     return Snapshot(Table(root, Manifest(EncoderId("x", "1", vectors.shape[1], "x"), len(vectors)), entries, vectors))
 
 

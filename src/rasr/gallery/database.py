@@ -1,4 +1,4 @@
-"""The database inside a gallery: its layout, opening it without trusting it, and checking its rows.
+"""The database inside a gallery: its layout, opening it without trusting it, reading, checking and changing it.
 
 SQLite notices a torn page, not a flipped bit. So every row carries a checksum over its entry and its vector, the
 manifest carries one over the set of rows, and whoever reads, reads all of them and compares. Neither the order of rows
@@ -8,42 +8,28 @@ nor an index is relied on: rows out of order are found by reading them all, and 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from operator import lt
+from operator import attrgetter, lt
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryCorrupt
-from rasr.gallery.photo import Photo, encode_entry, parse_entries, photo_from
+from rasr.gallery.photo import Photo
+from rasr.home import home
 
-__all__ = [
-    "DATABASE",
-    "EncoderId",
-    "Manifest",
-    "Row",
-    "Table",
-    "are_unit",
-    "check_pages",
-    "checksum_row",
-    "connect",
-    "damaged",
-    "lay_out",
-    "now",
-    "read_blocks",
-    "read_manifest",
-    "row_of",
-    "sum_checksums",
-    "write_manifest",
-]
+__all__ = ["Database", "EncoderId", "Manifest", "Table", "damaged", "now"]
 
-DATABASE = "gallery.db"
 FORMAT = 2
 """Version of the layout; a reader refuses what is newer than itself."""
 APPLICATION = 0x52415352
@@ -56,11 +42,14 @@ PAGE = 16384
 """Bytes of a page: twelve photos of the default encoder, three of 1 280 dimensions."""
 LARGEST = 1 << 20
 """Bytes of the largest value that is read."""
+IN_MEMORY = 250_000
+"""Photos up to which vectors are held in memory (1.3 GB at 1 280 dimensions). Those of more are mapped from a temporary
+file below :func:`rasr.home.home`, so that search stays exact."""
+TYPES = (str, str, int, int, int, int, int, str, list, str, str)
+"""Of an entry's fields, which are those of :class:`Photo`."""
 
-Row = tuple[str, bytes, bytes]
-"""Entry (:func:`rasr.gallery.photo.encode_entry`), checksum and vector of a photo as they are stored."""
-Block = tuple[tuple[int, ...], tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]
-"""Numbers, entries, checksums and vectors of some rows."""
+Added = Sequence[tuple[Photo, NDArray[np.float32]]]
+"""Photos and their unit vectors (D,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +75,13 @@ class Manifest:
     created: str = ""
     updated: str = ""
 
+    def changed(self, added: Sequence[Row], removed: Collection[Row]) -> Manifest:
+        """The manifest after rows were added and removed."""
+        checksum = (self.checksum + _total(added) - _total(removed)) % 2**64
+        version = f"{int(self.version.partition('.')[0]) + 1}.{checksum:016x}"
+        photos = self.photos + len(added) - len(removed)
+        return replace(self, photos=photos, checksum=checksum, version=version, updated=now())
+
 
 @dataclass(slots=True, eq=False)
 class Table:
@@ -94,130 +90,200 @@ class Table:
     folder: Path
     manifest: Manifest
     entries: list[bytes]
-    """Of the photos, in no order; see :func:`rasr.gallery.photo.parse_entries`."""
+    """Of the photos, in no order: JSON arrays of their fields."""
     vectors: NDArray[np.float32] | None
     """(N, D), of length 1 each; None when they were not asked for."""
 
     def parse(self, rows: Iterable[int] | None = None) -> list[list[Any]]:
         """Fields of the photos in some rows, or in all. Raises GalleryCorrupt for what no writer of ours wrote."""
         try:
-            return parse_entries(self.entries if rows is None else [self.entries[row] for row in rows])
+            return _parse(self.entries if rows is None else [self.entries[row] for row in rows])
         except ValueError as error:
-            raise GalleryCorrupt(damaged(self.folder / DATABASE, "has an entry that is damaged", error)) from error
+            raise GalleryCorrupt(damaged(self.folder / Database.NAME, "has a damaged entry", error)) from error
 
     def photos(self, rows: Iterable[int] | None = None) -> list[Photo]:
         """The photos in some rows, or all. Raises as :meth:`parse` does."""
-        return [photo_from(fields, self.folder) for fields in self.parse(rows)]
+        return [_photo(values, self.folder) for values in self.parse(rows)]
+
+
+class Row(NamedTuple):
+    """A photo as it is stored; ``number`` is None until it is."""
+
+    number: int | None
+    entry: bytes
+    checksum: bytes
+    vector: bytes
+
+    @classmethod
+    def of(cls, photo: Photo, vector: NDArray[np.float32], root: Path) -> Row:
+        """The row of a photo. A file inside ``root`` is stored by relative path: both can be moved together."""
+        path = photo.path.relative_to(root).as_posix() if photo.path.is_relative_to(root) else str(photo.path)
+        values = [photo.id, path, *_values(photo)[2:]]
+        entry = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        stored = np.ascontiguousarray(vector, "<f4").tobytes()
+        return cls(None, entry, _checksum(entry, stored), stored)
+
+
+class Database:
+    """A connection within one transaction, which ends with the block that it opens.
+
+    ``path`` must exist. The methods raise ValueError, TypeError or KeyError for what is damaged or foreign,
+    GalleryCorrupt for a newer format, and what sqlite3 raises; ``Store.opened`` makes one sentence of each.
+    """
+
+    NAME = "gallery.db"
+
+    def __init__(self, path: Path, *, timeout: float = 60.0, change: bool = False) -> None:
+        self.path = path
+        self._connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None)
+        self._connection.text_factory = bytes
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "synchronous=EXTRA"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.execute(f"PRAGMA query_only={'OFF' if change else 'ON'}")
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    @staticmethod
+    def create(path: Path, manifest: Manifest, photos: Added = ()) -> Manifest:
+        """Make a database with photos, and give back its manifest. Paths are relative to its folder."""
+        rows = [Row.of(*pair, path.parent) for pair in photos]
+        manifest = manifest.changed(rows, ()) if rows else manifest
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for pragma in (f"page_size={PAGE}", f"application_id={APPLICATION}", f"user_version={FORMAT}"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("BEGIN")
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.execute("INSERT INTO manifest VALUES ('', '')")
+            _write(connection, manifest, rows)
+        return manifest
+
+    def manifest(self) -> Manifest:
+        """Read the manifest, once the database has been found to be one of ours."""
+        self._connection.execute("BEGIN") if not self._connection.in_transaction else None
+        if self._pragma("application_id") != APPLICATION or self._pragma("journal_mode") != b"delete":
+            raise ValueError("it is not a gallery's database")
+        if (version := self._pragma("user_version")) > FORMAT:
+            raise GalleryCorrupt(
+                f"{self.path} has format {version}, and this version of rasr reads up to {FORMAT}. Upgrade rasr."
+            )
+        schema = self._connection.execute("SELECT sql FROM sqlite_schema").fetchmany(len(SCHEMA) + 1)
+        if schema != [(statement.encode(),) for statement in SCHEMA]:
+            raise ValueError("its tables are not a gallery's")
+        rows = self._connection.execute("SELECT content, checksum FROM manifest").fetchmany(2)
+        if len(rows) != 1 or type(rows[0][0]) is not bytes or xxhash.xxh3_64_digest(rows[0][0]) != rows[0][1]:
+            raise ValueError("its manifest does not match its checksum")
+        values = json.loads(rows[0][0])
+        manifest = Manifest(**{**values, "encoder": EncoderId(**values["encoder"])})
+        numbers = (manifest.photos, manifest.checksum, manifest.encoder.dimension)
+        if {*map(type, numbers)} != {int} or min(*numbers, numbers[2] - 1) < 0:
+            raise ValueError("its manifest counts what cannot be counted")
+        if manifest.photos * manifest.encoder.dimension * 4 > self.path.stat().st_size:
+            raise ValueError(f"the {manifest.photos} photos that its manifest counts would not fit into it")
+        return manifest
+
+    def read(self, *, vectors: bool) -> Table:
+        """Read all photos and compare each row, and the set of rows, with its checksum."""
+        manifest, total = self.manifest(), 0
+        matrix = _matrix(manifest.photos, manifest.encoder.dimension) if vectors else None
+        entries: list[bytes] = []
+        for _, some, checksums, blobs in self._blocks(manifest):
+            if tuple(map(_checksum, some, blobs)) != checksums:
+                raise ValueError("an entry does not match its checksum")
+            total += sum(int.from_bytes(checksum, "big") for checksum in checksums)
+            if matrix is not None:
+                block = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)
+                if not _are_unit(block):
+                    raise ValueError("a vector does not have length 1")
+                matrix[len(entries) : len(entries) + len(blobs)] = block
+            entries += some
+        _check_set(manifest, len(entries), total)
+        return Table(self.path.parent, manifest, entries, matrix)
+
+    def inspect(self) -> Iterator[tuple[Photo | None, str]]:
+        """Every row that can be read: its photo, if it holds one, and what is wrong with it, or an empty string."""
+        manifest, total, seen = self.manifest(), 0, dict[str, Path]()
+        self.check_pages()
+        sound = True
+        for block in self._blocks(manifest):
+            for row in map(Row._make, zip(*block, strict=True)):
+                total += int.from_bytes(row.checksum, "big")
+                photo, what = None, ""
+                try:
+                    photo = _photo(_parse([row.entry])[0], self.path.parent)
+                except ValueError as error:
+                    what = f"row {row.number} holds no photo: {error}"
+                if _checksum(row.entry, row.vector) != row.checksum:
+                    what = "the gallery's entry does not match its checksum"
+                elif not _are_unit(np.frombuffer(row.vector, "<f4")[None]):
+                    what = "its vector does not have length 1"
+                elif photo is not None and photo.id in seen:
+                    what = f"stored twice, also as {seen[photo.id]}"
+                elif photo is not None:
+                    seen[photo.id] = photo.path
+                sound = sound and not what
+                yield photo, what
+        if sound:
+            _check_set(manifest, len(seen), total)
+
+    def check_pages(self) -> None:
+        """Let SQLite check how its pages hang together, used and free ones."""
+        if (found := self._pragma("quick_check(1)")) != b"ok":
+            raise ValueError(found.decode(errors="replace"))
+
+    def find(self, photos: Collection[str]) -> dict[str, Row]:
+        """Rows of photos, by id; all must be there."""
+        found: dict[str, Row] = {}
+        for block in self._blocks(self.manifest()) if photos else ():
+            for row, values in zip(zip(*block, strict=True), _parse(block[1]), strict=True):
+                if values[0] in photos:
+                    found[values[0]] = Row._make(row)
+        if len(found) != len({*photos}) or any(_checksum(r.entry, r.vector) != r.checksum for r in found.values()):
+            raise ValueError("it no longer holds the photos that it held")
+        return found
+
+    def commit(self, add: Added, remove: Collection[str]) -> Manifest:
+        """Remove the photos with the ids in ``remove`` and add others, both or neither; gives the new manifest."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        rows = [Row.of(*pair, self.path.parent) for pair in add]
+        gone = self.find(remove).values()
+        manifest = self.manifest().changed(rows, gone)
+        deleted = self._connection.executemany("DELETE FROM photos WHERE number = ?", [(row.number,) for row in gone])
+        if gone and deleted.rowcount != len(gone):
+            raise ValueError("it does not find its rows")
+        _write(self._connection, manifest, rows)
+        return manifest
+
+    def _blocks(self, manifest: Manifest) -> Iterator[tuple[tuple[Any, ...], ...]]:
+        """Numbers, entries, checksums and vectors of some rows at a time: of the right type, order and length."""
+        cursor = self._connection.execute("SELECT number, entry, checksum, vector FROM photos")
+        cursor.arraysize = 256
+        last, count, sizes = -(2**63), 0, {manifest.encoder.dimension * 4}
+        while rows := cursor.fetchmany():
+            numbers, entries, checksums, vectors = zip(*rows, strict=True)
+            if not all(map(lt, (last, *numbers), numbers)) or {*map(type, entries + checksums + vectors)} != {bytes}:
+                raise ValueError("its rows are out of order or of other types")
+            if {*map(len, vectors)} != sizes:
+                raise ValueError(f"a vector does not have {manifest.encoder.dimension} numbers")
+            last, count = numbers[-1], count + len(rows)
+            if count > manifest.photos:
+                raise ValueError(f"it holds more photos than the {manifest.photos} that its manifest counts")
+            yield numbers, entries, checksums, vectors
+
+    def _pragma(self, name: str) -> Any:
+        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def now() -> str:
     """The current UTC time, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def connect(database: Path, timeout: float) -> sqlite3.Connection:
-    """Open a database that must exist, trusting nothing it brings along; for reading only where its file is."""
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None)
-    connection.text_factory = bytes
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
-    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "synchronous=EXTRA"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def lay_out(connection: sqlite3.Connection, manifest: Manifest, rows: Iterable[Row]) -> None:
-    """Fill an empty database with the tables, the manifest and its rows, in one transaction."""
-    for pragma in (f"page_size={PAGE}", f"application_id={APPLICATION}", f"user_version={FORMAT}"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute("BEGIN")
-    for statement in SCHEMA:
-        connection.execute(statement)
-    connection.execute("INSERT INTO manifest VALUES ('', '')")
-    write_manifest(connection, manifest)
-    connection.executemany("INSERT INTO photos VALUES (NULL, ?, ?, ?)", rows)
-    connection.execute("COMMIT")
-
-
-def write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
-    """Replace the manifest, within the caller's transaction."""
-    content = json.dumps(asdict(manifest), ensure_ascii=False)
-    connection.execute(
-        "UPDATE manifest SET content = ?, checksum = ?", (content, xxhash.xxh3_64_digest(content.encode()))
-    )
-
-
-def read_manifest(connection: sqlite3.Connection, database: Path) -> Manifest:
-    """Read the manifest, once the database has been found to be one of ours.
-
-    Raises ValueError for what is damaged or foreign, GalleryCorrupt for a newer format, and what sqlite3 raises.
-    """
-
-    def value(pragma: str) -> Any:
-        return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-
-    if value("application_id") != APPLICATION or value("journal_mode") != b"delete":
-        raise ValueError("it is not a gallery's database")
-    if (version := value("user_version")) > FORMAT:
-        raise GalleryCorrupt(
-            f"{database} has format {version}, and this version of rasr reads up to {FORMAT}. Upgrade rasr."
-        )
-    if connection.execute("SELECT sql FROM sqlite_schema").fetchmany(3) != [(sql.encode(),) for sql in SCHEMA]:
-        raise ValueError("its tables are not a gallery's")
-    rows = connection.execute("SELECT content, checksum FROM manifest").fetchmany(2)
-    if len(rows) != 1 or type(rows[0][0]) is not bytes or xxhash.xxh3_64_digest(rows[0][0]) != rows[0][1]:
-        raise ValueError("its manifest does not match its checksum")
-    values = json.loads(rows[0][0])
-    manifest = Manifest(**{**values, "encoder": EncoderId(**values["encoder"])})
-    numbers = (manifest.photos, manifest.checksum, manifest.encoder.dimension)
-    if {*map(type, numbers)} != {int} or min(*numbers, numbers[2] - 1) < 0:
-        raise ValueError("its manifest counts what cannot be counted")
-    return manifest
-
-
-def check_pages(connection: sqlite3.Connection) -> None:
-    """Let SQLite check how its pages hang together, used and free ones. Raises ValueError."""
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != b"ok":
-        raise ValueError(found.decode(errors="replace"))
-
-
-def read_blocks(connection: sqlite3.Connection, manifest: Manifest) -> Iterator[Block]:
-    """Read the rows in blocks, checked for type, order and length, not for their checksums. Raises as before."""
-    cursor = connection.execute("SELECT number, entry, checksum, vector FROM photos")
-    cursor.arraysize = 256
-    last, count, sizes = -(2**63), 0, {manifest.encoder.dimension * 4}
-    while rows := cursor.fetchmany():
-        numbers, entries, checksums, vectors = zip(*rows, strict=True)
-        if not all(map(lt, (last, *numbers), numbers)) or {*map(type, entries + checksums + vectors)} != {bytes}:
-            raise ValueError("its rows are out of order or of other types")
-        if {*map(len, vectors)} != sizes:
-            raise ValueError(f"a vector does not have {manifest.encoder.dimension} numbers")
-        last, count = numbers[-1], count + len(rows)
-        if count > manifest.photos:
-            raise ValueError(f"it holds more photos than the {manifest.photos} that its manifest counts")
-        yield numbers, entries, checksums, vectors
-
-
-def are_unit(vectors: NDArray[np.float32]) -> bool:
-    """True when all rows of (N, D) have length 1: none is zero, infinite or not a number."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool((np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 2e-3).all())
-
-
-def row_of(photo: Photo, vector: NDArray[np.float32], root: Path) -> Row:
-    """A photo of the gallery in ``root`` and its unit vector (D,) as they are stored."""
-    entry, stored = encode_entry(photo, root), np.ascontiguousarray(vector, "<f4").tobytes()
-    return entry, checksum_row(entry.encode(), stored), stored
-
-
-def checksum_row(entry: bytes, vector: bytes) -> bytes:
-    """xxh3-64 of an entry and its vector, 8 bytes."""
-    return xxhash.xxh3_64_digest(entry + vector)
-
-
-def sum_checksums(checksums: Iterable[bytes]) -> int:
-    """Sum of some rows' checksums, of which a manifest keeps the lowest 64 bits."""
-    return sum(int.from_bytes(checksum, "big") for checksum in checksums)
 
 
 def damaged(path: Path, what: str, error: BaseException | None = None) -> str:
@@ -228,3 +294,67 @@ def damaged(path: Path, what: str, error: BaseException | None = None) -> str:
         f"rasr gallery verify {path.parent}. Photos are not stored in a gallery: delete it and rebuild it with "
         "'rasr gallery add'."
     )
+
+
+_values = attrgetter(*(field.name for field in fields(Photo)))
+
+
+def _parse(entries: Sequence[bytes]) -> list[list[Any]]:
+    """Parse entries and check their types. Raises ValueError for what :meth:`Row.of` does not write."""
+    try:
+        rows: list[list[Any]] = json.loads(b"[" + b",".join(entries) + b"]")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if len(rows) != len(entries):
+        raise ValueError("it is not one array")
+    for row in rows:
+        if not isinstance(row, list) or tuple(map(type, row)) != TYPES or not all(type(tag) is str for tag in row[8]):
+            raise ValueError("it has fields of other types")
+        if not 0 <= row[6] < 2**64:
+            raise ValueError("its perceptual hash has more than 64 bits")
+        row[1].encode()  # a lone surrogate can be no file's name, nor be printed
+    return rows
+
+
+def _photo(values: Sequence[Any], root: Path) -> Photo:
+    content, path, size, mtime_ns, width, height, phash, category, tags, added, original = values
+    return Photo(content, root / path, size, mtime_ns, width, height, phash, category, tuple(tags), added, original)
+
+
+def _checksum(entry: bytes, vector: bytes) -> bytes:
+    return xxhash.xxh3_64_digest(entry + vector)
+
+
+def _total(rows: Iterable[Row]) -> int:
+    return sum(int.from_bytes(row.checksum, "big") for row in rows)
+
+
+def _check_set(manifest: Manifest, photos: int, total: int) -> None:
+    if (photos, total % 2**64) != (manifest.photos, manifest.checksum):
+        raise ValueError(f"it holds other photos than the {manifest.photos} that its manifest counts")
+
+
+def _are_unit(vectors: NDArray[np.float32]) -> bool:
+    """True when all rows of (N, D) have length 1: none is zero, infinite or not a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool((np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 2e-3).all())
+
+
+def _write(connection: sqlite3.Connection, manifest: Manifest, rows: Sequence[Row]) -> None:
+    """Insert rows, replace the manifest and commit."""
+    values = [(row.entry.decode(), row.checksum, row.vector) for row in rows]
+    connection.executemany("INSERT INTO photos VALUES (NULL, ?, ?, ?)", values)
+    content = json.dumps(asdict(manifest), ensure_ascii=False)
+    digest = xxhash.xxh3_64_digest(content.encode())
+    connection.execute("UPDATE manifest SET content = ?, checksum = ?", (content, digest))
+    connection.execute("COMMIT")
+
+
+def _matrix(photos: int, dimension: int) -> NDArray[np.float32]:
+    """Room for (N, D) vectors: memory, or a temporary file where they are many. Raises OSError without space."""
+    if photos <= IN_MEMORY:
+        return np.empty((photos, dimension), np.float32)
+    home().mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=home()) as file:
+        os.posix_fallocate(file.fileno(), 0, photos * dimension * 4)
+        return np.memmap(file, np.float32, "r+", shape=(photos, dimension))

@@ -21,9 +21,9 @@ from rasr.gallery.catalogue import AddReport, find_files
 from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
 from rasr.gallery.ingest import ingest
-from rasr.gallery.photo import Photo, Reference
-from rasr.gallery.search import Filters, Query, Queryable, Snapshot, is_within, prepare
-from rasr.gallery.store import Store, Writer, is_gallery, is_outdated
+from rasr.gallery.photo import Photo, Reference, is_within
+from rasr.gallery.search import Filters, Query, Queryable, Snapshot
+from rasr.gallery.store import Store, is_gallery
 from rasr.gallery.verify import GalleryInfo, VerifyReport, summarise, verify
 from rasr.home import cache_dir
 from rasr.images import Picture
@@ -161,7 +161,7 @@ class Gallery:
 
     def prepare(self, queries: Sequence[Queryable], *, guard: bool = False) -> Queries:
         """Embed queries in batches, once for several searches; ``guard``: also for ``exclude_near_duplicates``."""
-        return prepare(queries, self.encoder, self._store.manifest().encoder.dimension, guard=guard)
+        return Query.prepare(queries, self.encoder, self._store.manifest().encoder.dimension, guard=guard)
 
     def scores(self, query: Queryable) -> NDArray[np.float32]:
         """(N,) cosine similarities of all photos with ``query``, in no particular order: the gallery's own spread."""
@@ -204,7 +204,12 @@ class Gallery:
             photos = self._store.read(vectors=False).photos()
             chosen = _matching(photos, patterns or None, category=category, missing=missing)
             if chosen:
-                _remove(writer, photos, {photo.id for photo in chosen})
+                gone = {photo.id for photo in chosen}
+                # The flags of those that were near-duplicates of one of them go, too.
+                freed = [one for one in photos if one.near_duplicate_of in gone and one.id not in gone]
+                vectors = writer.vectors([photo.id for photo in freed])
+                kept = [(replace(photo, near_duplicate_of=""), vectors[photo.id]) for photo in freed]
+                writer.commit(kept, {*gone, *vectors})
         return sorted(chosen, key=lambda photo: str(photo.path))
 
     def upgrade(self) -> bool:
@@ -263,7 +268,7 @@ def open_gallery_or_folder(
     chosen = load_encoder(wanted, device=device) if isinstance(wanted, str) else wanted
     key = xxhash.xxh3_128_hexdigest(f"{folder.resolve()}\n{chosen.fingerprint}".encode("utf-8", "surrogateescape"))
     index = cache_dir("galleries") / key
-    if is_outdated(index):
+    if Store(index).outdated:
         shutil.rmtree(index)
     gallery = Gallery(index, encoder=chosen)
     try:
@@ -312,14 +317,6 @@ class _Pattern:
         return self.glob is not None and (
             fnmatchcase(str(photo.path), self.glob) or fnmatchcase(photo.path.name, self.name)
         )
-
-
-def _remove(writer: Writer, photos: Photos, gone: set[str]) -> None:
-    """Drop the photos in ``gone``, and the flags of those that were near-duplicates of one of them."""
-    freed = [one for one in photos if one.near_duplicate_of in gone and one.id not in gone]
-    vectors = writer.vectors([photo.id for photo in freed])
-    kept = [(replace(photo, near_duplicate_of=""), vectors[photo.id]) for photo in freed]
-    writer.commit(kept, {*gone, *vectors})
 
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:

@@ -17,8 +17,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import ExtraMissing, GalleryCorrupt, GalleryError
-from rasr.gallery.database import EncoderId, Manifest, Table, damaged, row_of
-from rasr.gallery.photo import Photo, photo_from
+from rasr.gallery.database import EncoderId, Manifest, Row, Table, damaged
+from rasr.gallery.photo import Photo
 
 __all__ = ["read_format_1"]
 
@@ -44,11 +44,9 @@ def read_format_1(folder: Path, *, vectors: bool | None) -> Table:
     )
     if vectors is None:
         return Table(folder, manifest, [], None)
-    rows = [row_of(photo, vector, folder) for photo, vector in _read_photos(folder, values)]
-    matrix = None
-    if vectors:
-        matrix = np.frombuffer(b"".join(row[2] for row in rows), "<f4").reshape(len(rows), manifest.encoder.dimension)
-    return Table(folder, manifest, [row[0].encode() for row in rows], matrix)
+    rows = [Row.of(photo, vector, folder) for photo, vector in _read_photos(folder, values)]
+    matrix = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(len(rows), manifest.encoder.dimension)
+    return Table(folder, manifest, [row.entry for row in rows], matrix if vectors else None)
 
 
 def _read_pointer(folder: Path) -> dict[str, Any]:
@@ -100,9 +98,9 @@ def _read_photos(folder: Path, values: dict[str, Any]) -> Iterator[tuple[Photo, 
     for batch in rows.to_batches(max_chunksize=1024):
         vectors = batch.column("vector").flatten().to_numpy().reshape(batch.num_rows, -1)
         for row, vector in zip(batch.select([*FIELDS, "checksum"]).to_pylist(), vectors, strict=True):
-            fields = [row[name] for name in FIELDS]
-            digest = xxhash.xxh3_64(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode())
+            checksum = row.pop("checksum")
+            digest = xxhash.xxh3_64(json.dumps([*row.values()], ensure_ascii=False, separators=(",", ":")).encode())
             digest.update(np.ascontiguousarray(vector, "<f4").tobytes())
-            if digest.intdigest() != row["checksum"]:
+            if digest.intdigest() != checksum:
                 raise GalleryCorrupt(damaged(folder / POINTER, f"names a table whose row for {row['path']} is damaged"))
-            yield photo_from(fields, folder), vector
+            yield Photo(**{**row, "path": folder / row["path"], "tags": tuple(row["tags"])}), vector

@@ -1,11 +1,9 @@
-"""A photo of a gallery, its entry in the database, a reference with its score, and telling that two show the same."""
+"""A photo of a gallery, a reference with its score, and telling that two pictures show the same."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,9 @@ __all__ = [
     "Photo",
     "Reference",
     "content_hash",
-    "encode_entry",
     "hamming",
-    "parse_entries",
+    "is_within",
     "perceptual_hash",
-    "photo_from",
 ]
 
 NEAR_BITS = 8
@@ -113,43 +109,10 @@ class Reference:
         }
 
 
-TYPES = (str, str, int, int, int, int, int, str, list, str, str)
-"""Of an entry's fields, which are those of :class:`Photo`."""
-
-_values = attrgetter(*(field.name for field in fields(Photo)))
-
-
-def encode_entry(photo: Photo, root: Path) -> str:
-    """Write a photo as a JSON array of its fields.
-
-    Files inside ``root`` (the gallery's folder) are stored by relative path, so that a gallery and its photos can be
-    moved together.
-    """
-    path = photo.path.relative_to(root).as_posix() if photo.path.is_relative_to(root) else str(photo.path)
-    return json.dumps([photo.id, path, *_values(photo)[2:]], ensure_ascii=False, separators=(",", ":"))
-
-
-def parse_entries(entries: Sequence[bytes]) -> list[list[Any]]:
-    """Parse entries and check their types. Raises ValueError for what :func:`encode_entry` does not write."""
-    try:
-        rows: list[list[Any]] = json.loads(b"[" + b",".join(entries) + b"]")
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if len(rows) != len(entries):
-        raise ValueError("it is not one array")
-    for row in rows:
-        if not isinstance(row, list) or tuple(map(type, row)) != TYPES or not all(type(tag) is str for tag in row[8]):
-            raise ValueError("it has fields of other types")
-        if not 0 <= row[6] < 2**64:
-            raise ValueError("its perceptual hash has more than 64 bits")
-        row[1].encode()  # a lone surrogate can be no file's name, nor be printed
-    return rows
-
-
-def photo_from(row: Sequence[Any], root: Path) -> Photo:
-    """The photo of a parsed entry."""
-    content, path, size, mtime_ns, width, height, phash, category, tags, added, original = row
-    return Photo(content, root / path, size, mtime_ns, width, height, phash, category, tuple(tags), added, original)
+def is_within(category: str, wanted: str | Collection[str]) -> bool:
+    """True when ``category`` is one of those ``wanted`` or below one of them."""
+    names = [wanted] if isinstance(wanted, str) else wanted
+    return any(category == one or category.startswith(f"{one}/") for one in names)
 
 
 def content_hash(content: bytes) -> str:

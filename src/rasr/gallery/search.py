@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rasr.errors import UsageError
 from rasr.gallery.database import Table
 from rasr.gallery.encoders import Encoder
-from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, content_hash, hamming, perceptual_hash
+from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, content_hash, hamming, is_within, perceptual_hash
 from rasr.images import Picture, read_picture
 
-__all__ = ["Filters", "Query", "Queryable", "Snapshot", "is_within", "prepare"]
+__all__ = ["Filters", "Query", "Queryable", "Snapshot"]
 
 BATCH = 32
 """Pictures embedded at once."""
@@ -35,9 +35,56 @@ class Query:
     phash: int | None = None
     """Perceptual hash of the query, for the leak guard."""
 
+    @classmethod
+    def prepare(
+        cls, queries: Sequence[Queryable], encoder: Encoder, dimension: int, *, guard: bool = False
+    ) -> list[Query]:
+        """Embed pictures and picture files in batches; take embeddings as they are, made to length 1.
+
+        ``guard`` also computes what the leak guard compares. Raises PictureError for a file that is no picture,
+        UsageError for an embedding of the wrong shape.
+        """
+        prepared: list[Query] = []
+        waiting: list[tuple[Query, NDArray[np.float32]]] = []
+        for asked in queries:
+            if isinstance(asked, Query):
+                prepared.append(asked)
+            elif isinstance(asked, np.ndarray):
+                prepared.append(cls(_unit(asked, dimension)))
+            else:
+                picture = asked if isinstance(asked, Picture) else read_picture(asked)
+                query = cls(np.zeros(0, np.float32))
+                if guard:
+                    path = picture.path if isinstance(asked, Picture) else Path(asked)
+                    query.photo = content_hash(path.read_bytes()) if path and path.is_file() else None
+                    query.phash = perceptual_hash(picture.pixels)
+                prepared.append(query)
+                waiting.append((query, encoder.preprocess(picture.pixels)))
+            if len(waiting) == BATCH:
+                _embed(waiting, encoder)
+        _embed(waiting, encoder)
+        return prepared
+
 
 Queryable = Picture | str | Path | NDArray[np.float32] | Query
 """A picture, a picture file, an embedding (D,), or one of these made ready before."""
+
+
+def _embed(waiting: list[tuple[Query, NDArray[np.float32]]], encoder: Encoder) -> None:
+    if waiting:
+        for (query, _), vector in zip(waiting, encoder.embed(np.stack([one for _, one in waiting])), strict=True):
+            query.embedding = vector
+        waiting.clear()
+
+
+def _unit(embedding: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    if embedding.shape != (dimension,) or not np.isfinite(embedding).all() or not embedding.any():
+        raise UsageError(f"A query embedding is ({dimension},), finite and not zero, not {embedding.shape}.")
+    length = float(np.linalg.norm(embedding))
+    if abs(length - 1.0) < 1e-5:  # an encoder's answer: the same scores as for the picture it came from
+        return embedding.astype(np.float32)
+    unit: NDArray[np.float32] = (embedding / length).astype(np.float32)
+    return unit
 
 
 class Filters(TypedDict, total=False):
@@ -53,51 +100,6 @@ class Filters(TypedDict, total=False):
     """The leak guard: leave out photos that show the query's own picture."""
     min_score: float | None
     """Leave out photos less similar than this."""
-
-
-def prepare(queries: Sequence[Queryable], encoder: Encoder, dimension: int, *, guard: bool = False) -> list[Query]:
-    """Embed pictures and picture files in batches; take embeddings as they are, made to length 1.
-
-    ``guard`` also computes what the leak guard compares. Raises PictureError for a file that is no picture, UsageError
-    for an embedding of the wrong shape.
-    """
-    prepared: dict[int, Query] = {}
-    tensors: dict[int, NDArray[np.float32]] = {}
-    for position, query in enumerate(queries):
-        if isinstance(query, Query):
-            prepared[position] = query
-            continue
-        if isinstance(query, np.ndarray):
-            prepared[position] = Query(_unit(query, dimension))
-            continue
-        picture = query if isinstance(query, Picture) else read_picture(query)
-        tensors[position] = encoder.preprocess(picture.pixels)
-        prepared[position] = Query(np.zeros(0, np.float32))
-        if guard:
-            path = picture.path if isinstance(query, Picture) else Path(query)
-            prepared[position].photo = content_hash(path.read_bytes()) if path and path.is_file() else None
-            prepared[position].phash = perceptual_hash(picture.pixels)
-        if len(tensors) == BATCH:
-            _embed(tensors, prepared, encoder)
-    _embed(tensors, prepared, encoder)
-    return [prepared[position] for position in range(len(queries))]
-
-
-def _embed(tensors: dict[int, NDArray[np.float32]], prepared: dict[int, Query], encoder: Encoder) -> None:
-    if tensors:
-        for position, vector in zip(tensors, encoder.embed(np.stack(list(tensors.values()))), strict=True):
-            prepared[position].embedding = vector
-        tensors.clear()
-
-
-def _unit(embedding: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
-    if embedding.shape != (dimension,) or not np.isfinite(embedding).all() or not embedding.any():
-        raise UsageError(f"A query embedding is ({dimension},), finite and not zero, not {embedding.shape}.")
-    length = float(np.linalg.norm(embedding))
-    if abs(length - 1.0) < 1e-5:  # an encoder's answer: the same scores as for the picture it came from
-        return embedding.astype(np.float32)
-    unit: NDArray[np.float32] = (embedding / length).astype(np.float32)
-    return unit
 
 
 class Snapshot:
@@ -195,9 +197,3 @@ class Snapshot:
         """Row of a photo given by content hash or path."""
         row = self._rows.get(str(key))
         return self._rows.get(str(Path(key).expanduser().resolve())) if row is None else row
-
-
-def is_within(category: str, wanted: str | Collection[str]) -> bool:
-    """True when ``category`` is one of those ``wanted`` or below one of them."""
-    names = [wanted] if isinstance(wanted, str) else wanted
-    return any(category == one or category.startswith(f"{one}/") for one in names)

@@ -7,15 +7,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rasr.errors import GalleryCorrupt
-from rasr.gallery.database import are_unit, check_pages, checksum_row, read_blocks, read_manifest, sum_checksums
-from rasr.gallery.photo import Photo, content_hash, parse_entries, photo_from
+from rasr.gallery.photo import Photo, content_hash
 from rasr.gallery.store import Store
 from rasr.progress import Progress
 
-__all__ = ["GalleryInfo", "Problem", "VerifyReport", "summarise", "verify"]
+__all__ = ["GalleryInfo", "VerifyReport", "summarise", "verify"]
+
+
+CHANGES = {
+    "photo-missing": "the photo's file is gone, or cannot be read",
+    "photo-changed": "the photo's file has changed since it was added; add it again to update the gallery",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,12 @@ def verify(store: Store, *, deep: bool = False, progress: Progress | None = None
     photos: list[Photo] = []
     try:
         if store.database.exists():
-            _verify_database(store, photos, report)
+            with store.opened() as database:
+                for photo, what in database.inspect():
+                    if what:
+                        report.problems.append(Problem("row", photo.path if photo else store.database, what))
+                    elif photo:
+                        photos.append(photo)
         else:
             photos += store.read(vectors=True).photos()
     except GalleryCorrupt as error:
@@ -121,51 +129,19 @@ def verify(store: Store, *, deep: bool = False, progress: Progress | None = None
     report.photos, report.files, report.bytes = len(photos), len(files), sum(path.stat().st_size for path in files)
     report.leftovers = store.leftovers()
     for done, photo in enumerate(photos, 1):
-        _verify_file(photo, report, deep=deep)
+        if kind := _change(photo, deep=deep):
+            report.problems.append(Problem(kind, photo.path, CHANGES[kind]))
         if progress is not None:
             progress("verifying", done, len(photos))
     return report
 
 
-def _verify_database(store: Store, photos: list[Photo], report: VerifyReport) -> None:
-    """Collect the photos of the sound rows and a problem for every other. Raises GalleryCorrupt."""
-    found: dict[str, Path] = {}
-    with store.opened() as connection:
-        manifest = read_manifest(connection, store.database)
-        check_pages(connection)
-        total = 0
-        for block in read_blocks(connection, manifest):
-            total += sum_checksums(block[2])
-            for number, entry, checksum, vector in zip(*block, strict=True):
-                where, what = store.database, ""
-                try:
-                    photo = photo_from(parse_entries([entry])[0], store.folder)
-                    where = photo.path
-                    if checksum_row(entry, vector) != checksum:
-                        what = "the gallery's entry does not match its checksum"
-                    elif not are_unit(np.frombuffer(vector, "<f4")[None]):
-                        what = "its vector does not have length 1"
-                    elif photo.id in found:
-                        what = f"stored twice, also as {found[photo.id]}"
-                except ValueError as error:
-                    what = f"row {number} holds no photo: {error}"
-                if what:
-                    report.problems.append(Problem("row", where, what))
-                else:
-                    found[photo.id] = where
-                    photos.append(photo)
-        if not report.problems and (len(photos), total % 2**64) != (manifest.photos, manifest.checksum):
-            raise ValueError(f"it holds other photos than the {manifest.photos} that its manifest counts")
-
-
-def _verify_file(photo: Photo, report: VerifyReport, *, deep: bool) -> None:
+def _change(photo: Photo, *, deep: bool) -> str:
+    """What became of a photo's file: a key of :data:`CHANGES`, or an empty string."""
     try:
-        status = photo.path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        report.problems.append(Problem("photo-missing", photo.path, f"the photo's file is gone ({reason})"))
-        return
-    # A copy or a backup changes time stamps, not content: without ``deep``, only another size counts as a change.
-    if status.st_size != photo.size or (deep and content_hash(photo.path.read_bytes()) != photo.id):
-        what = "the photo's file has changed since it was added; add it again to update the gallery"
-        report.problems.append(Problem("photo-changed", photo.path, what))
+        # A copy or a backup changes time stamps, not content: without ``deep``, only another size counts as a change.
+        if photo.path.stat().st_size == photo.size and not (deep and content_hash(photo.path.read_bytes()) != photo.id):
+            return ""
+    except (OSError, ValueError):
+        return "photo-missing"
+    return "photo-changed"
