@@ -12,7 +12,7 @@ import pytest
 
 from rasr.errors import GalleryCorrupt, GalleryError
 from rasr.gallery import Gallery, is_gallery
-from rasr.gallery.database import FORMAT, Database
+from rasr.gallery.database import Database
 from rasr.gallery.store import MARKER
 from tests.gallery.standin import ColourLayout, make_picture
 from tests.gallery.test_crash import killed_at
@@ -33,7 +33,7 @@ def old(tmp_path: Path) -> Path:
 
 
 def test_the_current_format_is_kept() -> None:
-    assert FORMATS[-1].name == f"format-{FORMAT}"
+    assert FORMATS[-1].name == f"format-{Database.FORMAT}"
 
 
 @pytest.mark.parametrize("kept", FORMATS, ids=lambda path: path.name)

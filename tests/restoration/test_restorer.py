@@ -16,6 +16,7 @@ import rasr
 import rasr.restoration.restorer as module
 from rasr.errors import OutOfMemory, PictureError, UsageError
 from rasr.gallery import Reference
+from rasr.gallery.search import CleanQuery
 from rasr.images import FloatImage, Origin, Picture, resize
 from rasr.restoration import Restorer, Settings, TargetSize, restore
 
@@ -39,8 +40,8 @@ class Gallery:
         self.queries: list[Picture] = []
         self.excluded: list[Path] = []
 
-    def prepare(self, queries: list[Picture], *, guard: bool) -> list[str]:
-        self.queries += queries
+    def prepare(self, queries: list[Picture], *, clean: CleanQuery, guard: bool) -> list[str]:
+        self.queries += [query.with_pixels(clean(query.pixels, self.encoder.input_size)) for query in queries]
         return ["prepared"]
 
     def scores(self, query: str) -> NDArray[np.float32]:

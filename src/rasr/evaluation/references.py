@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rasr.errors import LeakFound, UsageError
 from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.journal import Journal
-from rasr.gallery import Gallery, Query, Reference, embed_query, retrieve
+from rasr.gallery import Gallery, Reference, retrieve
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
 from rasr.generator import clean_query
 from rasr.images import read_picture
@@ -66,7 +67,7 @@ class ReferenceChooser:
         self._journal = journal
         self.k, self.seed, self.by_category, self.accept = k, seed, by_category, accept
         self._banned = list(banned)
-        self._queries: dict[tuple[str, str], Query] = {}
+        self._queries: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     def choose(self, policy: str, item: TestInput) -> list[Reference]:
         """Choose references for one picture, best first; kept in the journal, if there is one."""
@@ -136,19 +137,18 @@ class ReferenceChooser:
         ]
 
     def _scored(self, reference: Reference, item: TestInput) -> Reference:
-        score = float(self._query(item).embedding @ self.gallery.embedding_of(reference.path))
+        score = float(self._query(item) @ self.gallery.embedding_of(reference.path))
         return replace(reference, score=round(score, 6))
 
     def _category(self, item: TestInput) -> str | None:
         return item.category if self.by_category else None
 
-    def _query(self, item: TestInput, *, oracle: bool = False) -> Query:
+    def _query(self, item: TestInput, *, oracle: bool = False) -> NDArray[np.float32]:
         """Embed the ground truth, or the input cleaned as the product cleans queries, once."""
         key = (item.name, "truth" if oracle else "low")
         if key not in self._queries:
-            self._queries[key] = (
-                embed_query(self.gallery, item.truth) if oracle else embed_query(self.gallery, item.low, clean_query)
-            )
+            path, clean = (item.truth, None) if oracle else (item.low, clean_query)
+            self._queries[key] = self.gallery.prepare([path], clean=clean)[0].embedding
         return self._queries[key]
 
     @cached_property

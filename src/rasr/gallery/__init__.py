@@ -3,8 +3,7 @@
 from rasr.gallery.catalogue import AddReport
 from rasr.gallery.gallery import Gallery, open_gallery_or_folder
 from rasr.gallery.photo import Photo, Reference
-from rasr.gallery.retrieval import embed_query, retrieve
-from rasr.gallery.search import Query
+from rasr.gallery.retrieval import retrieve
 from rasr.gallery.store import is_gallery
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 
@@ -13,10 +12,8 @@ __all__ = [
     "Gallery",
     "GalleryInfo",
     "Photo",
-    "Query",
     "Reference",
     "VerifyReport",
-    "embed_query",
     "is_gallery",
     "open_gallery_or_folder",
     "retrieve",

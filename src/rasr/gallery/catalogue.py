@@ -16,7 +16,7 @@ from rasr.gallery.photo import NEAR_BITS, Photo, hamming
 from rasr.gallery.store import Store
 from rasr.images import walk_pictures
 
-__all__ = ["AddReport", "Catalogue", "IngestFile", "Prepared", "find_files"]
+__all__ = ["AddReport", "Catalogue", "IngestFile", "Prepared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,24 @@ class IngestFile:
     explicit: bool = False
     """The category was given by the user, not derived from the folder: it also replaces the one of a known photo."""
 
+    @classmethod
+    def find(
+        cls, paths: str | Path | Iterable[str | Path], category: str | None = None, tags: Iterable[str] = ()
+    ) -> list[IngestFile]:
+        """Find the files among and below ``paths``, each once; raises PictureError when there are none.
 
-def find_files(
-    paths: str | Path | Iterable[str | Path], category: str | None = None, tags: Iterable[str] = ()
-) -> list[IngestFile]:
-    """Find the files among and below ``paths``, each once; raises PictureError when there are none.
-
-    The category of a file found in a folder is the sub-folder it is in, unless ``category`` is given.
-    """
-    given = [paths] if isinstance(paths, str | Path) else paths
-    unique_tags = tuple(dict.fromkeys(tags))
-    files: dict[Path, IngestFile] = {}
-    for folder, path in walk_pictures([Path(path).expanduser() for path in given]):
-        below = "." if folder is None else path.parent.relative_to(folder).as_posix()
-        derived = "" if below == "." else below
-        label = derived if category is None else category
-        file = IngestFile(path.resolve(), label, unique_tags, explicit=category is not None)
-        files.setdefault(file.path, file)
-    return list(files.values())
+        The category of a file found in a folder is the sub-folder it is in, unless ``category`` is given.
+        """
+        given = [paths] if isinstance(paths, str | Path) else paths
+        unique_tags = tuple(dict.fromkeys(tags))
+        files: dict[Path, IngestFile] = {}
+        for folder, path in walk_pictures([Path(path).expanduser() for path in given]):
+            below = "." if folder is None else path.parent.relative_to(folder).as_posix()
+            derived = "" if below == "." else below
+            label = derived if category is None else category
+            file = cls(path.resolve(), label, unique_tags, explicit=category is not None)
+            files.setdefault(file.path, file)
+        return list(files.values())
 
 
 @dataclass(slots=True)

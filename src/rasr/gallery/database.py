@@ -28,10 +28,8 @@ from rasr.errors import GalleryCorrupt
 from rasr.gallery.photo import Photo
 from rasr.home import home
 
-__all__ = ["Database", "EncoderId", "Manifest", "Table", "damaged", "now"]
+__all__ = ["Database", "EncoderId", "Manifest", "Table", "now"]
 
-FORMAT = 2
-"""Version of the layout; a reader refuses what is newer than itself."""
 APPLICATION = 0x52415352
 """SQLite's application id: ``RASR``."""
 SCHEMA = (
@@ -94,12 +92,21 @@ class Table:
     vectors: NDArray[np.float32] | None
     """(N, D), of length 1 each; None when they were not asked for."""
 
+    @classmethod
+    def of(cls, folder: Path, manifest: Manifest, photos: Added) -> Table:
+        """A table of photos that come from elsewhere."""
+        rows = [Row.of(*pair, folder) for pair in photos]
+        vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f4")
+        return cls(
+            folder, manifest, [row.entry for row in rows], vectors.reshape(len(rows), manifest.encoder.dimension)
+        )
+
     def parse(self, rows: Iterable[int] | None = None) -> list[list[Any]]:
         """Fields of the photos in some rows, or in all. Raises GalleryCorrupt for what no writer of ours wrote."""
         try:
             return _parse(self.entries if rows is None else [self.entries[row] for row in rows])
         except ValueError as error:
-            raise GalleryCorrupt(damaged(self.folder / Database.NAME, "has a damaged entry", error)) from error
+            raise Database.damage(self.folder / Database.NAME, "has a damaged entry", error) from error
 
     def photos(self, rows: Iterable[int] | None = None) -> list[Photo]:
         """The photos in some rows, or all. Raises as :meth:`parse` does."""
@@ -132,6 +139,8 @@ class Database:
     """
 
     NAME = "gallery.db"
+    FORMAT = 2
+    """Version of the layout; a reader refuses what is newer than itself."""
 
     def __init__(self, path: Path, *, timeout: float = 60.0, change: bool = False) -> None:
         self.path = path
@@ -151,12 +160,22 @@ class Database:
         self._connection.close()
 
     @staticmethod
+    def damage(path: Path, what: str, error: BaseException | None = None) -> GalleryCorrupt:
+        """The error for a gallery's file that fails a check."""
+        detail = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
+        return GalleryCorrupt(
+            f"Gallery file {path} {what}{detail}; searching could give wrong answers. See what is damaged with: "
+            f"rasr gallery verify {path.parent}. Photos are not stored in a gallery: delete it and rebuild it with "
+            "'rasr gallery add'."
+        )
+
+    @staticmethod
     def create(path: Path, manifest: Manifest, photos: Added = ()) -> Manifest:
         """Make a database with photos, and give back its manifest. Paths are relative to its folder."""
         rows = [Row.of(*pair, path.parent) for pair in photos]
         manifest = manifest.changed(rows, ()) if rows else manifest
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            for pragma in (f"page_size={PAGE}", f"application_id={APPLICATION}", f"user_version={FORMAT}"):
+            for pragma in (f"page_size={PAGE}", f"application_id={APPLICATION}", f"user_version={Database.FORMAT}"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("BEGIN")
             for statement in SCHEMA:
@@ -170,9 +189,9 @@ class Database:
         self._connection.execute("BEGIN") if not self._connection.in_transaction else None
         if self._pragma("application_id") != APPLICATION or self._pragma("journal_mode") != b"delete":
             raise ValueError("it is not a gallery's database")
-        if (version := self._pragma("user_version")) > FORMAT:
+        if (version := self._pragma("user_version")) > self.FORMAT:
             raise GalleryCorrupt(
-                f"{self.path} has format {version}, and this version of rasr reads up to {FORMAT}. Upgrade rasr."
+                f"{self.path} has format {version}, and this version of rasr reads up to {self.FORMAT}. Upgrade rasr."
             )
         schema = self._connection.execute("SELECT sql FROM sqlite_schema").fetchmany(len(SCHEMA) + 1)
         if schema != [(statement.encode(),) for statement in SCHEMA]:
@@ -284,16 +303,6 @@ class Database:
 def now() -> str:
     """The current UTC time, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def damaged(path: Path, what: str, error: BaseException | None = None) -> str:
-    """The message for a gallery file that fails a check."""
-    detail = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
-    return (
-        f"Gallery file {path} {what}{detail}; searching could give wrong answers. See what is damaged with: "
-        f"rasr gallery verify {path.parent}. Photos are not stored in a gallery: delete it and rebuild it with "
-        "'rasr gallery add'."
-    )
 
 
 _values = attrgetter(*(field.name for field in fields(Photo)))

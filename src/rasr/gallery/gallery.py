@@ -17,14 +17,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
-from rasr.gallery.catalogue import AddReport, find_files
+from rasr.gallery.catalogue import AddReport, IngestFile
 from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
 from rasr.gallery.ingest import ingest
 from rasr.gallery.photo import Photo, Reference, is_within
-from rasr.gallery.search import Filters, Query, Queryable, Snapshot
+from rasr.gallery.search import CleanQuery, Filters, Query, Queryable, Snapshot
 from rasr.gallery.store import Store, is_gallery
-from rasr.gallery.verify import GalleryInfo, VerifyReport, summarise, verify
+from rasr.gallery.verify import GalleryInfo, VerifyReport
 from rasr.home import cache_dir
 from rasr.images import Picture
 from rasr.progress import Progress
@@ -118,7 +118,7 @@ class Gallery:
         ``workers`` decoding threads run beside the encoder (default: one per core). Raises PictureError when a path
         does not exist or nothing is found, EncoderMismatch, GalleryBusy, GalleryCorrupt and GalleryError (disk full).
         """
-        files = find_files(paths, category, tags)
+        files = IngestFile.find(paths, category, tags)
         return ingest(self._store, self.encoder, files, workers=workers, progress=progress)
 
     def refresh(self, folder: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> AddReport:
@@ -126,7 +126,7 @@ class Gallery:
 
         The report is kept as ``refreshed``. Raises PictureError when there is no picture, and what :meth:`add` raises.
         """
-        files = find_files(folder)
+        files = IngestFile.find(folder)
         report = ingest(self._store, self.encoder, files, workers=workers, progress=progress)
         current = {file.path for file in files}
         gone = [photo.path for photo in self.list() if photo.path not in current] if self._existing() else []
@@ -159,9 +159,13 @@ class Gallery:
             for hits in snapshot.search(prepared, k, filters)
         ]
 
-    def prepare(self, queries: Sequence[Queryable], *, guard: bool = False) -> Queries:
-        """Embed queries in batches, once for several searches; ``guard``: also for ``exclude_near_duplicates``."""
-        return Query.prepare(queries, self.encoder, self._store.manifest().encoder.dimension, guard=guard)
+    def prepare(self, queries: Sequence[Queryable], *, clean: CleanQuery | None = None, guard: bool = False) -> Queries:
+        """Embed queries in batches, once for several searches, pictures after ``clean``.
+
+        ``guard`` also computes what ``exclude_near_duplicates`` compares.
+        """
+        dimension = self._store.manifest().encoder.dimension
+        return Query.prepare(queries, self.encoder, dimension, clean=clean, guard=guard)
 
     def scores(self, query: Queryable) -> NDArray[np.float32]:
         """(N,) cosine similarities of all photos with ``query``, in no particular order: the gallery's own spread."""
@@ -178,11 +182,11 @@ class Gallery:
 
     def info(self) -> GalleryInfo:
         """Counts, encoder, size and version."""
-        return summarise(self._store)
+        return GalleryInfo.of(self._store)
 
     def verify(self, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
         """Check the database, every row and every photo's presence; ``deep`` also reads and hashes the photos."""
-        return verify(self._store, deep=deep, progress=progress)
+        return VerifyReport.of(self._store, deep=deep, progress=progress)
 
     def remove(
         self,

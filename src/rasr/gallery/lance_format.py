@@ -16,8 +16,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from rasr.errors import ExtraMissing, GalleryCorrupt, GalleryError
-from rasr.gallery.database import EncoderId, Manifest, Row, Table, damaged
+from rasr.errors import ExtraMissing, GalleryError
+from rasr.gallery.database import Database, EncoderId, Manifest, Table
 from rasr.gallery.photo import Photo
 
 __all__ = ["read_format_1"]
@@ -29,8 +29,8 @@ FIELDS = (
 """Columns of a table, beside ``checksum`` and ``vector``; in this order they are hashed."""
 
 
-def read_format_1(folder: Path, *, vectors: bool | None) -> Table:
-    """Read a gallery of format 1, without its photos when ``vectors`` is None.
+def read_format_1(folder: Path, *, photos: bool) -> Table:
+    """Read a gallery of format 1, ``photos`` False: its manifest alone.
 
     Raises GalleryCorrupt, and GalleryError where lancedb is needed and not installed.
     """
@@ -42,11 +42,9 @@ def read_format_1(folder: Path, *, vectors: bool | None) -> Table:
         created=values["created"],
         updated=values["updated"],
     )
-    if vectors is None:
+    if not photos:
         return Table(folder, manifest, [], None)
-    rows = [Row.of(photo, vector, folder) for photo, vector in _read_photos(folder, values)]
-    matrix = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(len(rows), manifest.encoder.dimension)
-    return Table(folder, manifest, [row.entry for row in rows], matrix if vectors else None)
+    return Table.of(folder, manifest, list(_read_photos(folder, values)))
 
 
 def _read_pointer(folder: Path) -> dict[str, Any]:
@@ -61,9 +59,9 @@ def _read_pointer(folder: Path) -> dict[str, Any]:
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in items)
         sound = values["format"] == 1 and text == f"{{\n{lines}\n}}\n".encode()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise GalleryCorrupt(damaged(path, "is damaged", error)) from error
+        raise Database.damage(path, "is damaged", error) from error
     if not sound:
-        raise GalleryCorrupt(damaged(path, "does not match its checksum"))
+        raise Database.damage(path, "does not match its checksum")
     return values
 
 
@@ -74,9 +72,9 @@ def _read_photos(folder: Path, values: dict[str, Any]) -> Iterator[tuple[Photo, 
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise GalleryCorrupt(damaged(path, f"cannot be read ({error.strerror})")) from error
+            raise Database.damage(path, f"cannot be read ({error.strerror})") from error
         if (len(content), xxhash.xxh3_64_hexdigest(content)) != (size, digest):
-            raise GalleryCorrupt(damaged(path, "does not match its checksum"))
+            raise Database.damage(path, "does not match its checksum")
     if not values["generation"]:
         return
     table = folder / f"photos-{values['generation']:06d}.lance"
@@ -92,9 +90,9 @@ def _read_photos(folder: Path, values: dict[str, Any]) -> Iterator[tuple[Photo, 
         opened.checkout(values["version"])
         rows = opened.to_arrow()
     except (RuntimeError, ValueError, OSError) as error:
-        raise GalleryCorrupt(damaged(folder / POINTER, "names a table that cannot be opened", error)) from error
+        raise Database.damage(folder / POINTER, "names a table that cannot be opened", error) from error
     if rows.num_rows != values["photos"]:
-        raise GalleryCorrupt(damaged(folder / POINTER, f"counts other photos than the {rows.num_rows} in its table"))
+        raise Database.damage(folder / POINTER, f"counts other photos than the {rows.num_rows} in its table")
     for batch in rows.to_batches(max_chunksize=1024):
         vectors = batch.column("vector").flatten().to_numpy().reshape(batch.num_rows, -1)
         for row, vector in zip(batch.select([*FIELDS, "checksum"]).to_pylist(), vectors, strict=True):
@@ -102,5 +100,5 @@ def _read_photos(folder: Path, values: dict[str, Any]) -> Iterator[tuple[Photo, 
             digest = xxhash.xxh3_64(json.dumps([*row.values()], ensure_ascii=False, separators=(",", ":")).encode())
             digest.update(np.ascontiguousarray(vector, "<f4").tobytes())
             if digest.intdigest() != checksum:
-                raise GalleryCorrupt(damaged(folder / POINTER, f"names a table whose row for {row['path']} is damaged"))
+                raise Database.damage(folder / POINTER, f"names a table whose row for {row['path']} is damaged")
             yield Photo(**{**row, "path": folder / row["path"], "tags": tuple(row["tags"])}), vector

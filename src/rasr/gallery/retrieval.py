@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import tomllib
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from math import log10
-from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -30,15 +29,10 @@ from numpy.typing import NDArray
 from rasr.errors import ConfigError
 from rasr.gallery.gallery import Gallery
 from rasr.gallery.photo import Reference
-from rasr.gallery.search import Filters, Query, Queryable
+from rasr.gallery.search import CleanQuery, Filters, Queryable
 from rasr.home import home
-from rasr.images import FloatImage, Picture, read_picture
 
-__all__ = ["Calibration", "CleanQuery", "accept", "calibration_of", "embed_query", "retrieve"]
-
-CleanQuery = Callable[[FloatImage, int], FloatImage]
-"""``clean(pixels, input_size)``: the (H, W, 3) picture that an encoder with a square of ``input_size`` pixels is to see
-in place of ``pixels``. Handed in, because cleaning takes a generator and galleries know of none."""
+__all__ = ["retrieve"]
 
 SHOWN = 5
 """Matches looked at and reported, used or not, so that a user can pick another one."""
@@ -92,20 +86,10 @@ def retrieve(
     :class:`Query` is taken as it is. ``filters`` are those of :meth:`Gallery.search`, which also names the errors
     raised; ConfigError for a broken calibration file.
     """
-    asked = embed_query(gallery, query, clean, guard=filters.get("exclude_near_duplicates", False))
+    guard = filters.get("exclude_near_duplicates", False)
+    asked = gallery.prepare([query], clean=clean, guard=guard)[0]
     proposals = gallery.search(asked, max(k, shown), **filters)
     return accept(proposals, gallery.scores(asked), gallery.encoder.name, k=k) if proposals else []
-
-
-def embed_query(gallery: Gallery, query: Queryable, clean: CleanQuery | None = None, *, guard: bool = False) -> Query:
-    """Clean a picture or picture file, if asked to, and embed it, once for all searches.
-
-    ``guard`` also computes what the leak guard compares.
-    """
-    if clean is not None and isinstance(query, Picture | str | Path):
-        picture = query if isinstance(query, Picture) else read_picture(query)
-        query = picture.with_pixels(clean(picture.pixels, gallery.encoder.input_size))
-    return gallery.prepare([query], guard=guard)[0]
 
 
 def accept(

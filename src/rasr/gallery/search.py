@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,13 @@ from rasr.errors import UsageError
 from rasr.gallery.database import Table
 from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, content_hash, hamming, is_within, perceptual_hash
-from rasr.images import Picture, read_picture
+from rasr.images import FloatImage, Picture, read_picture
 
-__all__ = ["Filters", "Query", "Queryable", "Snapshot"]
+__all__ = ["CleanQuery", "Filters", "Query", "Queryable", "Snapshot"]
+
+CleanQuery = Callable[[FloatImage, int], FloatImage]
+"""``clean(pixels, input_size)``: the (H, W, 3) picture that an encoder with a square of ``input_size`` pixels is to see
+in place of ``pixels``. Handed in, because cleaning takes a generator and galleries know of none."""
 
 BATCH = 32
 """Pictures embedded at once."""
@@ -37,12 +41,18 @@ class Query:
 
     @classmethod
     def prepare(
-        cls, queries: Sequence[Queryable], encoder: Encoder, dimension: int, *, guard: bool = False
+        cls,
+        queries: Sequence[Queryable],
+        encoder: Encoder,
+        dimension: int,
+        *,
+        clean: CleanQuery | None = None,
+        guard: bool = False,
     ) -> list[Query]:
         """Embed pictures and picture files in batches; take embeddings as they are, made to length 1.
 
-        ``guard`` also computes what the leak guard compares. Raises PictureError for a file that is no picture,
-        UsageError for an embedding of the wrong shape.
+        ``clean`` is applied to pictures first; ``guard`` also computes what the leak guard compares. Raises
+        PictureError for a file that is no picture, UsageError for an embedding of the wrong shape.
         """
         prepared: list[Query] = []
         waiting: list[tuple[Query, NDArray[np.float32]]] = []
@@ -53,13 +63,14 @@ class Query:
                 prepared.append(cls(_unit(asked, dimension)))
             else:
                 picture = asked if isinstance(asked, Picture) else read_picture(asked)
+                pixels = clean(picture.pixels, encoder.input_size) if clean else picture.pixels
                 query = cls(np.zeros(0, np.float32))
                 if guard:
                     path = picture.path if isinstance(asked, Picture) else Path(asked)
                     query.photo = content_hash(path.read_bytes()) if path and path.is_file() else None
-                    query.phash = perceptual_hash(picture.pixels)
+                    query.phash = perceptual_hash(pixels)
                 prepared.append(query)
-                waiting.append((query, encoder.preprocess(picture.pixels)))
+                waiting.append((query, encoder.preprocess(pixels)))
             if len(waiting) == BATCH:
                 _embed(waiting, encoder)
         _embed(waiting, encoder)

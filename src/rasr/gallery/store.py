@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,10 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.errors import GalleryBusy, GalleryCorrupt, GalleryError, GalleryNotFound
+from rasr.errors import GalleryBusy, GalleryError, GalleryNotFound
 from rasr.files import sync_folder, write_bytes
-from rasr.gallery.database import FORMAT, Added, Database, EncoderId, Manifest, Table, damaged, now
+from rasr.gallery.database import Database, EncoderId, Manifest, Table, now
+from rasr.gallery.photo import Photo
 
 __all__ = ["Store", "is_gallery"]
 
@@ -68,7 +69,7 @@ class Store:
     def manifest(self) -> Manifest:
         """The gallery's current state. Raises GalleryNotFound, GalleryCorrupt and GalleryBusy."""
         if not self.database.exists():
-            return self._without_database(vectors=None).manifest
+            return self._without_database(photos=False).manifest
         with self.explained():
             status = self.database.stat()
         identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -86,7 +87,7 @@ class Store:
         Waits for a writer no longer than a commit takes. Raises GalleryNotFound, GalleryCorrupt and GalleryBusy.
         """
         if not self.database.exists():
-            return self._without_database(vectors=vectors)
+            return self._without_database(photos=True)
         with self.opened() as database:
             return database.read(vectors=vectors)
 
@@ -150,7 +151,7 @@ class Store:
             self._tidy()
         return outdated
 
-    def create(self, manifest: Manifest, photos: Added = ()) -> None:
+    def create(self, manifest: Manifest, photos: Sequence[tuple[Photo, NDArray[np.float32]]] = ()) -> None:
         """Make the database, read it back and only then give it its name; its caller holds the lock."""
         part = self.folder / PART
         with self.explained(part, change=True):
@@ -159,7 +160,7 @@ class Store:
             made = Database.create(part, manifest, photos)
         with self.opened(part) as database:
             if database.read(vectors=False).manifest != made:
-                raise GalleryCorrupt(damaged(part, "is not what was written"))
+                raise Database.damage(part, "is not what was written")
         with self.explained(part, change=True):
             part.rename(self.database)
             sync_folder(self.folder)
@@ -187,14 +188,14 @@ class Store:
                     "be written. Open it once where something can, or copy it there."
                 ) from error
             if not change or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-                raise GalleryCorrupt(damaged(path, "cannot be read", error)) from error
+                raise Database.damage(path, "cannot be read", error) from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise GalleryError(
                 f"The gallery {self.folder} could not be changed and is as it was before: {reason}. "
                 "Check that the disk is writable and has space, then repeat."
             ) from error
         except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
-            raise GalleryCorrupt(damaged(path, "is damaged", error)) from error
+            raise Database.damage(path, "is damaged", error) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -216,7 +217,7 @@ class Store:
 
     def _tidy(self) -> None:
         """Write the marker and remove what belongs to nothing, beside a sound database."""
-        content = f'{{"format": {FORMAT}, "database": "{Database.NAME}"}}\n'.encode()
+        content = f'{{"format": {Database.FORMAT}, "database": "{Database.NAME}"}}\n'.encode()
         with self.explained(change=True):
             if not self.marker.exists() or self.marker.read_bytes() != content:
                 write_bytes(content, self.marker, overwrite=True)
@@ -224,14 +225,14 @@ class Store:
                 path = self.folder / name
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _without_database(self, *, vectors: bool | None) -> Table:
-        """A gallery of format 1, without its photos when ``vectors`` is None; raises why there is none."""
+    def _without_database(self, *, photos: bool) -> Table:
+        """A gallery of format 1, or its manifest alone; raises why there is none."""
         if self.outdated:
             from rasr.gallery.lance_format import read_format_1
 
-            return read_format_1(self.folder, vectors=vectors)
+            return read_format_1(self.folder, photos=photos)
         if self.marker.exists():
-            raise GalleryCorrupt(damaged(self.database, "is missing"))
+            raise Database.damage(self.database, "is missing")
         raise GalleryNotFound(
             f"There is no gallery at {self.folder}. Create one with: rasr gallery add {self.folder} FOLDER_OF_PHOTOS"
         )
@@ -259,7 +260,7 @@ class Writer:
         self.store = store
         self.manifest = manifest
 
-    def commit(self, add: Added = (), remove: Collection[str] = ()) -> None:
+    def commit(self, add: Sequence[tuple[Photo, NDArray[np.float32]]] = (), remove: Collection[str] = ()) -> None:
         """Remove the photos with the ids in ``remove`` and add photos with their unit vectors, both or neither.
 
         Raises GalleryError when the disk is full or read-only, and GalleryCorrupt when a photo to be removed is not

@@ -12,7 +12,7 @@ from rasr.gallery.photo import Photo, content_hash
 from rasr.gallery.store import Store
 from rasr.progress import Progress
 
-__all__ = ["GalleryInfo", "VerifyReport", "summarise", "verify"]
+__all__ = ["GalleryInfo", "VerifyReport"]
 
 
 CHANGES = {
@@ -43,6 +43,29 @@ class GalleryInfo:
     created: str
     updated: str
 
+    @classmethod
+    def of(cls, store: Store) -> GalleryInfo:
+        """Count what a gallery holds. Raises as :meth:`Store.read` does."""
+        table = store.read(vectors=False)
+        photos, manifest = table.photos(), table.manifest
+        ids = {photo.id for photo in photos}
+        return cls(
+            path=str(store.folder),
+            photos=manifest.photos,
+            categories=dict(sorted(Counter(photo.category for photo in photos).items())),
+            tags=dict(sorted(Counter(tag for photo in photos for tag in photo.tags).items())),
+            near_duplicates=sum(photo.near_duplicate_of in ids for photo in photos),
+            encoder=manifest.encoder.name,
+            encoder_version=manifest.encoder.version,
+            fingerprint=manifest.encoder.fingerprint,
+            dimension=manifest.encoder.dimension,
+            bytes_on_disk=sum(path.stat().st_size for path in store.files()),
+            version=manifest.version,
+            indexed=0,
+            created=manifest.created,
+            updated=manifest.updated,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All fields, as ``rasr gallery info --json`` prints them."""
         return asdict(self)
@@ -69,6 +92,33 @@ class VerifyReport:
     leftovers: list[str] = field(default_factory=list)
     """Files of a writer that died; harmless, never read, removed by the next writer."""
 
+    @classmethod
+    def of(cls, store: Store, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """Check everything that can be checked and report all of it. Raises only GalleryNotFound and GalleryBusy."""
+        report = cls()
+        photos: list[Photo] = []
+        try:
+            if store.database.exists():
+                with store.opened() as database:
+                    for photo, what in database.inspect():
+                        if what:
+                            report.problems.append(Problem("row", photo.path if photo else store.database, what))
+                        elif photo:
+                            photos.append(photo)
+            else:
+                photos += store.read(vectors=True).photos()
+        except GalleryCorrupt as error:
+            report.problems.append(Problem("file", store.database, str(error)))
+        files = store.files()
+        report.photos, report.files, report.bytes = len(photos), len(files), sum(path.stat().st_size for path in files)
+        report.leftovers = store.leftovers()
+        for done, photo in enumerate(photos, 1):
+            if kind := _change(photo, deep=deep):
+                report.problems.append(Problem(kind, photo.path, CHANGES[kind]))
+            if progress is not None:
+                progress("verifying", done, len(photos))
+        return report
+
     @property
     def ok(self) -> bool:
         """True when nothing is wrong."""
@@ -84,56 +134,6 @@ class VerifyReport:
             "problems": [{"kind": p.kind, "path": str(p.path), "what": p.what} for p in self.problems],
             "leftovers": self.leftovers,
         }
-
-
-def summarise(store: Store) -> GalleryInfo:
-    """Count what a gallery holds. Raises as :meth:`Store.read` does."""
-    table = store.read(vectors=False)
-    photos, manifest = table.photos(), table.manifest
-    ids = {photo.id for photo in photos}
-    return GalleryInfo(
-        path=str(store.folder),
-        photos=manifest.photos,
-        categories=dict(sorted(Counter(photo.category for photo in photos).items())),
-        tags=dict(sorted(Counter(tag for photo in photos for tag in photo.tags).items())),
-        near_duplicates=sum(photo.near_duplicate_of in ids for photo in photos),
-        encoder=manifest.encoder.name,
-        encoder_version=manifest.encoder.version,
-        fingerprint=manifest.encoder.fingerprint,
-        dimension=manifest.encoder.dimension,
-        bytes_on_disk=sum(path.stat().st_size for path in store.files()),
-        version=manifest.version,
-        indexed=0,
-        created=manifest.created,
-        updated=manifest.updated,
-    )
-
-
-def verify(store: Store, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
-    """Check everything that can be checked and report all of it. Raises only GalleryNotFound and GalleryBusy."""
-    report = VerifyReport()
-    photos: list[Photo] = []
-    try:
-        if store.database.exists():
-            with store.opened() as database:
-                for photo, what in database.inspect():
-                    if what:
-                        report.problems.append(Problem("row", photo.path if photo else store.database, what))
-                    elif photo:
-                        photos.append(photo)
-        else:
-            photos += store.read(vectors=True).photos()
-    except GalleryCorrupt as error:
-        report.problems.append(Problem("file", store.database, str(error)))
-    files = store.files()
-    report.photos, report.files, report.bytes = len(photos), len(files), sum(path.stat().st_size for path in files)
-    report.leftovers = store.leftovers()
-    for done, photo in enumerate(photos, 1):
-        if kind := _change(photo, deep=deep):
-            report.problems.append(Problem(kind, photo.path, CHANGES[kind]))
-        if progress is not None:
-            progress("verifying", done, len(photos))
-    return report
 
 
 def _change(photo: Photo, *, deep: bool) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import WeightsCorrupt
-from rasr.gallery.encoders.encoder import Embeddings, LazyNetwork
+from rasr.gallery.encoders import Embeddings, LazyNetwork
 from rasr.images import FloatImage
 from rasr.weights import find, load_pretrained, require, variant, weights_sha256
 from rasr.weights.locate import require_files

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.gallery.encoders.encoder import Embeddings, LazyNetwork
+from rasr.gallery.encoders import Embeddings, LazyNetwork
 from rasr.images import FloatImage, resize
 from rasr.weights import entry, load_strictly, read_safetensors, read_weights, require
 
