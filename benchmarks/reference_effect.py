@@ -25,8 +25,7 @@ from rasr.evaluation.metrics import load_metric
 from rasr.evaluation.settings import MeasuringProtocol
 from rasr.images import FloatImage, read_picture
 from rasr.training.photos import DecodedPhotos, find_photos
-from rasr.training.validate import validation_photos
-from rasr.training.views import Box, cut, warped_view
+from rasr.training.views import Box, warped_view
 
 SIDE = 512
 METRICS = ("EPD", "PSNR", "SSIM")
@@ -88,12 +87,12 @@ def main() -> None:
     report([scores(restorer, np.ascontiguousarray(left), right, "motorcycle", options.work)])
     if not options.photos.is_dir():
         return
-    held = validation_photos(find_photos([options.photos], "folder", smallest=SIDE).targets, options.of)
+    held = find_photos([options.photos], "folder", smallest=SIDE).spread(options.of)
     decoded, rows = DecodedPhotos(gigabytes=0.5, long_side=1440), []
     for number, photo in enumerate(held[:: max(1, len(held) // options.count)][: options.count]):
         pixels = decoded.read(photo)
-        box = Box((pixels.shape[1] - SIDE) // 2, (pixels.shape[0] - SIDE) // 2, SIDE)
-        truth = cut(pixels, box)
+        box = Box.centre(pixels, SIDE)
+        truth = box.cut(pixels)
         references = {
             "truth": save(truth, options.work / "truth.png"),
             "warped": save(warped_view(np.random.default_rng(number), pixels, box), options.work / "warped.png"),

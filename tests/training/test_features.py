@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from transformers import ViTConfig, ViTModel
 
 from rasr.errors import ConfigError, WeightsCorrupt, WeightsMissing
-from rasr.training.discriminator import Discriminator
 from rasr.training.features import VGG16, load_feature_network
+from rasr.training.losses import Discriminator
 from rasr.weights import entry, serving
 
 
@@ -54,7 +54,7 @@ def test_networks_are_frozen_whatever_the_model_around_them_does() -> None:
 
 def test_vgg_reads_torchvisions_names(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    fresh = VGG16("vgg16", "", "")
+    fresh = VGG16()
     state = {f"features.{name}": value for name, value in fresh.layers.state_dict().items()}
     state["classifier.0.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "vgg.pth")

@@ -1,9 +1,10 @@
-"""Photos: found by layout, left out by name, kept decoded within a budget."""
+"""Photos: found by layout, left out by name, kept decoded within a budget, each with its neighbours."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from PIL import Image
 from skimage import data
 
 from rasr.errors import ConfigError, PictureError
-from rasr.training.photos import DecodedPhotos, find_photos
-from tests.training.standin import make_photos
+from rasr.training.photos import DecodedPhotos, find_neighbours, find_photos
+from tests.training.standin import make_photos, maker_for, tiny_config
 
 
 def test_layouts(tmp_path: Path) -> None:
@@ -95,3 +96,27 @@ def test_photos_held_out_are_neither_targets_nor_references(photos: Path) -> Non
     assert list(rest.gallery) == [photo.path for photo in rest.targets]
     with pytest.raises(ConfigError, match="every training photo is used for validation"):
         find_photos([photos], "folder", smallest=32, held_out=found.targets)
+
+
+def test_retrieved_references_exclude_the_target_and_its_duplicates(tmp_path: Path, photos: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    with Image.open(folder / "0.png") as picture:
+        picture.save(folder / "0-again.jpg", quality=92)
+    found = find_photos([folder], "folder", smallest=32)
+    options: dict[str, Any] = {"gallery": None, "encoder": None, "top_k": 3}
+    rows = find_neighbours(found.targets, found.gallery, **options)
+    for photo, row in zip(found.targets, rows, strict=True):
+        names = [Path(path).name for path, _ in row]
+        assert len(names) == 3
+        assert photo.path.name not in names
+        if photo.path.name in {"0.png", "0-again.jpg"}:
+            assert not {"0.png", "0-again.jpg"} & set(names)
+        assert [score for _, score in row] == sorted((score for _, score in row), reverse=True)
+    assert find_neighbours(found.targets, found.gallery, **options) == rows
+
+    config = tiny_config(folder, references__phases=[{"mix": {"retrieved": 1.0}}])
+    maker = maker_for(config, neighbours=rows)
+    assert {maker.make(n).kind for n in range(6)} == {"retrieved"}
+    with pytest.raises(ConfigError, match="1 photos to retrieve from"):
+        find_neighbours(found.targets[:1], found.gallery[:1], **options)

@@ -31,12 +31,11 @@ class FeatureNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
+    name = source = sha256 = ""
+    """What it is, where its weights are from, and their hash: set when they are loaded."""
 
-    def __init__(self, name: str, source: str, sha256: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
         super().__init__()
-        self.name = name
-        self.source = source
-        self.sha256 = sha256
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -66,8 +65,8 @@ class FeatureNetwork(nn.Module):
 class EfficientNetLite(FeatureNetwork):
     """EfficientNet-Lite: the last map at each of the strides 2, 4, 8, 16 and 32."""
 
-    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:
-        super().__init__(name, source, sha256, (127 / 255,) * 3, (128 / 255,) * 3)
+    def __init__(self, network: Any) -> None:
+        super().__init__((127 / 255,) * 3, (128 / 255,) * 3)
         self.network = _folded(network)
         last_of_stage = {}
         stride = 1
@@ -119,8 +118,8 @@ def _outside_autocast(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor],
 class VGG16(FeatureNetwork):
     """VGG-16 after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, as LPIPS taps it."""
 
-    def __init__(self, name: str, source: str, sha256: str) -> None:
-        super().__init__(name, source, sha256, IMAGENET_MEAN, IMAGENET_STD)
+    def __init__(self) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
         channels = 3
         for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -151,8 +150,8 @@ class DinoViT(FeatureNetwork):
 
     TAPS = (5, 9, 12)
 
-    def __init__(self, name: str, source: str, sha256: str, network: Any) -> None:
-        super().__init__(name, source, sha256, IMAGENET_MEAN, IMAGENET_STD)
+    def __init__(self, network: Any) -> None:
+        super().__init__()
         self.network = network
 
     def features(self, normalised: Tensor) -> list[Tensor]:
@@ -177,8 +176,9 @@ def load_feature_network(
         raise ConfigError(f"Unknown feature network '{name}'. Choose one of: {', '.join(_BUILD)}.")
     local = Path(files[name]) if files and name in files else None
     weights = serving(name)[0]
-    source = str(local or next(iter(weights.repositories), weights.requirement.partition("==")[0]))
-    network = _BUILD[name](name, source, local or require(weights.name))
+    network, file = _BUILD[name](name, local or require(weights.name))
+    network.name, network.sha256 = name, weights_sha256(file)
+    network.source = str(local or next(iter(weights.repositories), weights.requirement.partition("==")[0]))
     wanted = (sha256 or {}).get(name)
     if wanted and wanted != network.sha256:
         raise WeightsCorrupt(
@@ -187,32 +187,29 @@ def load_feature_network(
     return network.freeze()
 
 
-def _load_effnet(name: str, source: str, path: Path) -> FeatureNetwork:
+def _load_effnet(name: str, path: Path) -> tuple[FeatureNetwork, Path]:
     from efficientnet_lite_pytorch import EfficientNet
 
     network: Any = EfficientNet.from_name(name.replace("effnet", "efficientnet"))
     load_strictly(network.state_dict(), read_weights(path), path)
-    return EfficientNetLite(name, source, weights_sha256(path), network)
+    return EfficientNetLite(network), path
 
 
-def _load_vgg(name: str, source: str, path: Path) -> FeatureNetwork:
-    state = read_weights(path)
-    network = VGG16(name, source, weights_sha256(path))
-    renamed = {
-        key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")
-    }  # torchvision's and timm's names
+def _load_vgg(_name: str, path: Path) -> tuple[FeatureNetwork, Path]:
+    network, prefix = VGG16(), "features."  # torchvision's and timm's names
+    renamed = {key.removeprefix(prefix): value for key, value in read_weights(path).items() if key.startswith(prefix)}
     load_strictly(network.layers.state_dict(), renamed, path)
-    return network
+    return network, path
 
 
-def _load_dino(name: str, source: str, folder: Path) -> FeatureNetwork:
+def _load_dino(name: str, folder: Path) -> tuple[FeatureNetwork, Path]:
     from transformers import ViTModel
 
     require_files(folder, ("config.json", "model.safetensors"), name)
     network = load_pretrained(ViTModel, folder, ignore_extra=True, add_pooling_layer=False)
     if network.config.num_hidden_layers < DinoViT.TAPS[-1]:
         raise WeightsCorrupt(f"{folder} is not a ViT-B/16: it has {network.config.num_hidden_layers} blocks, not 12.")
-    return DinoViT(name, source, weights_sha256(variant(folder, "model.safetensors")), network)
+    return DinoViT(network), variant(folder, "model.safetensors")
 
 
 _BUILD = {"effnet-lite1": _load_effnet, "effnet-lite2": _load_effnet, "vgg16": _load_vgg, "dino-vitb16": _load_dino}

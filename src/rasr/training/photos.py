@@ -1,4 +1,4 @@
-"""Training photos: found in folders, LSDIR or RASR-Flickr30, measured, kept decoded on disk.
+"""Training photos: found, measured, kept decoded on disk, and the neighbours of each.
 
 A crop of a memory-mapped array costs a hundredth of decoding the JPEG again. The decoded photos live in the cache
 folder, are shared by all runs and processes and survive them; a damaged one is decoded again.
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,9 +24,16 @@ from rasr.home import cache_dir
 from rasr.images import read_header, read_picture, resize, walk_pictures
 from rasr.training.views import Pixels, to_8_bit
 
-__all__ = ["DecodedPhotos", "TrainingPhoto", "find_photos", "remembered"]
+if TYPE_CHECKING:
+    from rasr.gallery import Gallery
+
+__all__ = ["DecodedPhotos", "TrainingPhoto", "find_neighbours", "find_photos"]
 
 Layout = Literal["folder", "lsdir", "flickr30"]
+Neighbour = tuple[str, float]
+"""Path and cosine similarity."""
+
+CHUNK = 64
 LSDIR_SKIPPED = {"x2", "x3", "x4", "val", "val1"}
 """LSDIR keeps low-resolution copies and its validation set beside the training shards."""
 
@@ -161,7 +168,43 @@ class DecodedPhotos:
             self._used += pixels.nbytes
 
 
-def remembered(key: str, count: int, make: Callable[[], list[Any]]) -> list[Any]:
+def find_neighbours(
+    targets: Sequence[TrainingPhoto], own: Sequence[Path], *, gallery: Path | None, encoder: str | None, top_k: int
+) -> list[list[Neighbour]]:
+    """Find the ``top_k`` photos most similar to each target: path and cosine, best first.
+
+    ``gallery`` is a gallery or a folder of photos; without one the photos ``own`` become a gallery in the cache folder.
+    The target itself and photos that show the same picture (near-duplicates) are excluded by the gallery's leak guard,
+    and a gallery with fewer photos gives fewer. The answer is kept in the cache folder. Raises ConfigError when there
+    is nothing to retrieve from.
+    """
+    from rasr.gallery import Gallery, open_gallery_or_folder
+
+    if gallery is not None:
+        opened = open_gallery_or_folder(gallery, encoder=encoder)
+    elif len(own) < 2:
+        raise ConfigError(
+            f"references: there are {len(own)} photos to retrieve from. Name a references.gallery, add photos, or set "
+            "'retrieved' to 0 in the mix."
+        )
+    else:
+        key = _digest(json.dumps([[str(path) for path in own], encoder]))
+        opened = Gallery(cache_dir("training") / f"photos-{key}", encoder=encoder)
+        opened.add(own)
+    info = opened.info()
+    if not info.photos:
+        raise ConfigError(f"references.gallery: {gallery or 'the training photos'} holds no photo to retrieve.")
+    facts = [[photo.identity for photo in targets], info.path, info.version, info.fingerprint, top_k]
+    key = _digest(json.dumps(facts, default=str))
+    paths = [photo.path for photo in targets]
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    rows = _remembered(
+        f"neighbours-{key}", len(targets), lambda: [row for chunk in chunks for row in _search(opened, chunk, top_k)]
+    )
+    return [[(path, score) for path, score in row] for row in rows]
+
+
+def _remembered(key: str, count: int, make: Callable[[], list[Any]]) -> list[Any]:
     """Return the ``count`` rows in the cache folder's ``{key}.json``, or make and keep them."""
     path = cache_dir("training") / f"{key}.json"
     try:
@@ -190,7 +233,7 @@ def _measure(found: Sequence[tuple[Path, str]], smallest: int) -> tuple[list[Tra
         with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
             return list(pool.map(_size, [path for path, _ in found]))
 
-    sizes = remembered(f"sizes-{_digest(chr(10).join(identities))}", len(found), measure)
+    sizes = _remembered(f"sizes-{_digest(chr(10).join(identities))}", len(found), measure)
     photos, left_out = [], []
     for (path, category), identity, size in zip(found, identities, sizes, strict=True):
         if isinstance(size, str):
@@ -217,3 +260,17 @@ def _identity(path: Path) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _search(gallery: Gallery, paths: Sequence[Path], top_k: int) -> list[list[Neighbour]]:
+    exclude = paths if len(paths) == 1 else ()
+    try:
+        answers = gallery.search_many(paths, top_k, exclude=exclude, exclude_near_duplicates=True)
+    except PictureError:
+        if len(paths) == 1:  # an unreadable photo has no neighbours; it is named when it is drawn
+            return [[]]
+        return [row for path in paths for row in _search(gallery, [path], top_k)]
+    return [
+        [(str(r.path), float(r.score)) for r in answer if r.path.resolve() != path.resolve()]
+        for path, answer in zip(paths, answers, strict=True)
+    ]
