@@ -38,7 +38,8 @@ def check_table(model: type[Model], table: Mapping[str, Any], name: str | Path, 
     try:
         return model.model_validate(dict(table), context=context)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {explain_fault(model, error)}.") from error
+        fault = explain_fault(model, error)
+        raise ConfigError(f"{name}: {fault}" + ("" if fault.endswith("?") else ".")) from error
 
 
 def explain_fault(model: type[BaseModel], error: ValidationError) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 import click
 
 from rasr.device import check_device
-from rasr.errors import UsageError
+from rasr.errors import PictureError, UsageError
 from rasr.options import Option, options_of
 
 if TYPE_CHECKING:
@@ -173,10 +173,18 @@ def build_options(kind: type[Kind], given: dict[str, Any]) -> Kind:
 
 
 def check_gallery(path: Path | None) -> None:
-    """Refuse a path that holds no folder, and so no gallery, before anything is loaded. Raises GalleryNotFound."""
-    if path is not None and not path.expanduser().is_dir():
-        from rasr.gallery import open_gallery_or_folder
+    """Refuse a path with neither a gallery nor a picture, before anything is loaded. Raises GalleryNotFound."""
+    if path is None:
+        return
+    from rasr.gallery import is_gallery, open_gallery_or_folder
+    from rasr.images import walk_pictures
 
+    folder = path.expanduser()
+    try:
+        found = folder.is_dir() and (is_gallery(folder) or next(walk_pictures(folder)))
+    except PictureError:
+        found = False
+    if not found:
         open_gallery_or_folder(path)  # it says what is there instead
 
 

@@ -20,13 +20,13 @@ class InputSettings:
 
     scale: int = option(
         4,
-        "Factor inputs are shrunk by.",
+        "Factor inputs are shrunk by, 1 to 16.",
         valid=lambda scale: 1 <= scale <= 16,
         fault="The scale must be a whole number from 1 to 16, not {}.",
     )
     crop: int | None = option(
         None,
-        "Centre crop of the ground truth, in pixels.",
+        "Centre crop of the ground truth, in pixels, at least 16.",
         valid=lambda crop: crop is None or crop >= 16,
         fault="The crop must be at least 16 pixels, not {}.",
     )
