@@ -76,6 +76,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ((*RESTORE, "--scale", "2", "--width", "9"), 2, "Give one of scale"),
     ((*RESTORE, "--width", "0"), 2, "positive whole number"),
     ((*RESTORE, "--quality", "200"), 2, "between 1 and 100"),
+    (("restore", "a.png", "-o", "out.jpg", "--quality", "lossless"), 1, "a JPEG is never lossless"),
     ((*RESTORE, "--seed", "-1"), 2, "The seed must be"),
     ((*RESTORE, "--reference", "none", "--reference", "a.png"), 2, "cannot be combined"),
     ((*RESTORE, "--reference", "missing.png"), 1, "missing.png: no such file"),

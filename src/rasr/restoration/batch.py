@@ -155,6 +155,8 @@ def _check(job: Job, settings: Settings, save: SaveOptions) -> tuple[int, int]:
     if job.error is not None or job.size is None:
         raise job.error or ValueError("the job was not measured")
     target = settings.size.of(*job.size)
+    if save.quality == "lossless" and (save.format or job.output.suffix).lower() in {"jpg", ".jpg", ".jpeg"}:
+        raise OutputError(f"{job.output}: a JPEG is never lossless. Use --quality 1 to 100, or --format webp or png.")
     check_output(job.output, *target, overwrite=save.overwrite, source=job.input, format=save.format, bits=save.bits)
     return target
 
