@@ -43,8 +43,6 @@ class TrainingPhoto:
     """Photo that training can use."""
 
     path: Path
-    width: int
-    height: int
     category: str
     """Folder below the root; empty in LSDIR, whose folders are shards."""
     identity: str
@@ -53,12 +51,12 @@ class TrainingPhoto:
     @staticmethod
     @lru_cache(maxsize=100_000)
     def at(path: str) -> TrainingPhoto:
-        """Return a gallery photo; its size is not needed before it is read."""
+        """Return a gallery photo."""
         try:
             identity = _identity(Path(path))
         except OSError:
             identity = path
-        return TrainingPhoto(Path(path), 0, 0, "", _digest(identity))
+        return TrainingPhoto(Path(path), "", _digest(identity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +239,7 @@ def _measure(found: Sequence[tuple[Path, str]], smallest: int) -> tuple[list[Tra
         elif min(size) < smallest:
             left_out.append(f"{path}: {size[0]}x{size[1]} pixels, smaller than the {smallest}-pixel crop.")
         else:
-            photos.append(TrainingPhoto(path, size[0], size[1], category, _digest(identity)))
+            photos.append(TrainingPhoto(path, category, _digest(identity)))
     return photos, left_out
 
 
