@@ -23,7 +23,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from rasr.degrade import degrade
 from rasr.generator import GenerationSettings, load_generator
 from rasr.images import FloatImage, find_pictures, read_picture, resize
-from rasr.restoration import COLOUR_METHODS, match_colour
+from rasr.restoration.colour import match_colour
+from rasr.restoration.settings import COLOUR_METHODS
 
 SIDE = 512
 

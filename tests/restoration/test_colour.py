@@ -10,8 +10,8 @@ import pytest
 
 import rasr.restoration.colour as module
 from rasr.images import FloatImage, resize
-from rasr.restoration import ColourMethod, match_colour
-from rasr.restoration.colour import bleed_colour, resize_alpha
+from rasr.restoration import ColourMethod
+from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 
 
 def a_trous(plane: FloatImage, levels: int = 5) -> FloatImage:

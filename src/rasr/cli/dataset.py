@@ -12,8 +12,6 @@ import click
 from rasr.cli.console import examples, print_json, say, stage_bars
 from rasr.errors import UsageError
 
-__all__ = ["command"]
-
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 

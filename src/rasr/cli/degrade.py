@@ -9,8 +9,6 @@ import click
 from rasr.cli.console import examples, print_json, progress_bar, say
 from rasr.errors import UsageError
 
-__all__ = ["command"]
-
 
 @click.command(
     epilog=examples(

@@ -8,8 +8,6 @@ import click
 
 from rasr.cli.console import examples, print_json, say
 
-__all__ = ["command"]
-
 QUERY = "motorcycle_left.png"
 """The left view of scikit-image's stereo pair (Middlebury 2014) is degraded; the right view waits in the gallery."""
 

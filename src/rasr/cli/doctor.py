@@ -17,8 +17,6 @@ from rasr.errors import RasrError, WeightsMissing
 from rasr.home import home, offline
 from rasr.memory import free_memory, usable_memory
 
-__all__ = ["command"]
-
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "lancedb", "ncnn", "pillow", "numpy")
 EXTRAS = {"heic": "pillow_heif", "lance": "lancedb", "train": "accelerate"}
 

@@ -12,8 +12,6 @@ from rasr.cli.console import encoder_device_option, examples, json_option, print
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, Photo
 
-__all__ = ["command"]
-
 gallery_argument = click.argument("gallery", type=click.Path(path_type=Path))
 
 

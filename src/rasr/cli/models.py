@@ -15,8 +15,6 @@ from rasr.errors import UsageError
 if TYPE_CHECKING:
     from rasr.weights import ModelWeights
 
-__all__ = ["command"]
-
 
 @click.group(
     epilog=examples(

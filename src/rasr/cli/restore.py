@@ -26,8 +26,6 @@ from rasr.restoration.settings import SaveOptions, Settings
 if TYPE_CHECKING:
     from rasr.restoration import Job, Outcome
 
-__all__ = ["command"]
-
 GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
 """Those of the generator's options that may also be spelled ``--NAME VALUE``, as before ``--set NAME=VALUE``."""
 

@@ -10,8 +10,6 @@ import click
 
 from rasr.cli.console import encoder_device_option, examples, json_option, print_json, say, stage_bars
 
-__all__ = ["command"]
-
 
 @click.command(
     epilog=examples(

@@ -11,8 +11,6 @@ import click
 
 from rasr.cli.console import examples, print_json, progress_bar, say
 
-__all__ = ["command"]
-
 
 @click.command(
     epilog=examples(

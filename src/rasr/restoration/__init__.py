@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rasr.restoration.batch import Job, Outcome, plan_jobs, run_batch
-    from rasr.restoration.colour import match_colour
     from rasr.restoration.report import Report, write_report
     from rasr.restoration.restorer import Restorer, Result, restore
-    from rasr.restoration.settings import COLOUR_METHODS, ColourMethod, SaveOptions, Settings, TargetSize
+    from rasr.restoration.settings import ColourMethod, SaveOptions, Settings, TargetSize
 
 __all__ = [
-    "COLOUR_METHODS",
     "ColourMethod",
     "Job",
     "Outcome",
@@ -26,14 +24,13 @@ __all__ = [
     "SaveOptions",
     "Settings",
     "TargetSize",
-    "match_colour",
     "plan_jobs",
     "restore",
     "run_batch",
     "write_report",
 ]
 
-_MODULES = ("settings", "restorer", "batch", "report", "colour")
+_MODULES = ("settings", "restorer", "batch", "report")
 
 
 def __getattr__(name: str) -> Any:

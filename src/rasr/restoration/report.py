@@ -23,8 +23,6 @@ from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
 from rasr.restoration.restorer import Result
 
-__all__ = ["Report", "write_report"]
-
 MOST_PIXELS = 16_000_000
 """Largest picture embedded at its full size."""
 PAGE_PIXELS = 120_000_000

@@ -17,8 +17,6 @@ from rasr.options import check_options, option, options_json
 if TYPE_CHECKING:
     from rasr.generator import GenerationSettings
 
-__all__ = ["COLOUR_METHODS", "ColourMethod", "SaveOptions", "Settings", "TargetSize"]
-
 ColourMethod = Literal["wavelet", "adain", "none"]
 COLOUR_METHODS: tuple[ColourMethod, ...] = get_args(ColourMethod)
 DEFAULT_SCALE = 4.0
