@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,10 @@ class Adapter:
     name: str
     purpose: str
     instructions: str
-    place: Place
     expected: dict[str, int]
     """Top folder of the layout (empty: the layout has none) → number of pictures when complete."""
-    pairs: Callable[[set[str]], Iterator[str]] | None = None
+    place: Place
+    pairs: Callable[[set[str]], Iterator[str]] | None
     """Names what is missing, given all places."""
 
 
@@ -149,53 +151,11 @@ def _wr_sr_missing(places: set[str]) -> Iterator[str]:
             yield f"WR-SR: {stem} has no partner {other}."
 
 
-ADAPTERS = {
-    adapter.name: adapter
-    for adapter in (
-        Adapter(
-            "lsdir",
-            "84 991 photos, the paper's second training set (with 250 for validation)",
-            "LSDIR (Li et al., CVPR Workshops 2023): about 145 GB, for research only; read its terms first.\n"
-            "  1. Register at https://data.vision.ee.ethz.ch/yawli/index.html, or accept the terms at\n"
-            "     https://huggingface.co/ofsoundof/LSDIR; download shard-00.tar.gz to shard-16.tar.gz, val1.tar.gz.\n"
-            "  2. Unpack each into one folder: for f in *.tar.gz; do tar -xzf $f -C LSDIR; done\n"
-            "  3. rasr dataset adapt lsdir LSDIR data/lsdir",
-            _lsdir,
-            {"train": 84_991},
-        ),
-        Adapter(
-            "div2k",
-            "800 photos to train on, 100 to test",
-            "DIV2K (Agustsson and Timofte, CVPR Workshops 2017): 4 GB, for academic research only.\n"
-            "  1. Download DIV2K_train_HR.zip and DIV2K_valid_HR.zip from https://data.vision.ee.ethz.ch/cvl/DIV2K/\n"
-            "  2. Unpack both into one folder: unzip -d DIV2K 'DIV2K_*_HR.zip'\n"
-            "  3. rasr dataset adapt div2k DIV2K data/div2k",
-            _div2k,
-            {"train": 800, "test": 100},
-        ),
-        Adapter(
-            "cufed5",
-            "126 inputs with five references each; reference-based super-resolution's common test set",
-            "CUFED5 (Zhang et al., SRNTT, CVPR 2019): 126 scenes, 000_0.png … 125_5.png; for research only.\n"
-            "  1. Download from https://drive.google.com/file/d/1Fa1mopExA9YGG1RxrCZZn7QFTYXLx6ph/view (linked by\n"
-            "     https://github.com/yumingj/C2-Matching), or CUFED5 in\n"
-            "     https://huggingface.co/datasets/hangfrieddays/adarefsr_test_data\n"
-            "  2. Unpack it.\n"
-            "  3. rasr dataset adapt cufed5 CUFED5 data/cufed5",
-            _cufed5,
-            {"": 756},
-            _cufed5_missing,
-        ),
-        Adapter(
-            "wr-sr",
-            "80 inputs with one reference each, found by web search; the paper's second test set",
-            "WR-SR (Jiang et al., C2-Matching, CVPR 2021): input/001.png with ref/001_ref.png; for research only.\n"
-            "  1. Download the folder 'WR-SR Dataset' of https://github.com/yumingj/C2-Matching, or WR-SR in\n"
-            "     https://huggingface.co/datasets/hangfrieddays/adarefsr_test_data\n"
-            "  2. rasr dataset adapt wr-sr WR-SR data/wr-sr",
-            _wr_sr,
-            {"input": 80, "ref": 80},
-            _wr_sr_missing,
-        ),
-    )
+_TABLES = tomllib.loads(files("rasr.dataset").joinpath("adapters.toml").read_text("utf-8"))
+_LAYOUTS: dict[str, tuple[Place, Callable[[set[str]], Iterator[str]] | None]] = {
+    "lsdir": (_lsdir, None),
+    "div2k": (_div2k, None),
+    "cufed5": (_cufed5, _cufed5_missing),
+    "wr-sr": (_wr_sr, _wr_sr_missing),
 }
+ADAPTERS = {name: Adapter(name, place=place, pairs=pairs, **_TABLES[name]) for name, (place, pairs) in _LAYOUTS.items()}

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,49 +68,40 @@ def write_card(folder: str | Path) -> Path:
     records, info = read_manifest(folder), read_info(folder)
     if not records:
         raise DatasetError(f"The manifest of {folder} is empty; there is nothing to describe.")
-    write_text(folder / CHARTS, _histograms(records))
+    write_text(folder / CHARTS, _filled("histograms.svg", charts=_charts(records)))
     write_bytes(_contact_sheet(folder, records), folder / SHEET, overwrite=True)
-    write_text(folder / "ATTRIBUTION.md", _attribution(records))
+    write_text(folder / "ATTRIBUTION.md", _filled("attribution.md", categories=_by_category(records)))
     write_text(folder / "README.md", _card(records, info))
     return folder / "README.md"
 
 
-def _attribution(records: Sequence[Record]) -> str:
-    """List every photo with title, author, source and licence, as the CC licences ask (TASL)."""
-    by_category: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_category[record.category].append(record)
-    intro = (
-        "Every photo belongs to its author and is used under the licence named with it, unchanged. The pictures in "
-        "`hr/` are cropped and those in `lq/` degraded from it, under the same licence."
-    )
-    parts = [f"# Attribution\n\n{intro}\n"]
-    for category, photos in by_category.items():
-        parts.append(f"\n## {_plain(category)}\n\n")
-        parts.extend(_credit(photo) for photo in photos)
-    return "".join(parts)
-
-
-def _credit(photo: Record) -> str:
-    title = _linked(photo.title or photo.id, photo.page_url)
-    licence = _linked(photo.licence or "licence unknown", photo.licence_url)
-    return f"- `{photo.file}`: {title} by {_plain(photo.author) or 'unknown author'}, {licence}\n"
-
-
-def _card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
-    """Fill the template: a YAML header that the Hugging Face hub reads, and the text."""
+def _filled(template: str, **values: Any) -> str:
+    """Fill a template of this room; what comes from strangers must pass one of the filters."""
     import jinja2
 
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # noqa: S701
-    environment.filters |= {"plain": _plain, "linked": lambda text, licence: _linked(text, licence_url(licence))}
-    template = environment.from_string(files("rasr.dataset").joinpath("card.md").read_text("utf-8"))
+    environment.filters |= {"plain": _plain, "linked": _linked, "licence_url": licence_url, "escaped": escape}
+    return environment.from_string(files("rasr.dataset").joinpath(template).read_text("utf-8")).render(values)
+
+
+def _by_category(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Group records by category, in the order of its first one."""
+    grouped: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        grouped[record.category].append(record)
+    return grouped
+
+
+def _card(records: Sequence[Record], info: Mapping[str, Any]) -> str:
+    """Fill the card: a YAML header that the Hugging Face hub reads, and the text."""
     title = str(info.get("title") or info.get("name") or "dataset")
     licences = Counter(record.licence for record in records).most_common()
     counted = info.get("categories", ())
     rejected: Counter[str] = Counter()
     for category in counted:
         rejected.update(category.get("rejected", {}))
-    return template.render(
+    return _filled(
+        "card.md",
         records=records,
         info=info,
         pretty_name=json.dumps(title, ensure_ascii=False),
@@ -151,29 +142,20 @@ def _linked(text: str, url: str) -> str:
     return f"[{_plain(text)}]({url})" if safe else _plain(text)
 
 
-def _histograms(records: Sequence[Record]) -> str:
-    """Draw four bar charts as one SVG: short side, megapixels, photographers, licences."""
+def _charts(records: Sequence[Record]) -> dict[str, Mapping[str, int]]:
+    """Count for four bar charts: title → label → photos (or photographers)."""
     sides = _binned([min(record.width, record.height) for record in records], SIDES)
     pixels = _binned([record.width * record.height / 1e6 for record in records], MEGAPIXELS)
     by_author = Counter(f"{record.source}:{record.author_id}" for record in records if record.author_id)
     photos = Counter(min(count, 10) for count in by_author.values())
     authors = {f"{count}{'+' if count == 10 else ''}": photos[count] for count in range(1, 11)}
     licences = dict(Counter(record.licence or "unknown" for record in records).most_common(8))
-    charts = [
-        ("Short side, pixels", sides),
-        ("Megapixels", pixels),
-        ("Photographers by number of photos", authors),
-        ("Photos by licence", licences),
-    ]
-    width, height = 420, 230
-    body = "".join(
-        f'<g transform="translate({index % 2 * width} {index // 2 * height})">{_bars(title, bars, width, height)}</g>'
-        for index, (title, bars) in enumerate(charts)
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width} {2 * height}" font-family="sans-serif">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
-    )
+    return {
+        "Short side, pixels": sides,
+        "Megapixels": pixels,
+        "Photographers by number of photos": authors,
+        "Photos by licence": licences,
+    }
 
 
 def _binned(values: Sequence[float], edges: Sequence[float]) -> dict[str, int]:
@@ -183,34 +165,16 @@ def _binned(values: Sequence[float], edges: Sequence[float]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def _bars(title: str, bars: Mapping[str, int], width: int, height: int) -> str:
-    most = max([*bars.values(), 1])
-    step = (height - 50) / max(len(bars), 1)
-    lines = [f'<text x="16" y="24" font-size="15" font-weight="bold">{escape(title)}</text>']
-    for index, (name, count) in enumerate(bars.items()):
-        y = 38 + index * step
-        length = (width - 210) * count / most
-        lines.append(
-            f'<text x="140" y="{y + step * 0.65:.1f}" font-size="11" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="148" y="{y + step * 0.12:.1f}" width="{length:.1f}" height="{step * 0.76:.1f}" fill="#4878a8"/>'
-            f'<text x="{152 + length:.1f}" y="{y + step * 0.65:.1f}" font-size="11">{count}</text>'
-        )
-    return "".join(lines)
-
-
 def _contact_sheet(folder: Path, records: Sequence[Record]) -> bytes:
     """Make a JPEG with one row per category: its name and up to eight photos, references first.
 
     A photo that cannot be read leaves its place empty; ``rasr dataset check`` names it.
     """
-    by_category: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: (record.category, record.split != "reference", record.id)):
-        if len(by_category[record.category]) < PER_ROW:
-            by_category[record.category].append(record)
-    shown = dict(list(by_category.items())[:ROWS])
+    ordered = sorted(records, key=lambda record: (record.category, record.split != "reference", record.id))
+    shown = dict(islice(_by_category(ordered).items(), ROWS))
     sheet = np.ones((THUMB * len(shown), LABEL + THUMB * PER_ROW, 3), np.float32)
     for row, photos in enumerate(shown.values()):
-        for column, photo in enumerate(photos):
+        for column, photo in enumerate(photos[:PER_ROW]):
             try:
                 thumb = _thumb(read_picture(folder / photo.file).pixels)
             except PictureError:

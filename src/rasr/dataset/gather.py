@@ -22,7 +22,7 @@ from rasr.dataset.measure import TooSmall, measure
 from rasr.dataset.sources import Category, Source
 from rasr.dataset.verdict import Kept, listing_fault, photographers
 from rasr.dataset.web import FetchError, Web
-from rasr.errors import OutputError, PictureError, PictureTooLarge, RasrError, SourceError, UnsupportedFormat
+from rasr.errors import OutputError, PictureError, PictureTooLarge, SourceError, UnsupportedFormat
 from rasr.gallery.encoders import Encoder
 from rasr.progress import Progress
 
@@ -179,8 +179,8 @@ def measure_stored(
         try:
             measures, pixels = measure(row.file_in(folder), config.filters.min_short_side)
             return row, measures, encoder.preprocess(pixels)
-        except (RasrError, FileNotFoundError) as error:
-            return row, _picture_fault(error), str(error)
+        except tuple(FAULTS) as error:
+            return row, next(reason for kind, reason in FAULTS.items() if isinstance(error, kind)), str(error)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="measure") as pool:
         looked = _in_order(pool, look, journal.rows(state="stored"), workers * 2)
@@ -198,14 +198,6 @@ def measure_stored(
                 row.file_in(folder).unlink(missing_ok=True)
             done += len(batch)
             progress("measuring", done, total)
-
-
-def _picture_fault(error: Exception) -> str:
-    """Name the reason under which an unusable photo is counted; raises any other error."""
-    for kind, reason in FAULTS.items():
-        if isinstance(error, kind):
-            return reason
-    raise error
 
 
 def _in_order(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from rasr.dataset.config import Splits
@@ -38,56 +38,41 @@ def assign(items: Sequence[Item], wanted: Splits, seed: int) -> dict[str, str]:
     # Each group's first member in the drawn order is its name, so the order of groups does not depend on how they
     # were labelled.
     ordered = sorted(groups.values(), key=lambda group: (len(group), _draw(seed, group[0].key)))
-    left = _Places(
-        {
-            category: {split: getattr(wanted, split) for split in SPLITS}
-            for category in {item.category for item in items}
-        }
-    )
+    categories = {item.category for item in items}
+    places = {split: getattr(wanted, split) for split in SPLITS}
+    left = {(category, split): count for category in categories for split, count in places.items()}
+    assigned: dict[str, str] = {}
 
-    for group in ordered:
-        if left.useful(group, "test") == len(group):
-            left.take(group, "test")
-    for group in ordered:
-        # Where photographers with few photos are scarce: larger groups, of which the surplus is given up.
-        if not left.taken(group) and left.useful(group, "test"):
-            left.take(group, "test")
-    for group in sorted(ordered, key=lambda group: (-len(group), _draw(seed, group[0].key))):
-        best = max(("train", "reference"), key=lambda split: (left.useful(group, split), left.lack(group, split)))
-        if not left.taken(group) and left.useful(group, best):
-            left.take(group, best)
-    return left.assigned
-
-
-class _Places:
-    """Places left in each category and split, and the photos assigned to the others."""
-
-    def __init__(self, places: dict[str, dict[str, int]]) -> None:
-        self._places = places
-        self._wanted = {category: dict(of) for category, of in places.items()}
-        self.assigned: dict[str, str] = {}
-
-    def useful(self, group: Sequence[Item], split: str) -> int:
+    def useful(group: Sequence[Item], split: str) -> int:
         """Count the photos of a group that the split has places for."""
-        needed: Mapping[str, int] = Counter(item.category for item in group)
-        return sum(min(count, self._places[category][split]) for category, count in needed.items())
+        needed = Counter(item.category for item in group)
+        return sum(min(count, left[category, split]) for category, count in needed.items())
 
-    def lack(self, group: Sequence[Item], split: str) -> float:
+    def lack(group: Sequence[Item], split: str) -> float:
         """Compute the share of its places that a split still has free, over a group's categories."""
-        categories = {item.category for item in group}
-        wanted = sum(self._wanted[category][split] for category in categories)
-        return sum(self._places[category][split] for category in categories) / wanted if wanted else 0.0
+        concerned = {item.category for item in group}
+        free = sum(left[category, split] for category in concerned)
+        return free / (len(concerned) * places[split]) if places[split] else 0.0
 
-    def take(self, group: Sequence[Item], split: str) -> None:
+    def take(group: Sequence[Item], split: str) -> None:
         """Assign as many of the group as there are places for; the rest is not used at all."""
         for item in group:
-            if self._places[item.category][split]:
-                self._places[item.category][split] -= 1
-                self.assigned[item.key] = split
+            if left[item.category, split]:
+                left[item.category, split] -= 1
+                assigned[item.key] = split
 
-    def taken(self, group: Sequence[Item]) -> bool:
-        """Tell whether the group is in a split already."""
-        return any(item.key in self.assigned for item in group)
+    for group in ordered:
+        if useful(group, "test") == len(group):
+            take(group, "test")
+    for group in ordered:
+        # Where photographers with few photos are scarce: larger groups, of which the surplus is given up.
+        if assigned.keys().isdisjoint(item.key for item in group) and useful(group, "test"):
+            take(group, "test")
+    for group in sorted(ordered, key=lambda group: (-len(group), _draw(seed, group[0].key))):
+        best = max(("train", "reference"), key=lambda split: (useful(group, split), lack(group, split)))
+        if assigned.keys().isdisjoint(item.key for item in group) and useful(group, best):
+            take(group, best)
+    return assigned
 
 
 def _draw(seed: int, key: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from rasr.dataset.manifest import Record
 from rasr.dataset.sources import Candidate
 from rasr.gallery.encoders import Embeddings
 from rasr.gallery.photo import NEAR_BITS
+
+if TYPE_CHECKING:
+    from scipy.cluster.hierarchy import DisjointSet
 
 __all__ = [
     "REASONS",
@@ -117,6 +121,8 @@ def judge(journal: Journal, config: DatasetConfig, categories: Collection[str], 
 
     Depends on nothing but the journal, the config and ``dropped``, so that an interrupted build comes to the same end.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # loads much of scipy, for builds only
+
     verdicts = Verdicts({name: [] for name in categories}, {name: Counter() for name in categories})
     good: list[tuple[Row, Measures]] = []
     for row in journal.rows():
@@ -137,15 +143,15 @@ def judge(journal: Journal, config: DatasetConfig, categories: Collection[str], 
     repeats = _same_by_hash(_hash_array(hashes), config.filters.duplicate_distance)
     for index in repeats:
         verdicts.rejected[good[index][0].category]["repeated (hash)"] += 1
-    groups = _Groups()
+    groups: DisjointSet = DisjointSet(row.seq for row, _ in good)
     # What the check would take for the same photo, and the settings here do not, at least stays in one split.
     for one, other, _ in related_hashes(hashes, NEAR_BITS):
-        groups.join(good[one][0].seq, good[other][0].seq)
+        groups.merge(good[one][0].seq, good[other][0].seq)
     for category in categories:
         rows = [pair for index, pair in enumerate(good) if index not in repeats and pair[0].category == category]
         _judge_category(journal, config, category, rows, groups, verdicts)
     for name, found in verdicts.kept.items():
-        verdicts.kept[name] = [replace(kept, group=groups.find(kept.row.seq)) for kept in found]
+        verdicts.kept[name] = [replace(kept, group=groups[kept.row.seq]) for kept in found]
     return verdicts
 
 
@@ -154,7 +160,7 @@ def _judge_category(
     config: DatasetConfig,
     category: str,
     rows: list[tuple[Row, Measures]],
-    groups: _Groups,
+    groups: DisjointSet,
     verdicts: Verdicts,
 ) -> None:
     """Repeats and outliers by embedding, one category's embeddings in memory at a time."""
@@ -172,48 +178,21 @@ def _judge_category(
         single = [index for index in range(len(rows)) if index not in far]
         rows, embeddings, far = [rows[index] for index in single], embeddings[single], {}
     for one, other, _ in related_pairs(embeddings, config.splits.related_similarity):
-        groups.join(rows[one][0].seq, rows[other][0].seq)
+        groups.merge(rows[one][0].seq, rows[other][0].seq)
     for index, (row, measures) in enumerate(rows):
         if config.splits.by_photographer:
             for name in photographers(row.candidate):
-                groups.join(name, row.seq)
+                groups.add(name)
+                groups.merge(name, row.seq)
         verdicts.kept[category].append(Kept(row, measures, None, round(far.get(index, 0.0), 2)))
     verdicts.kept[category].sort(key=lambda kept: (kept.row.rank, kept.row.seq))
 
 
-def _embeddings(journal: Journal, category: str, seqs: list[int]) -> Embeddings:
+def _embeddings(journal: Journal, category: str, seqs: Sequence[int]) -> Embeddings:
     """Read the unit vectors (N, D) of the given photos, in their order."""
-    place = {seq: index for index, seq in enumerate(seqs)}
-    found: Embeddings | None = None
-    for seq, stored in journal.embeddings(category):
-        if seq in place:
-            vector = np.frombuffer(stored, np.float16).astype(np.float32)
-            if found is None:
-                found = np.zeros((len(seqs), len(vector)), np.float32)
-            found[place[seq]] = vector / np.linalg.norm(vector)
-    if found is None:
-        raise ValueError(f"no embeddings are stored for {category}")
-    return found
-
-
-class _Groups:
-    """Things that belong together, directly or through others (union-find with path halving)."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Hashable, Hashable] = {}
-
-    def find(self, thing: Hashable) -> Hashable:
-        """Return the one member that stands for the whole group of ``thing``."""
-        parent = self._parent
-        parent.setdefault(thing, thing)
-        while parent[thing] != thing:
-            parent[thing] = parent[parent[thing]]
-            thing = parent[thing]
-        return thing
-
-    def join(self, one: Hashable, other: Hashable) -> None:
-        """Put both into one group."""
-        self._parent[self.find(other)] = self.find(one)
+    stored = dict(journal.embeddings(category))
+    vectors = [np.frombuffer(stored[seq], np.float16).astype(np.float32) for seq in seqs]
+    return np.stack([vector / np.linalg.norm(vector) for vector in vectors])
 
 
 def _same_by_hash(hashes: NDArray[np.uint64], distance: int) -> dict[int, int]:

@@ -337,13 +337,11 @@ class _Pace:
     monotonic clock is read, so a clock that is wrong or set during the run changes nothing.
     """
 
-    def __init__(
-        self, rate: float, *, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], bool] | None = None
-    ) -> None:
+    def __init__(self, rate: float, *, clock: Callable[[], float], wait: Callable[[float], bool]) -> None:
         """``wait(seconds)`` sleeps and returns True when the build is to stop instead."""
         self._interval = 1.0 / rate
         self._clock = clock
-        self._wait = wait or _sleep
+        self._wait = wait
         self._next = clock()
         self._lock = threading.Lock()
 
@@ -364,11 +362,6 @@ class _Pace:
         """Let nobody ask this host again for ``seconds``: it answered 429 or 503."""
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)
-
-
-def _sleep(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

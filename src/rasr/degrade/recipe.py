@@ -121,12 +121,9 @@ def draw(preset: str = "realesrgan", *, scale: int = 4, seed: int, name: str, us
     table = PRESETS[preset]
     random = _Random(seed, name)
     final_mode: Mode = random.choice(MODES)
-    if random.happens(table.untouched_probability):
-        stages = None
-        final_filter = None
-    else:
+    stages, final_filter = None, None
+    if not random.happens(table.untouched_probability):
         stages = (_draw_stage(random, table.first), _draw_stage(random, table.second))
-        final_filter = None
         if random.happens(table.final_sinc_probability):
             final_filter = SincKernel(size=random.choice(KERNEL_SIZES), cutoff=random.between((math.pi / 3, math.pi)))
     return Recipe(
