@@ -113,8 +113,7 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Do all or nothing; inside of another one, part of it. OutputError on a full disk."""
-        nested = self._db.in_transaction
-        if nested:
+        if self._db.in_transaction:
             yield
             return
         try:
@@ -160,22 +159,19 @@ class Journal:
         columns = ", ".join(_CANDIDATE)
         marks = ", ".join("?" * (len(_CANDIDATE) + 2))
         with self.transaction():
-            before = self._count_all()
+            before = self.count()
             self._db.executemany(
                 f"INSERT INTO candidates (category, rank, {columns}) VALUES ({marks}) "  # noqa: S608
                 f"ON CONFLICT (source, source_id) DO UPDATE SET {_CREDITS} WHERE category=excluded.category",
                 [(category, rank, *astuple(candidate)) for candidate in found],
             )
-            new = self._count_all() - before
+            new = self.count() - before
             self._db.execute(
                 "INSERT INTO lists VALUES (?, ?, ?, ?, ?) ON CONFLICT (category, source) DO UPDATE SET "
                 "cursor=excluded.cursor, found=found+excluded.found",
                 (category, source, question, cursor, new),
             )
         return new
-
-    def _count_all(self) -> int:
-        return int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
 
     # States: listed → chosen → stored → measured, or failed
 
@@ -229,8 +225,7 @@ class Journal:
             ).fetchall()
             if not batch:
                 return
-            for values in batch:
-                yield _row(values)
+            yield from map(_row, batch)
             last = (batch[-1][2], batch[-1][0])
 
     def embeddings(self, category: str) -> Iterator[tuple[int, bytes]]:
@@ -238,9 +233,10 @@ class Journal:
         sql = "SELECT seq, embedding FROM candidates WHERE category=? AND state='measured' ORDER BY rank, seq"
         yield from self._db.execute(sql, (category,))
 
-    def count(self, state: str) -> int:
-        """Count the candidates in a state, in all categories."""
-        return int(self._db.execute("SELECT COUNT(*) FROM candidates WHERE state=?", (state,)).fetchone()[0])
+    def count(self, state: str | None = None) -> int:
+        """Count the candidates in a state, or all of them, in all categories."""
+        sql = "SELECT COUNT(*) FROM candidates WHERE :state IS NULL OR state=:state"
+        return int(self._db.execute(sql, {"state": state}).fetchone()[0])
 
     def counts(self, category: str) -> dict[str, int]:
         """Count a category's candidates by state, failures by their reason."""

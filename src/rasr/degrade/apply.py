@@ -24,7 +24,6 @@ from rasr.errors import PictureError
 from rasr.images import FloatImage
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 __all__ = ["apply_recipe", "crop_to_multiple", "degrade", "degrade_array", "degrade_batch"]
@@ -136,8 +135,8 @@ def _filter(pixels: Tensor, kernel: NDArray[np.float64]) -> Tensor:
 
     height, width = pixels.shape[-2:]
     reach = kernel.shape[0] // 2
-    rows, columns = (_mirror(n, reach, pixels.device) for n in (height, width))
-    padded = pixels[:, rows][:, :, columns]
+    rows, columns = (torch.from_numpy(np.pad(np.arange(n), reach, mode="reflect")) for n in (height, width))
+    padded = pixels[:, rows.to(pixels.device)][:, :, columns.to(pixels.device)]
     size = tuple(next_fast_len(int(n), real=True) for n in padded.shape[-2:])
     # A circular convolution wraps around into the first 2·reach rows and columns, which are cut off below.
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(
@@ -145,15 +144,6 @@ def _filter(pixels: Tensor, kernel: NDArray[np.float64]) -> Tensor:
     )
     blurred: Tensor = torch.fft.irfft2(spectrum, s=size)
     return blurred[:, 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width]
-
-
-def _mirror(length: int, reach: int, device: torch.device) -> Tensor:
-    """Continue the indices 0..length−1 by reflection without repeating the edge."""
-    import torch
-
-    period = max(2 * (length - 1), 1)
-    position = np.abs(np.arange(-reach, length + reach)) % period
-    return torch.from_numpy(np.minimum(position, period - position) if length > 1 else position * 0).to(device)
 
 
 def _add_noise(pixels: Tensor, noise: Noise) -> Tensor:

@@ -1,13 +1,14 @@
-"""Presets: the two published parameter tables of Real-ESRGAN's two-stage degradation.
-
-``realesrgan`` holds the figures of Real-ESRGAN x4plus, which OSEDiff, SeeSR and HYPIR share; ``light`` those of
-StableSR, S3Diff and AdaRefSR. Both were read in the named repositories' own configuration files.
-"""
+"""Presets: the published parameter tables of Real-ESRGAN's two-stage degradation, in ``presets.toml``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
 from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from rasr.config import check_table, read_toml
 
 __all__ = ["PRESETS", "StageTable"]
 
@@ -22,9 +23,10 @@ KERNEL_SIZES = tuple(range(7, 22, 2))
 RESIZE_KINDS = ("up", "down", "keep")
 
 
-@dataclass(frozen=True, slots=True)
-class StageTable:
+class StageTable(BaseModel):
     """Ranges, drawn uniformly, and probabilities of one stage; by default Real-ESRGAN's first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     blur_probability: float = 1.0
     kernel_sizes: tuple[int, ...] = KERNEL_SIZES
@@ -49,9 +51,10 @@ class StageTable:
     jpeg_quality: Range = (30.0, 95.0)
 
 
-@dataclass(frozen=True, slots=True)
-class DegradationPreset:
+class DegradationPreset(BaseModel):
     """Two stages and the final resize with its sinc filter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     first: StageTable
     second: StageTable
@@ -60,44 +63,5 @@ class DegradationPreset:
     """Of a picture that is only resized to the LQ size."""
 
 
-_FIRST = StageTable()
-_LIGHT = replace(
-    _FIRST,
-    sigma=(0.2, 1.5),
-    generalized_beta=(0.5, 2.0),
-    plateau_beta=(1.0, 1.5),
-    resize=(0.3, 1.5),
-    gaussian_sigma=(1.0, 15.0),
-    poisson_scale=(0.05, 2.0),
-    jpeg_quality=(60.0, 95.0),
-)
-
-PRESETS = {
-    "realesrgan": DegradationPreset(
-        first=_FIRST,
-        second=replace(
-            _FIRST,
-            blur_probability=0.8,
-            sigma=(0.2, 1.5),
-            resize_probabilities=(0.3, 0.4, 0.3),
-            resize=(0.3, 1.2),
-            gaussian_sigma=(1.0, 25.0),
-            poisson_scale=(0.05, 2.5),
-        ),
-    ),
-    "light": DegradationPreset(
-        first=_LIGHT,
-        second=replace(
-            _LIGHT,
-            blur_probability=0.5,
-            kernel_sizes=tuple(range(7, 12, 2)),
-            sigma=(0.2, 1.0),
-            resize_probabilities=(0.3, 0.4, 0.3),
-            resize=(0.6, 1.2),
-            gaussian_sigma=(1.0, 12.0),
-            poisson_scale=(0.05, 1.0),
-            jpeg_quality=(60.0, 100.0),
-        ),
-        untouched_probability=0.01,
-    ),
-}
+_TABLES = Path(str(files("rasr.degrade") / "presets.toml"))
+PRESETS = {name: check_table(DegradationPreset, table, _TABLES) for name, table in read_toml(_TABLES).items()}
