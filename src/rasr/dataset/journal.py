@@ -113,7 +113,8 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Do all or nothing; inside of another one, part of it. OutputError on a full disk."""
-        if self._db.in_transaction:
+        nested = self._db.in_transaction
+        if nested:
             yield
             return
         try:
