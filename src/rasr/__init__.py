@@ -3,8 +3,6 @@
 Nothing heavy is imported until it is used: ``import rasr`` loads neither torch nor numpy.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

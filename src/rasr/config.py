@@ -1,7 +1,5 @@
 """Configuration files: TOML to a checked model, with one sentence for whatever is wrong."""
 
-from __future__ import annotations
-
 import difflib
 import tomllib
 from collections.abc import Mapping
@@ -11,8 +9,6 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from rasr.errors import ConfigError
-
-__all__ = ["check_table", "explain_fault", "read_toml"]
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -5,8 +5,6 @@ do about it; the command line prints it as one line and exits with :attr:`RasrEr
 leaves the package is a bug and keeps its traceback.
 """
 
-from __future__ import annotations
-
 __all__ = [
     "BenchmarkError",
     "ConfigError",

@@ -3,8 +3,6 @@
 Every file RASR writes goes through here, so that a reader finds it whole or not at all whatever stops the writer.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -18,18 +16,6 @@ from typing import IO, Any
 import xxhash
 
 from rasr.errors import OutputError, OutputExists
-
-__all__ = [
-    "JsonLines",
-    "atomic_write",
-    "check_writable",
-    "hash_json",
-    "os_errors_as_output",
-    "sha256_file",
-    "sync_folder",
-    "write_bytes",
-    "xxh3_file",
-]
 
 _BLOCK = 1 << 20
 

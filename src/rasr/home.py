@@ -1,7 +1,5 @@
 """Where RASR keeps what it can rebuild: indexed photo folders and downloaded weights."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-__all__ = ["LruCache", "Meter", "free_memory", "is_out_of_memory", "release_memory", "usable_memory"]
-
 Value = TypeVar("Value")
 
 _STATM = Path("/proc/self/statm")

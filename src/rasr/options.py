@@ -4,8 +4,6 @@ Range checks, JSON and the signatures of Python functions derive from that decla
 :mod:`rasr.cli.console`. A new option is one new field.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -13,8 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rasr.errors import UsageError
-
-__all__ = ["Option", "check_options", "option", "options_json", "options_of", "takes_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -1,12 +1,8 @@
 """Progress of long work: one signature for all of it, and the seconds each stage took."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-
-__all__ = ["Progress", "timed"]
 
 Progress = Callable[[str, float, float], None]
 """``progress(stage, done, total)``: what is being done in a word or two, and how far it is, in the stage's own units.

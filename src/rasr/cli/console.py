@@ -23,22 +23,6 @@ if TYPE_CHECKING:
 
     from rasr.progress import Progress
 
-__all__ = [
-    "NumberOr",
-    "build_options",
-    "check_gallery",
-    "device_option",
-    "encoder_device_option",
-    "examples",
-    "json_option",
-    "key_values",
-    "option_group",
-    "print_json",
-    "progress_bar",
-    "say",
-    "stage_bars",
-]
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind")
 

@@ -1,7 +1,5 @@
 """``rasr dataset``: build a dataset from licensed photos, check it, describe it, look through it."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import webbrowser

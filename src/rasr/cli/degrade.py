@@ -1,7 +1,5 @@
 """``rasr degrade``: make low-quality versions of good pictures, reproducibly."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

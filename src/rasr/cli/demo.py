@@ -1,7 +1,5 @@
 """``rasr demo``: the whole of RASR on real photos, with nothing to download or set up."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """``rasr doctor``: what this machine can do, and why."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import os

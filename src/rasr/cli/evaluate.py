@@ -25,8 +25,6 @@ from rasr.evaluation.settings import EvaluationSettings
 if TYPE_CHECKING:
     from rasr.evaluation import Evaluation
 
-__all__ = ["command", "methods"]
-
 profiles_option = click.option(
     "--profiles",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -1,7 +1,5 @@
 """Entry point of the ``rasr`` command: finds the verb, turns errors into one line and an exit code."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -11,8 +9,6 @@ from typing import Any
 import click
 
 from rasr.errors import RasrError
-
-__all__ = ["main"]
 
 VERBS = {
     "demo": "Restore a real photo with a real reference, with nothing to set up.",

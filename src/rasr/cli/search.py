@@ -1,7 +1,5 @@
 """``rasr search``: the photos in a gallery that look most like a picture."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Literal

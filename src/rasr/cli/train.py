@@ -1,7 +1,5 @@
 """``rasr train``: from a folder of photos to an adapter."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Mapping

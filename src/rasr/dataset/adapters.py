@@ -1,7 +1,5 @@
 """Adapters: the paper's published datasets in layouts that RASR trains on and evaluates."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib
@@ -15,8 +13,6 @@ from typing import Any
 from rasr.dataset.manifest import place_file, write_text
 from rasr.errors import DatasetError, OutputError, RasrError, UsageError
 from rasr.images import find_pictures, read_header
-
-__all__ = ["ADAPTERS", "AdaptReport", "Adapter", "adapt_dataset"]
 
 RECORD = "adapted.json"
 NAMED = 10

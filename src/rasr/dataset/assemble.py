@@ -1,7 +1,5 @@
 """Assembly of the folder from the photos that are kept: layout, low-quality inputs, gallery."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +13,6 @@ from rasr.errors import OutputError
 from rasr.files import sha256_file
 from rasr.gallery import Gallery, is_gallery
 from rasr.progress import Progress
-
-__all__ = ["LQ_MANIFEST", "assemble", "make_records"]
 
 LQ_MANIFEST = "lq/degradation.json"
 

@@ -1,7 +1,5 @@
 """Build of a dataset: list, download, measure, judge, split, and only then write the folder."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -28,8 +26,6 @@ from rasr.dataset.web import TRANSIENT, Web
 from rasr.errors import DatasetBusy, DatasetError, OutputError
 from rasr.gallery.encoders import load_encoder
 from rasr.progress import Progress
-
-__all__ = ["BuildReport", "CategoryReport", "build_dataset"]
 
 BUILD_DIR = ".build"
 """Where a dataset folder keeps its journal and downloads. It may be deleted when no further build is wanted."""

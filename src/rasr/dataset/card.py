@@ -1,7 +1,5 @@
 """Card of a dataset: text, attribution, histograms as SVG, and a contact sheet."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +19,6 @@ from rasr.dataset.verdict import REASONS
 from rasr.errors import DatasetError, PictureError
 from rasr.files import write_bytes
 from rasr.images import Encoding, FloatImage, Picture, encode_picture, read_picture, resize
-
-__all__ = ["INFO", "read_info", "write_card"]
 
 INFO = "dataset.json"
 CHARTS = "histograms.svg"

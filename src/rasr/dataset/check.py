@@ -1,7 +1,5 @@
 """Check of a dataset folder, whoever made it: files, hashes, sizes, licences, leaks."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -23,8 +21,6 @@ from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, perceptual_hash
 from rasr.images import find_pictures, read_header, read_picture
 from rasr.progress import Progress
-
-__all__ = ["CheckReport", "Finding", "check_dataset"]
 
 BATCH = 16
 ROUNDING = 0.002

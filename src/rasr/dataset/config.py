@@ -1,7 +1,5 @@
 """Config of a dataset: what to look for, where, and what is good enough."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,8 +14,6 @@ from rasr.dataset.licences import FREE_LICENCES
 from rasr.dataset.sources import SOURCES, Category, Source, source_class
 from rasr.dataset.web import Download, Web
 from rasr.errors import ConfigError
-
-__all__ = ["DatasetConfig", "Filters", "LowQuality", "Splits", "load_config", "parse_config", "shipped_configs"]
 
 PATHS = ("path", "credits")
 """Keys of a source that name files: relative ones start at the config's own folder."""

@@ -1,7 +1,5 @@
 """Gathering: candidates listed, downloaded, measured, in an order that no kill changes."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os
@@ -25,8 +23,6 @@ from rasr.dataset.web import FetchError, Web
 from rasr.errors import OutputError, PictureError, PictureTooLarge, SourceError, UnsupportedFormat
 from rasr.gallery.encoders import Encoder
 from rasr.progress import Progress
-
-__all__ = ["choose", "download", "list_candidates", "measure_stored"]
 
 EMPTY_PAGES = 20
 """Pages in a row without a new photo after which a list is taken as exhausted."""

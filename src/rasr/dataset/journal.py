@@ -4,8 +4,6 @@ Every step of the build is written here before the next one starts, so the same 
 Nothing is kept in memory: 10 000 candidates cost what ten do.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +13,6 @@ from typing import Any
 
 from rasr.dataset.sources import Candidate
 from rasr.errors import DatasetError, OutputError
-
-__all__ = ["Journal", "Measures", "Row"]
 
 FORMAT = 1
 

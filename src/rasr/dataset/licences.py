@@ -5,12 +5,8 @@ Inside RASR a licence is an SPDX identifier (``CC-BY-SA-4.0``, ``CC0-1.0``, ``CC
 least known photo.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
-
-__all__ = ["FREE_LICENCES", "allowed", "licence_url", "parse_licence"]
 
 FREE_LICENCES = ("CC0-1.0", "CC-PDM-1.0", "LicenseRef-Public-Domain", "CC-BY", "CC-BY-SA")
 """The default allow-list: free to share and to adapt, commercially too. ND forbids the degraded copies a dataset needs,

@@ -1,7 +1,5 @@
 """Manifest: one line per photo, as JSON lines and CSV; and how files get into the folder."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -14,8 +12,6 @@ from typing import Any, Literal
 
 from rasr.errors import DatasetError, OutputError
 from rasr.files import write_bytes
-
-__all__ = ["MANIFEST", "Record", "place_file", "read_manifest", "write_manifest", "write_text"]
 
 MANIFEST = "manifest.jsonl"
 

@@ -1,7 +1,5 @@
 """Measures of one photo, for the filters: size, JPEG quality, block artefacts, blur, hash."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,6 @@ from rasr.errors import PictureError
 from rasr.files import sha256_file
 from rasr.gallery.photo import perceptual_hash
 from rasr.images import FloatImage, Header, read_header, read_picture, resize
-
-__all__ = ["TooSmall", "blockiness", "blur", "measure"]
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "HEIF": ".heic"}
 EXAMINED = 1024

@@ -1,7 +1,5 @@
 """Review page: every photo at a glance, kept or dropped by one key, on this machine only."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Sequence
@@ -17,8 +15,6 @@ from rasr.dataset.manifest import read_manifest, write_manifest
 from rasr.errors import DatasetError, OutputError, RasrError
 from rasr.files import JsonLines
 from rasr.images import Picture, encode_picture, read_picture, resize
-
-__all__ = ["ReviewServer", "read_decisions"]
 
 DECISIONS = "review.jsonl"
 SHOWN = 1280

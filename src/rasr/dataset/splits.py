@@ -1,15 +1,11 @@
 """Splits without leaks: photos that belong together are assigned together, reproducibly."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from rasr.dataset.config import Splits
-
-__all__ = ["SPLITS", "Item", "assign"]
 
 SPLITS = ("train", "test", "reference")
 

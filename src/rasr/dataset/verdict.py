@@ -21,17 +21,6 @@ from rasr.gallery.photo import NEAR_BITS
 if TYPE_CHECKING:
     from scipy.cluster.hierarchy import DisjointSet
 
-__all__ = [
-    "REASONS",
-    "Kept",
-    "Verdicts",
-    "judge",
-    "listing_fault",
-    "photographers",
-    "related_hashes",
-    "related_pairs",
-]
-
 REASONS = {
     "licence": "licence unknown or not on the list",
     "too small": "short side under the minimum",

@@ -25,8 +25,6 @@ from rasr.home import offline
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["TRANSIENT", "Download", "FetchError", "Web"]
-
 TRANSIENT = ("server trouble", "rate limit", "no connection")
 """Kinds of failure that may be gone another day."""
 MAX_REDIRECTS = 5

@@ -26,8 +26,6 @@ from rasr.images import FloatImage
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["apply_recipe", "crop_to_multiple", "degrade", "degrade_array", "degrade_batch"]
-
 USM_AMOUNT = 0.5
 USM_THRESHOLD = 10 / 255
 

@@ -24,9 +24,6 @@ from rasr.errors import ConfigError, PictureError, RasrError, UsageError
 from rasr.files import write_bytes
 from rasr.images import FloatImage, Picture, check_output, find_pictures, read_picture, write_picture
 
-__all__ = ["DegradeJob", "Entry", "Manifest", "degrade_file", "degrade_files", "plan_jobs", "plan_rebuild"]
-
-
 PACKAGES = ("rasr", "torch", "numpy", "scipy", "pillow")
 """Another version of these may round differently."""
 

@@ -1,7 +1,5 @@
 """Presets: the published parameter tables of Real-ESRGAN's two-stage degradation, in ``presets.toml``."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,8 +7,6 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from rasr.config import check_table, read_toml
-
-__all__ = ["PRESETS", "StageTable"]
 
 Range = tuple[float, float]
 

@@ -4,8 +4,6 @@ A recipe is plain data. Applying it twice to the same pixels gives the same byte
 are part of the recipe, so a stored recipe rebuilds a test set without the generator that drew it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence
@@ -25,8 +23,6 @@ from rasr.degrade.presets import (
     StageTable,
 )
 from rasr.errors import UsageError
-
-__all__ = ["GaussianKernel", "Noise", "Recipe", "SincKernel", "draw"]
 
 T = TypeVar("T")
 Mode = Literal["area", "bilinear", "bicubic"]

@@ -4,8 +4,6 @@
 so that the command line can read the options without numpy.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

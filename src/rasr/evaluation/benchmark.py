@@ -3,8 +3,6 @@
 Files are paired by name, never by sort order: a missing, extra or misnamed file is an error, not a shifted column.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +11,6 @@ from pathlib import Path
 
 from rasr.errors import BenchmarkError, PictureError, UsageError
 from rasr.images import find_pictures
-
-__all__ = ["Benchmark", "BenchmarkSample", "load_benchmark"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Inputs of an evaluation: 8-bit PNG pairs of exactly matching size, from a benchmark."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +11,6 @@ from rasr.evaluation.settings import InputSettings
 from rasr.files import sha256_file, write_bytes
 from rasr.images import FloatImage, Picture, read_picture, write_picture
 from rasr.progress import Progress
-
-__all__ = ["TestInput", "prepare_inputs"]
 
 
 @dataclass(frozen=True, slots=True)

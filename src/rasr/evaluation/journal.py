@@ -1,7 +1,5 @@
 """Journal of finished work, so that nothing is done twice, and the scores kept in it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +14,6 @@ from rasr.evaluation.metrics import ImageMetric, SetMetric
 from rasr.evaluation.rows import Row
 from rasr.files import JsonLines
 from rasr.images import read_picture
-
-__all__ = ["Journal", "Scorer"]
 
 
 class Journal:

@@ -1,7 +1,5 @@
 """Method: anything that turns low-quality picture files into restored ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +8,6 @@ from typing import Any, Literal, Protocol
 from rasr.errors import PictureError, RasrError
 from rasr.gallery import Reference
 from rasr.images import read_picture, write_picture
-
-__all__ = ["FAMILIES", "EvalJob", "EvalOutcome", "Method", "MethodInfo", "State"]
 
 State = Literal["ready", "needs weights", "needs checkout", "needs package"]
 

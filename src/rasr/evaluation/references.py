@@ -3,8 +3,6 @@
 Comparing the policies is the proof that references help.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +21,6 @@ from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, content_hash, hamming, pe
 from rasr.generator import clean_query
 from rasr.images import read_picture
 from rasr.progress import Progress
-
-__all__ = ["Leak", "ReferenceChooser", "find_leaks", "parse_policies", "refuse_leaks"]
 
 _POLICIES = {
     "retrieved": "the best match for the low-quality picture, as the product finds it",

@@ -13,8 +13,6 @@ from rasr.evaluation.method import MethodInfo
 from rasr.evaluation.metrics import MetricInfo
 from rasr.gallery import Reference
 
-__all__ = ["Gain", "Interval", "Row", "reference_gains"]
-
 
 @dataclass(frozen=True, slots=True)
 class Interval:

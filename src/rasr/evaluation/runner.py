@@ -23,8 +23,6 @@ from rasr.progress import Progress
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
-__all__ = ["Evaluation", "evaluate"]
-
 
 @dataclass(slots=True)
 class Evaluation:

@@ -3,15 +3,11 @@
 The command line reads this module for its ``--help``, so nothing heavy is imported at its top.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rasr.options import check_options, option
-
-__all__ = ["EvaluationSettings", "InputSettings", "MeasuringProtocol"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Table of an evaluation: one model, written as JSON, Markdown, CSV, and by ``report``."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -19,8 +17,6 @@ from rasr.evaluation.metrics import METRICS, MetricInfo, Unavailable
 from rasr.evaluation.rows import Gain, Interval, Row, reference_gains
 from rasr.evaluation.runner import Evaluation
 from rasr.files import write_bytes
-
-__all__ = ["Table", "tabulate", "write_tables"]
 
 _RELIABLE_SET = 2048
 """Below as many pictures as there are feature dimensions, the covariances FID compares are singular."""

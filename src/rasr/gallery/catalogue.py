@@ -16,8 +16,6 @@ from rasr.gallery.photo import NEAR_BITS, Photo, hamming
 from rasr.gallery.store import Store
 from rasr.images import walk_pictures
 
-__all__ = ["AddReport", "Catalogue", "IngestFile", "Prepared"]
-
 
 @dataclass(frozen=True, slots=True)
 class IngestFile:

@@ -28,8 +28,6 @@ from rasr.errors import GalleryCorrupt
 from rasr.gallery.photo import Photo
 from rasr.home import home
 
-__all__ = ["Database", "EncoderId", "Manifest", "Table", "now"]
-
 APPLICATION = 0x52415352
 """SQLite's application id: ``RASR``."""
 SCHEMA = (

@@ -1,7 +1,5 @@
 """The gallery as users hold it: open or create, add, search, look after."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile
@@ -28,8 +26,6 @@ from rasr.gallery.verify import GalleryInfo, VerifyReport
 from rasr.home import cache_dir
 from rasr.images import Picture
 from rasr.progress import Progress
-
-__all__ = ["Gallery", "open_gallery_or_folder"]
 
 # Plain ``list`` means the method inside the class below.
 References = list[Reference]

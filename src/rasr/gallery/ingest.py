@@ -1,7 +1,5 @@
 """Adding photos: decoding runs ahead on threads while the encoder works, and what is done is committed as it goes."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque
@@ -20,8 +18,6 @@ from rasr.gallery.photo import Photo, content_hash, perceptual_hash
 from rasr.gallery.store import Store
 from rasr.images import read_picture
 from rasr.progress import Progress
-
-__all__ = ["ingest"]
 
 BATCH = 32
 """Photos embedded at once."""

@@ -4,8 +4,6 @@
 all are compared.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator
@@ -19,8 +17,6 @@ from numpy.typing import NDArray
 from rasr.errors import ExtraMissing, GalleryError
 from rasr.gallery.database import Database, EncoderId, Manifest, Table
 from rasr.gallery.photo import Photo
-
-__all__ = ["read_format_1"]
 
 POINTER = "gallery.json"
 FIELDS = (

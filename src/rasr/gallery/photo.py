@@ -1,7 +1,5 @@
 """A photo of a gallery, a reference with its score, and telling that two pictures show the same."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.images import FloatImage
-
-__all__ = [
-    "NEAR_BITS",
-    "NEAR_COSINE",
-    "Photo",
-    "Reference",
-    "content_hash",
-    "hamming",
-    "is_within",
-    "perceptual_hash",
-]
 
 NEAR_BITS = 8
 """Perceptual hashes that differ in at most so many of 64 bits show the same picture.

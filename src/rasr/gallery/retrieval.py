@@ -11,8 +11,6 @@ A photo is accepted when its similarity to the query passes two tests.
 Both are calibrated per encoder, on degraded queries (``calibration.toml``, docs/retrieval.md).
 """
 
-from __future__ import annotations
-
 import tomllib
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -31,8 +29,6 @@ from rasr.gallery.gallery import Gallery
 from rasr.gallery.photo import Reference
 from rasr.gallery.search import CleanQuery, Filters, Queryable
 from rasr.home import home
-
-__all__ = ["retrieve"]
 
 SHOWN = 5
 """Matches looked at and reported, used or not, so that a user can pick another one."""

@@ -18,8 +18,6 @@ from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, content_hash, hamming, is_within, perceptual_hash
 from rasr.images import FloatImage, Picture, read_picture
 
-__all__ = ["CleanQuery", "Filters", "Query", "Queryable", "Snapshot"]
-
 CleanQuery = Callable[[FloatImage, int], FloatImage]
 """``clean(pixels, input_size)``: the (H, W, 3) picture that an encoder with a square of ``input_size`` pixels is to see
 in place of ``pixels``. Handed in, because cleaning takes a generator and galleries know of none."""

@@ -25,8 +25,6 @@ from rasr.files import sync_folder, write_bytes
 from rasr.gallery.database import Database, EncoderId, Manifest, Table, now
 from rasr.gallery.photo import Photo
 
-__all__ = ["Store", "is_gallery"]
-
 PART = f"{Database.NAME}.part"
 """A database in the making; it is renamed once it is whole."""
 MARKER = "gallery.json"

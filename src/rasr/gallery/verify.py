@@ -12,9 +12,6 @@ from rasr.gallery.photo import Photo, content_hash
 from rasr.gallery.store import Store
 from rasr.progress import Progress
 
-__all__ = ["GalleryInfo", "VerifyReport"]
-
-
 CHANGES = {
     "photo-missing": "the photo's file is gone, or cannot be read",
     "photo-changed": "the photo's file has changed since it was added; add it again to update the gallery",

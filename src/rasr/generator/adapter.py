@@ -5,8 +5,6 @@ was trained on. The identity is a sample of the backbone's weights, compared wit
 number format (fp16 or bf16 against fp32) but not another model.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,6 @@ from rasr.errors import UsageError, WeightsCorrupt, WeightsError
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.refdsr import RefDSR
 from rasr.weights import load_strictly, read_safetensors, write_safetensors
-
-__all__ = ["load_adapter", "load_backbone", "save_adapter", "save_backbone"]
 
 FORMAT = "rasr-adapter-1"
 RETIRED = {"reading": "condition", "text": "everywhere", "temperature": 0.1}

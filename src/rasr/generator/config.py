@@ -15,8 +15,6 @@ from rasr.generator.protocol import TileHints
 from rasr.home import home
 from rasr.weights import CATALOGUE, find
 
-__all__ = ["ModelConfig", "ReferenceConfig", "WeightPaths", "preset_at_hand", "read_model_config"]
-
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

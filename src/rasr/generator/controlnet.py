@@ -3,8 +3,6 @@
 Its frozen half is the backbone's encoder half used a second time: the same tensors, with LoRA of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +11,6 @@ import torch
 from torch import nn
 
 from rasr.generator.config import ReferenceConfig
-
-__all__ = ["ControlBranch"]
 
 SHARED = ("conv_in", "time_embedding", "down_blocks", "mid_block")
 """The sub-modules of ControlNetModel that begin as a copy of the UNet's; here they are the UNet's own tensors."""

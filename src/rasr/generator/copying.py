@@ -7,8 +7,6 @@ may do it does it for every reference alike. Known form: texture transfer with a
 2020). For the patch codec: its latents are pixels. The gate's scale starts at zero: untrained, it changes nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +18,6 @@ from torch.nn import functional as F
 
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.matching import CELL, GRID, Layout, find_matches, gaussian_blur, read_layout
-
-__all__ = ["CopyBranch"]
 
 DEVIATION = 2.0
 """Of the Gaussian, in pixels, above whose frequencies a picture's detail begins."""

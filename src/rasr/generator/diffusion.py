@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from rasr.generator.refdsr import RefDSR, ReferenceFeatures
 
-__all__ = ["DiffusionGenerator"]
-
 CACHE_BYTES = 512 * 2**20
 TEMPERATURE = 0.1
 """τ of softmax(score / τ), the weights of several references."""

@@ -7,15 +7,11 @@ what is left of a degraded picture is its layout (docs/decisions.md). So that is
 windows settle where exactly, near the places found before.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-
-__all__ = ["CELL", "GRID", "Layout", "find_matches", "gaussian_blur", "read_layout"]
 
 CELL = 4
 """Pixels a side of the cells that are matched in the end."""

@@ -7,8 +7,6 @@ of 8, so that the scaling is 8 / rank: 2.0 for the published rank 4. Loading the
 weaker model. Key names: cswry/OSEDiff (osediff.py, save_model) and csslc/PiSA-SR.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +19,6 @@ from torch import nn
 
 from rasr.errors import WeightsCorrupt
 from rasr.weights import read_checkpoint
-
-__all__ = ["fold_osediff", "fold_pisasr"]
 
 ALPHA = 8.0
 PARTS = ("encoder", "decoder", "others")

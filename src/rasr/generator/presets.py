@@ -6,8 +6,6 @@ it cannot do without are entries of the weights' catalogue that name it (:func:`
 encoder whose embedding it reads is named by its :class:`GeneratorInfo`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache

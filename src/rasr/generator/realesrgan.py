@@ -36,17 +36,6 @@ from rasr.weights import entry, read_safetensors, require, verify, write_safeten
 if TYPE_CHECKING:
     from rasr.images import FloatImage
 
-__all__ = [
-    "TUNED_BLOCKS",
-    "TUNED_LAYERS",
-    "RealESRGAN",
-    "read_convolutions",
-    "read_tuned",
-    "replace_convolutions",
-    "weight_files",
-    "write_tuned",
-]
-
 SOFTWARE_GPU = 3
 """ncnn's GpuInfo.type() of a Vulkan driver that computes on the CPU (llvmpipe): slower than ncnn's own CPU code."""
 HALF = 0x01306B47

@@ -8,8 +8,6 @@
 Pictures are (N, 3, H, W), RGB, in [-1, 1], with H and W multiples of :attr:`RefDSR.multiple`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,8 +21,6 @@ from rasr.errors import ConfigError, UsageError
 from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.controlnet import ControlBranch
 from rasr.generator.copying import CopyBranch
-
-__all__ = ["AutoencoderCodec", "RefDSR", "ReferenceFeatures", "build_model"]
 
 ReferenceFeatures = Sequence[Any]
 """What the branch keeps of references, one entry each."""

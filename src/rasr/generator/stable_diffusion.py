@@ -17,8 +17,6 @@ from rasr.weights import CATALOGUE, fill_model, find, load_pretrained, read_safe
 if TYPE_CHECKING:
     from rasr.device import Device
 
-__all__ = ["load_stable_diffusion"]
-
 
 def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, _Prompts]:
     """Load network and prompt encoder in fp32 on the CPU; the caller moves the network.

@@ -7,16 +7,12 @@ through lcms in float. Colours outside sRGB (Display P3, Adobe RGB) are not lost
 is kept beside the pixels and added again before converting back.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["Samples", "Space", "adobe_rgb", "from_srgb", "to_srgb", "usable_profile"]
 
 Space = Literal["gray", "rgb", "cmyk"]
 

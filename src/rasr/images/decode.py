@@ -1,7 +1,5 @@
 """Decoding: from a file's samples to a Picture in the working space."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,8 +15,6 @@ from rasr.images.header import ImageSource, Limits, Opened, expect, open_header,
 from rasr.images.picture import Origin, Picture
 from rasr.images.plugins import TiffFile
 from rasr.images.tiff import plain_tiff, read_tiff
-
-__all__ = ["read_picture"]
 
 
 def read_picture(source: ImageSource, *, limits: Limits | None = None) -> Picture:

@@ -1,7 +1,5 @@
 """Encoding: output formats, and pixels back to a file's colour space, depth and metadata."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib
@@ -18,8 +16,6 @@ from rasr.images import colour, metadata
 from rasr.images.header import quiet
 from rasr.images.picture import Origin, Picture, resize
 from rasr.images.tiff import encode_tiff
-
-__all__ = ["Encoding", "encode_picture", "losses", "output_format"]
 
 _STRIP_PIXELS = 1 << 20
 

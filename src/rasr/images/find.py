@@ -1,15 +1,11 @@
 """Picture files among files and folders, found by extension."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rasr.errors import PictureError
-
-__all__ = ["find_pictures", "walk_pictures"]
 
 PICTURE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif"}

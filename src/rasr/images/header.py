@@ -19,8 +19,6 @@ from rasr.errors import OutOfMemory, PictureError, PictureTooLarge, RasrError, U
 from rasr.images.plugins import PLUGINS, TiffFile, sample_bits, stored_orientation, tiff_pages, webp_size
 from rasr.memory import usable_memory
 
-__all__ = ["Header", "ImageSource", "Limits", "read_header"]
-
 ImageSource = str | Path | bytes
 """A picture file, or its whole content."""
 

@@ -1,14 +1,10 @@
 """Metadata (EXIF, XMP, IPTC) of a file as it is read, and as it goes back into the result."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
-
-__all__ = ["clean_exif", "dcf_adobe_rgb", "exif_for_result", "read_iptc", "read_xmp"]
 
 Base = ExifTags.Base
 IFD = ExifTags.IFD

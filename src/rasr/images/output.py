@@ -1,7 +1,5 @@
 """Saving: atomically, never over an input, never over anything else unless asked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +7,6 @@ from rasr.errors import OutputError
 from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images.encode import Encoding, check_format, encode_picture, output_format
 from rasr.images.picture import Origin, Picture
-
-__all__ = ["check_output", "write_picture"]
 
 
 def write_picture(

@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["FloatImage", "Origin", "Picture", "resize"]
-
 FloatImage = NDArray[np.float32]
 """An array of shape (H, W, 3), RGB order, float32 in [0, 1], sRGB-encoded (not linear light)."""
 

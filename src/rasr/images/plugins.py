@@ -4,8 +4,6 @@ Each file goes straight to its plugin, not through ``Image.open``: it can never 
 Pillow's process-wide pixel limit gives way to :class:`~rasr.images.Limits`.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import struct
@@ -15,8 +13,6 @@ from typing import BinaryIO, cast
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from rasr.errors import ExtraMissing
-
-__all__ = ["PLUGINS", "TiffFile", "sample_bits", "stored_orientation", "tiff_pages", "webp_size"]
 
 _ORIENTATION = 0x0112
 

@@ -1,7 +1,5 @@
 """TIFF through tifffile, which keeps 16 bits both ways and the samples as they are."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math
@@ -19,8 +17,6 @@ from rasr.errors import PictureError
 from rasr.images.colour import Samples, Space
 from rasr.images.header import expect, quiet
 from rasr.images.plugins import TiffFile
-
-__all__ = ["encode_tiff", "plain_tiff", "read_tiff"]
 
 Base = ExifTags.Base
 IFD = ExifTags.IFD

@@ -3,8 +3,6 @@
 A name is imported when it is used, so that the command line can read the options without numpy.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

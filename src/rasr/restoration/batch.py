@@ -1,7 +1,5 @@
 """Batches: which picture becomes which file, then one after the other, resumable, never stopped by one bad file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,8 +13,6 @@ from rasr.images import Limits, check_output, read_header, walk_pictures
 from rasr.progress import Progress
 from rasr.restoration.restorer import Restorer, Result
 from rasr.restoration.settings import SaveOptions, Settings
-
-__all__ = ["Job", "Outcome", "check_job", "is_folder", "measure_jobs", "plan_jobs", "run_batch"]
 
 JOURNAL = "report.jsonl"
 DEFAULT_NAME = "{stem}_rasr{ext}"

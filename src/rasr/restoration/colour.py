@@ -5,8 +5,6 @@ colour match are those of StableSR (Wang et al., IJCV 2024, ``colorfix``), where
 from. It works once for the whole picture and in place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,8 +13,6 @@ from numpy.typing import NDArray
 from rasr.images import FloatImage, resize
 from rasr.restoration.settings import ColourMethod
 from rasr.restoration.tiles import resample_region
-
-__all__ = ["bleed_colour", "match_colour", "resize_alpha"]
 
 LEVELS = 5
 REACH = 2**LEVELS - 1

@@ -1,7 +1,5 @@
 """One self-contained page to look at results: slider, zoom, references, settings and timings."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

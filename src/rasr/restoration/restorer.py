@@ -32,8 +32,6 @@ from rasr.restoration.tiles import choose_tile, generate_tiled
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
-__all__ = ["Restorer", "Result", "pick_references", "restore"]
-
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
 CLEANED_BYTES = 128 * 2**20

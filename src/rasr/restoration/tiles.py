@@ -23,8 +23,6 @@ from rasr.images import FloatImage, resize
 from rasr.memory import free_memory, is_out_of_memory, release_memory
 from rasr.progress import Progress
 
-__all__ = ["choose_tile", "generate_tiled", "plan_axis", "resample_region"]
-
 Read = Callable[[int, int, int, int], FloatImage]
 """``read(top, left, height, width)`` gives a rectangle of a picture on the generator's grid, (height, width, 3)."""
 

@@ -1,7 +1,5 @@
 """Training: from a folder of photos to an adapter, on one CPU or many GPUs."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from rasr.training.config import TrainingConfig, read_training_config

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from rasr.training.views import Pixels
 
-__all__ = ["TrainingBatch", "TrainingSample", "collate"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:

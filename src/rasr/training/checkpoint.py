@@ -18,8 +18,6 @@ from rasr.weights import read_safetensors, write_safetensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Checkpoint", "check_run"]
-
 FORMAT = "rasr-training-1"
 NAME = re.compile(r"step-(\d{8})\.safetensors")
 

@@ -16,8 +16,6 @@ from rasr.errors import ConfigError
 if TYPE_CHECKING:
     from rasr.generator.config import ModelConfig
 
-__all__ = ["OptimizerConfig", "TrainingConfig", "changed_keys", "read_training_config"]
-
 
 def _absolute(place: Path, info: ValidationInfo) -> Path:
     """Take a path as relative to the folder of its TOML file, where there is one."""

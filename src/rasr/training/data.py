@@ -25,8 +25,6 @@ from rasr.training.views import Box, Pixels, degraded, to_8_bit, whole_view
 if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
 
-__all__ = ["TrainingData"]
-
 NAMED = 5
 """Left-out files that are named one by one."""
 

@@ -20,8 +20,6 @@ from rasr.errors import ConfigError, WeightsCorrupt
 from rasr.weights import load_pretrained, load_strictly, read_weights, require, serving, variant, weights_sha256
 from rasr.weights.locate import require_files
 
-__all__ = ["FeatureNetwork", "load_feature_network"]
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -19,8 +19,6 @@ from rasr.files import os_errors_as_output, write_bytes
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["MetricsLog", "RunningMeans"]
-
 
 class RunningMeans:
     """Means of the loss terms since the last row, speed, and the share of time spent waiting.

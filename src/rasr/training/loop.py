@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from rasr.training.batch import TrainingBatch
 
-__all__ = ["Trainer"]
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

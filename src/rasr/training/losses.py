@@ -22,8 +22,6 @@ from rasr.training.features import FeatureNetwork, load_feature_network
 from rasr.training.rng import generator_for, seed_torch
 from rasr.weights import read_weights
 
-__all__ = ["Objective", "PerceptualDistance", "mse"]
-
 WIDTH = 128
 TRANSLATION = 0.125
 CUTOUT = 0.5

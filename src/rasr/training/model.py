@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
     from rasr.generator.refdsr import RefDSR
 
-__all__ = ["TrainableModel", "build_trainable"]
-
 
 class TrainableModel(Protocol):
     """Module that restores a batch. The loop knows nothing else of it."""

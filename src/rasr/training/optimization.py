@@ -15,8 +15,6 @@ from rasr.training.config import OptimizerConfig
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["AveragedWeights", "Optimized", "learning_rate"]
-
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """Return the factor on lr at a step (from 0): linear warm-up, then cosine to ``final_lr``."""

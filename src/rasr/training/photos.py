@@ -27,8 +27,6 @@ from rasr.training.views import Pixels, to_8_bit
 if TYPE_CHECKING:
     from rasr.gallery import Gallery
 
-__all__ = ["DecodedPhotos", "TrainingPhoto", "find_neighbours", "find_photos"]
-
 Layout = Literal["folder", "lsdir", "flickr30"]
 Neighbour = tuple[str, float]
 """Path and cosine similarity."""

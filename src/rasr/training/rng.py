@@ -13,8 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["generator_for", "seed_torch"]
-
 
 def generator_for(seed: int, *purpose: object) -> np.random.Generator:
     """Return numpy's generator for one purpose, such as ``generator_for(0, "sample", 1234)``."""

@@ -31,8 +31,6 @@ from rasr.weights import require
 if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
 
-__all__ = ["SampleCache", "batch_cleaner"]
-
 BATCH = 8
 TRIES = 50
 

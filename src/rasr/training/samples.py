@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from rasr.gallery.encoders import Encoder
     from rasr.generator import Generator
 
-__all__ = ["SampleMaker", "batch_loader"]
-
 TRIES = 50
 KINDS = ("retrieved", "other_crop", "warped", "random", "null")
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rasr.images import FloatImage
     from rasr.training.config import DataConfig
 
-__all__ = ["Box", "Pixels", "degraded", "to_8_bit", "turned", "warped_view", "whole_view"]
-
 Pixels = NDArray[np.uint8]
 """A picture (H, W, 3), or pictures (N, H, W, 3), 8-bit sRGB: a quarter of the bytes of float32 on every way."""
 

@@ -23,8 +23,6 @@ needs is declared in the file of its code, and nowhere else::
 ``rasr models`` lists, finds and downloads such an entry like the others. Loads no framework: commands ask often.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field

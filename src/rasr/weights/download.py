@@ -5,8 +5,6 @@ the hash is the catalogue's, the one the hub announces for the commit, and the f
 known. The first download is recorded in ``$RASR_HOME/models/pins.json``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.client

@@ -5,8 +5,6 @@ the hub's cache at the commit that was downloaded first, torch's cache. What is 
 :func:`verify` holds it to the catalogue's hash whenever it is read.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """Wikimedia Commons, by the MediaWiki API (https://commons.wikimedia.org/w/api.php)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -12,8 +10,6 @@ from pydantic import Field
 from rasr.dataset.licences import parse_licence
 from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
-
-__all__ = ["Commons"]
 
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/tiff"})
 WIDTHS = (500, 960, 1280, 1920, 3840)

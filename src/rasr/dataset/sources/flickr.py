@@ -1,7 +1,5 @@
 """Flickr, by its official REST API (https://www.flickr.com/services/api/)."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,8 +10,6 @@ from pydantic import Field
 from rasr.dataset.licences import allowed, parse_licence
 from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
-
-__all__ = ["Flickr"]
 
 SIZES = ("c", "l", "h", "k", "3k", "4k", "5k", "6k", "o")
 """Suffixes of the sizes from 800 pixels up; ``o`` is the original. Owners may withhold the larger ones."""

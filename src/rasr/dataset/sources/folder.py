@@ -1,7 +1,5 @@
 """Photos on this machine: one folder per category, and a table of credits if there is one."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json
@@ -17,8 +15,6 @@ from rasr.dataset.licences import parse_licence
 from rasr.dataset.sources.source import RESERVED, Candidate, Category, Page, Source
 from rasr.errors import SourceError
 from rasr.images import find_pictures
-
-__all__ = ["Folder"]
 
 PER_PAGE = 500
 

@@ -1,7 +1,5 @@
 """iNaturalist, by its public API (https://api.inaturalist.org/v1/docs/)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +9,6 @@ from pydantic import Field
 from rasr.dataset.licences import allowed, parse_licence
 from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
-
-__all__ = ["INaturalist"]
 
 CODES = ("cc0", "cc-by", "cc-by-sa", "cc-by-nd", "cc-by-nc", "cc-by-nc-sa", "cc-by-nc-nd")
 VERSION = "4.0"

@@ -1,7 +1,5 @@
 """Source of photos: the category asked for, the candidates offered, and the base class."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from abc import ABC, abstractmethod
@@ -12,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rasr.dataset.licences import FREE_LICENCES
 from rasr.dataset.web import Web
-
-__all__ = ["Candidate", "Category", "Online", "Page", "Source"]
 
 RESERVED = frozenset({"lq", "hr"})
 """Folders of a dataset that are no categories."""

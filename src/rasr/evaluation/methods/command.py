@@ -21,8 +21,6 @@ from rasr.errors import ConfigError, MethodError
 from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo, State
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
 
-__all__ = ["CommandMethod", "Profile"]
-
 _PACKAGED = Path(__file__).with_name("profiles")
 
 

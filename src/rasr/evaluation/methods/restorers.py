@@ -30,8 +30,6 @@ from rasr.memory import Meter
 if TYPE_CHECKING:
     from rasr.restoration import ColourMethod, Restorer
 
-__all__ = ["OutputsMethod", "RestorerMethod", "SpandrelGenerator"]
-
 
 @dataclass(eq=False)
 class RestorerMethod:

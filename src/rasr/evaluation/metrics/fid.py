@@ -1,7 +1,5 @@
 """FID and KID: how far apart two sets of pictures are, as InceptionV3 sees them."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

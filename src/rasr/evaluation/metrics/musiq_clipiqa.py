@@ -1,7 +1,5 @@
 """No-reference quality by learned networks: MUSIQ and CLIP-IQA."""
 
-from __future__ import annotations
-
 import torch
 
 from rasr.evaluation.metrics import ImageMetric, MetricInfo, MetricWeights

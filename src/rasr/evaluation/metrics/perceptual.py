@@ -1,7 +1,5 @@
 """LPIPS, DISTS and EPD: full-reference distances on features of image classifiers."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

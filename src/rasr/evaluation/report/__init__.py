@@ -1,7 +1,5 @@
 """Writing an evaluation down: tables, the page, and the figure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

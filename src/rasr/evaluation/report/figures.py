@@ -1,7 +1,5 @@
 """Pictures of a report: telling windows, best and worst cases, a figure like the paper's."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +16,6 @@ from rasr.evaluation.metrics import MetricInfo
 from rasr.evaluation.rows import Row
 from rasr.evaluation.runner import Evaluation
 from rasr.images import FloatImage, read_picture, resize
-
-__all__ = ["case_pictures", "comparison", "find_cases", "telling_window"]
 
 _CELL, _GAP, _TEXT = 200, 8, 22
 

@@ -1,7 +1,5 @@
 """The page: values for ``page.html``, its plots and its cases with the pictures inside."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -18,8 +16,6 @@ from rasr.evaluation.report.figures import case_pictures, find_cases
 from rasr.evaluation.rows import Row
 from rasr.evaluation.tables import Table
 from rasr.images import FloatImage
-
-__all__ = ["page"]
 
 _FOLDER = Path(__file__).parent
 

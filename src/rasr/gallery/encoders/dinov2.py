@@ -26,8 +26,6 @@ from rasr.weights.locate import require_files
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DinoV2"]
-
 DIMENSIONS = {"dinov2-small": 384, "dinov2-base": 768, "dinov2-large": 1024}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESS = "short256-crop224-bicubic8-imagenet"

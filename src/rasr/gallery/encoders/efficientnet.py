@@ -22,8 +22,6 @@ from rasr.weights import entry, load_strictly, read_safetensors, read_weights, r
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EffNetLite0", "EffNetLite0Robust", "Head"]
-
 PREPROCESS = "crop224-bicubic-127-128"
 
 

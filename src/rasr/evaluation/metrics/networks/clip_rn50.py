@@ -1,7 +1,5 @@
 """CLIP's ResNet-50 and text transformer (Radford et al. 2021), with OpenAI's tensor names."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

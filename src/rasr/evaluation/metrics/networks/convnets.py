@@ -1,7 +1,5 @@
 """AlexNet and VGG-16 as LPIPS and DISTS look into them, with torchvision's tensor names."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -5,8 +5,6 @@ because the TensorFlow graph does: batch norm ε 1e-3, average pooling that does
 in the last block.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn

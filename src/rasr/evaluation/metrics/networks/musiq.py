@@ -3,8 +3,6 @@
 Tensor names are those of IQA-PyTorch's conversion of the Apache-2.0 release of google-research.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
