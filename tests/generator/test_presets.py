@@ -176,7 +176,7 @@ def picture(height: int, width: int) -> FloatImage:
 
 def test_auto_cleans_what_the_encoder_would_see_enlarged(cleaner: Enlarger) -> None:
     small, large = picture(80, 90), picture(224, 300)
-    assert clean_query(small, 224).shape == (320, 360, 3)
+    assert clean_query(small, 224).shape == (224, 252, 3), "as large as what the encoder sees"
     assert clean_query(small, 224, "off") is small
     assert clean_query(large, 224) is large
     assert clean_query(large, 224, "on") is not large
@@ -190,18 +190,23 @@ def test_one_tile_of_bounded_size_whatever_the_picture(cleaner: Enlarger, shape:
     answer = clean_query(picture(*shape), 224)
     ((height, width),) = cleaner.shapes
     assert answer.shape == (4 * height, 4 * width, 3)
-    assert height * width <= 128 * 128
-    assert min(height, width) == min(*shape, presets.QUERY_SIDE)
+    assert height * width <= 1.01 * 128 * 128
+    assert min(height, width) == min(*shape, 56)
     assert 0 <= answer.min() <= answer.max() <= 1
+
+
+def test_an_encoder_with_a_larger_square_gets_more_but_no_larger_tile(cleaner: Enlarger) -> None:
+    assert clean_query(picture(300, 400), 448).shape == (448, 584, 3)
+    assert clean_query(picture(700, 900), 1000).shape == (512, 512, 3)
 
 
 def test_the_middle_is_kept(cleaner: Enlarger) -> None:
     wide = np.zeros((20, 400, 3), np.float32)
     wide[:, 190:210] = 1
     answer = clean_query(wide, 224)
-    assert answer.shape == (80, 144, 3)
+    assert answer.shape == (80, 416, 3)
     bright = answer.mean(axis=(0, 2)) > 0.5
-    assert bright[32:112].all()
+    assert bright[168:248].all()
     assert bright.sum() == 80
 
 

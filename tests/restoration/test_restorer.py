@@ -175,8 +175,8 @@ def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path, m
         restorer(Picture(lq), query_restore=mode)
     off, on, auto = gallery.queries
     assert off.pixels is lq
-    assert on.pixels.shape == (120, 180, 3)
-    assert auto.pixels.shape == (120, 180, 3), "30 pixels are fewer than the encoder's 32"
+    assert on.pixels.shape == (32, 48, 3), "as large as what the encoder sees"
+    assert auto.pixels.shape == (32, 48, 3), "30 pixels are fewer than the encoder's 32"
     restorer(Picture(np.ascontiguousarray(np.tile(lq, (2, 2, 1)))), query_restore="auto")
     assert gallery.queries[-1].pixels.shape == (60, 90, 3), "large enough"
 

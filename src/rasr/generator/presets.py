@@ -72,10 +72,8 @@ DEFAULT_PRESET = "mini"
 QUERY_CLEANER = "realesrgan-tuned"
 """The generator that cleans queries, whatever restores them, so that every preset finds the same references. It also
 runs before the default preset, whose picture then serves both."""
-QUERY_SIDE = 96
-"""Shorter side, in pixels, to which a query is reduced first: what the encoder sees of it is no finer."""
-QUERY_REACH = 1.75
-"""Longer side, as a multiple of the shorter one, beyond which the ends are cut off: encoders look at the middle."""
+QUERY_TILE = 128
+"""Side, in pixels, of the largest square that is cleaned at once for a query."""
 
 
 def load_generator(
@@ -124,11 +122,13 @@ def clean_query(
     scale = generator.info.scale
     if cleaned is not None and shorter <= input_size and cleaned.shape[:2] == (height * scale, width * scale):
         return cleaned
-    reach = round(shorter * QUERY_REACH)
+    # Reduced so far that the answer is as large as what the encoder sees: as good as more (docs/retrieval.md). Far ends
+    # of a panorama are cut off, where no encoder looks.
+    side = min(shorter, QUERY_TILE, max(1, input_size // scale))
+    reach = round(shorter * (QUERY_TILE / min(QUERY_TILE, input_size / scale)) ** 2)
     top, left = max(0, (height - reach) // 2), max(0, (width - reach) // 2)
     middle = pixels[top : height - top, left : width - left]
-    reduce = min(1.0, QUERY_SIDE / shorter)
-    size = (max(1, round(middle.shape[1] * reduce)), max(1, round(middle.shape[0] * reduce)))
+    size = (max(1, round(middle.shape[1] * side / shorter)), max(1, round(middle.shape[0] * side / shorter)))
     lq = np.clip(resize(middle, size), 0.0, 1.0)
     answer: FloatImage = generator.generate(lq[None], None, generator.prepare(lq, [], GenerationSettings()))[0]
     return answer

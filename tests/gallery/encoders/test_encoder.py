@@ -61,7 +61,7 @@ def test_it_makes_a_gallery_that_finds_by_it(mosaic: str, photos: Path, tmp_path
     assert best.path == query
     assert best.accepted
     assert "mosaic has no calibration: cautious defaults" in best.why
-    assert "mosaic/1/4x4" in doctor._examine()["encoders"]["mosaic"]
+    assert "mosaic/1/4x4" in doctor._encoders()["mosaic"]
 
 
 def test_another_make_of_it_is_refused(mosaic: str, photos: Path, tmp_path: Path) -> None:
