@@ -1,36 +1,34 @@
-"""Search time and recall on a gallery of 100 000 vectors of 1 280 dimensions.
+"""Writing, opening and searching a large gallery: of one source tree, or of two side by side.
 
-Two galleries: ``clustered`` vectors, like real embeddings (themes with a decaying spectrum), and ``uniform`` ones on
-the sphere, the hardest case. Queries are stored vectors moved by noise (cosine about 0.9), and vectors drawn anew from
-the same distribution. Recall@1 is against brute force. Times are those of the whole ``Gallery.search``, from an
-embedding to References, and of opening the gallery (every checksum verified, vectors loaded).
+    python benchmarks/gallery_search.py [--photos 100000] [--dimension 256] [--queries 200]
+    python benchmarks/gallery_search.py --before ../old/src --python-before ../old/.venv/bin/python
 
-    python benchmarks/gallery_search.py [--photos 100000] [--queries 200] [--threads 2] [--index]
-
-``--index`` also builds the approximate index, which is otherwise made only for larger galleries.
+Vectors are like real embeddings: themes with a decaying spectrum. Queries are stored vectors moved by noise (cosine
+about 0.9), and vectors drawn anew from the same distribution. ``write`` commits 256 photos at a time, as adding does;
+``open`` is a fresh process's first search, its imports included, with every checksum verified; ``search`` is the whole
+``Gallery.search``, from an embedding to References; recall@1 is against brute force. Each tree works in processes of
+its own on one thread, and their rounds alternate, so that a busy machine weighs on both alike. Seconds are CPU seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import resource
+import json
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-THREADS = int(sys.argv[sys.argv.index("--threads") + 1]) if "--threads" in sys.argv else 2
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(THREADS)
+import numpy as np
+from numpy.typing import NDArray
 
-import numpy as np  # noqa: E402  (reads the number of threads when imported)
-from numpy.typing import NDArray  # noqa: E402
+from command_line import Tree, say_where
 
-D = 1280
 Vectors = NDArray[np.float32]
+COMMIT = 256
 
 
 def unit(vectors: Vectors) -> Vectors:
@@ -38,87 +36,133 @@ def unit(vectors: Vectors) -> Vectors:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def draw(kind: str, count: int, rng: np.random.Generator, themes: Vectors) -> Vectors:
-    """``count`` vectors of one kind."""
-    noise = rng.standard_normal((count, D), dtype=np.float32)
-    if kind == "uniform":
-        return unit(noise)
-    spectrum = (np.arange(1, D + 1) ** -0.6).astype(np.float32)
+def draw(count: int, dimension: int, rng: np.random.Generator, themes: Vectors) -> Vectors:
+    """``count`` vectors."""
+    spectrum = (np.arange(1, dimension + 1) ** -0.6).astype(np.float32)
+    noise = rng.standard_normal((count, dimension), dtype=np.float32)
     return unit((themes[rng.integers(0, len(themes), count)] + 0.7 * noise) * spectrum)
 
 
-def build(folder: Path, vectors: Vectors, *, index: bool) -> None:
-    """A gallery holding ``vectors``, written through the gallery's own store."""
-    from rasr.gallery.pointer import EncoderId
+def make(folder: Path, photos: int, dimension: int, queries: int) -> None:
+    """Vectors and queries, once for both trees."""
+    rng = np.random.default_rng(0)
+    themes = rng.standard_normal((2000, dimension), dtype=np.float32)
+    stored = draw(photos, dimension, rng, themes)
+    moved = stored[rng.integers(0, photos, queries // 2)]
+    moved = unit(moved + (0.5 / np.sqrt(dimension)) * rng.standard_normal(moved.shape, dtype=np.float32))
+    asked = np.concatenate([moved, draw(queries - len(moved), dimension, rng, themes)])
+    np.save(folder / "stored.npy", stored)
+    np.save(folder / "asked.npy", asked)
+    np.save(folder / "best.npy", np.array([int(np.argmax(stored @ query)) for query in asked]))
 
-    from rasr.gallery.photo import Photo, to_table
+
+def write(data: Path, gallery: Path) -> dict[str, Any]:
+    """Commit all photos through the tree's own store."""
+    from rasr.gallery.photo import Photo
     from rasr.gallery.store import Store
 
-    store = Store(folder)
-    with store.writing(EncoderId("benchmark", "1", D, "benchmark")) as writer:
-        for start in range(0, len(vectors), 10_000):
-            part = vectors[start : start + 10_000]
-            photos = [
-                Photo(f"{start + i:032x}", Path(f"/photos/{start + i:06d}.jpg"), 1, 1, 1, 1, start + i)
-                for i in range(len(part))
-            ]
-            writer.commit(to_table(photos, part, None))
-        started = time.perf_counter()
-        writer.compact(force_index=index)
-        print(f"  compact{' and index' if index else ''}: {time.perf_counter() - started:.1f} s")
+    stored = np.load(data / "stored.npy")
+    try:
+        from rasr.gallery.database import EncoderId
+
+        table = None
+    except ImportError:  # format 1
+        from rasr.gallery.pointer import EncoderId
+
+        from rasr.gallery.photo import to_table as table
+    started = time.process_time()
+    identity = EncoderId("benchmark", "1", stored.shape[1], "benchmark")
+    for start in range(0, len(stored), COMMIT):
+        part = stored[start : start + COMMIT]
+        photos = [
+            Photo(f"{i:032x}", Path(f"/photos/album/{i:06d}.jpg"), 1, 1, 1, 1, i, f"album/{i % 20}")
+            for i in range(start, start + len(part))
+        ]
+        with Store(gallery).writing(identity) as writer:
+            writer.commit(list(zip(photos, part, strict=True)) if table is None else table(photos, part, gallery))
+    size = sum(path.stat().st_size for path in gallery.rglob("*") if path.is_file())
+    return {"write, s": time.process_time() - started, "on disk, MB": size / 1e6}
 
 
-def measure(kind: str, options: argparse.Namespace) -> None:
-    """Build one gallery, search it, print."""
+def search(data: Path, gallery: Path) -> dict[str, Any]:
+    """Open the gallery, and search it."""
     from rasr.gallery import Gallery
 
-    class Encoder:
-        name, version, dimension, input_size, fingerprint = "benchmark", "1", D, 1, "benchmark"
+    asked, best = np.load(data / "asked.npy"), np.load(data / "best.npy")
 
-    rng = np.random.default_rng(0)
-    themes = rng.standard_normal((2000, D), dtype=np.float32)
-    stored = draw(kind, options.photos, rng, themes)
-    moved = stored[rng.integers(0, len(stored), options.queries)]
-    moved = unit(moved + (0.5 / np.sqrt(D)) * rng.standard_normal(moved.shape, dtype=np.float32))
-    queries = {"moved": moved, "drawn anew": draw(kind, options.queries, rng, themes)}
-    best = {name: [int(np.argmax(stored @ query)) for query in asked] for name, asked in queries.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        print(f"{kind}: {options.photos} × {D}")
-        build(Path(folder) / "g", stored, index=options.index)
-        del stored
-        started = time.perf_counter()
-        gallery = Gallery(Path(folder) / "g", encoder=Encoder())
-        gallery.search(moved[0], 5)
-        print(f"  open, verify checksums and first search: {time.perf_counter() - started:.2f} s")
-        for name, asked in queries.items():
-            seconds, right = [], 0
-            for query, wanted in zip(asked, best[name], strict=True):
-                started = time.perf_counter()
-                answer = gallery.search(query, 5)
-                seconds.append(time.perf_counter() - started)
-                right += int(answer[0].path.stem) == wanted
-            print(
-                f"  queries {name}: median {np.median(seconds) * 1e3:.1f} ms, "
-                f"p95 {np.percentile(seconds, 95) * 1e3:.1f} ms, recall@1 {right / len(asked):.4f}"
-            )
+    class Encoder:
+        name, version, dimension, input_size, fingerprint = "benchmark", "1", asked.shape[1], 1, "benchmark"
+
+    imported = time.process_time()
+    opened = Gallery(gallery, encoder=Encoder())
+    opened.search(asked[0], 5)
+    whole = time.process_time()
+    seconds, right = [], 0
+    for query, wanted in zip(asked, best, strict=True):
+        started = time.process_time()
+        answer = opened.search(query, 5)
+        seconds.append(time.process_time() - started)
+        right += int(answer[0].path.stem) == wanted
+    started = time.process_time()
+    opened.search(asked[1], 5, category="album/3", exclude=["/photos/album/000001.jpg"])
+    filtered = time.process_time() - started
+    return {
+        "open, s": whole,
+        "open without imports, s": whole - imported,
+        "search, ms": 1e3 * statistics.median(seconds),
+        "first filtered search, ms": 1e3 * filtered,
+        "recall@1": right / len(asked),
+    }
+
+
+def run(tree: Tree, step: str, *arguments: object) -> dict[str, Any]:
+    """One step in a process of the tree's own."""
+    command = [tree.python, __file__, "--step", step, *map(str, arguments)]
+    environment = tree.environment() | {"PYTHONPATH": f"{tree.source}:{Path(__file__).parent}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{tree.source}: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    if sys.argv[1:2] == ["--step"]:
+        print(json.dumps({"write": write, "search": search}[sys.argv[2]](Path(sys.argv[3]), Path(sys.argv[4]))))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=100_000)
+    parser.add_argument("--dimension", type=int, default=256, help="256: the default encoder; 1280: effnet-lite0")
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=THREADS, help="set before numpy is imported")
-    parser.add_argument("--index", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--after", type=Path, default=Path(__file__).resolve().parent.parent / "src")
+    parser.add_argument("--python-after", default=sys.executable, help="its interpreter  [this one]")
+    parser.add_argument("--before", type=Path, help="source folder of an older tree")
+    parser.add_argument("--python-before", default=sys.executable)
     options = parser.parse_args()
-    for kind in ("clustered", "uniform"):
-        measure(kind, options)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, load "
-        f"{os.getloadavg()[0]:.1f}, peak {peak:.1f} GiB; Python {platform.python_version()}, numpy {np.__version__}, "
-        f"lancedb {version('lancedb')}"
-    )
+    sources = {"before": (options.before, options.python_before), "after": (options.after, options.python_after)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder, options.photos, options.dimension, options.queries)
+        trees = {
+            title: Tree(source.resolve(), python, folder / f"home-{title}")
+            for title, (source, python) in sources.items()
+            if source is not None
+        }
+        found = {title: {key: [value] for key, value in run(tree, "write", folder, folder / title).items()}
+                 for title, tree in trees.items()}  # fmt: skip
+        for _ in range(options.rounds):
+            for title, tree in trees.items():
+                for key, value in run(tree, "search", folder, folder / title).items():
+                    found[title].setdefault(key, []).append(value)
+    print(f"{options.photos} photos of {options.dimension} dimensions, median of {options.rounds}")
+    print(f"{'':<28}" + "".join(f"{title:>10}" for title in trees) + ("     ratio" if len(trees) > 1 else ""))
+    for key in found["after"]:
+        values = [statistics.median(found[title][key]) for title in trees]
+        ratio = f"{values[1] / values[0]:>10.2f}" if len(values) > 1 else ""
+        print(f"{key:<28}" + "".join(f"{value:>10.3f}" for value in values) + ratio)
+    say_where(packages=("numpy", "xxhash"))
 
 
 if __name__ == "__main__":
