@@ -7,11 +7,12 @@
 Compared: six pictures (with EXIF and a turn, gray, alpha, 16 bit, a Display P3 profile, and a photo that the gallery
 knows) restored by every preset, without, with a picked and with a found reference, Stable Diffusion as a small model
 with seeded weights and an adapter trained from them; what search and gallery answer; the results of an evaluation;
-degraded pictures and manifests; a built dataset, also after being killed; trained weights. Both trees work in a folder
-of the same name, one after the other, on one thread, so paths need no change. Files are compared byte by byte; where
-bytes differ, JSON, CSV and weights are compared again value by value, without the keys below that hold times and sizes
-of memory, and pages without dates, seconds and MiB; the table says what was left out of account. Exit 1 when anything
-differs. With --keep, what the first tree gave in an earlier run is taken from the folder instead of made again.
+degraded pictures and manifests; a built dataset, also after being killed; trained weights. Both trees are reached by
+the same link and work in the same folder, one after the other, on one thread, so paths need no change. Files are
+compared byte by byte; where bytes differ, JSON, CSV and weights are compared again value by value, without the keys
+below that hold times, sizes of memory and installed packages, and pages without those; the table says what was left
+out of account. Exit 1 when anything differs. With --keep, what the first tree gave in an earlier run is taken from the
+folder instead of made again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import html
 import io
 import json
 import re
@@ -29,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +41,18 @@ from PIL import ExifTags, Image
 
 from command_line import Tree, sample, save_photos, say_where
 
-VOLATILE = frozenset(("timings", "seconds", "memory_bytes", "memory", "date", "created", "updated"))
-"""Keys (and columns) that may differ: times of the clock, memory, dates."""
+VOLATILE = frozenset(
+    ("timings", "seconds", "memory_bytes", "memory", "date", "created", "updated", "added", "packages")
+)
+"""Keys (and columns) that may differ: times of the clock, memory, dates, what is installed."""
 RETIRED = frozenset(
     ("reading", "text", "temperature", "dimension", "summaries", "window", "phases", "direct", "local_levels", "side")
 )
 """Keys of weights' metadata that left with the attention branch and the autoencoder stage."""
-PAGE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+( \| |</td><td>)[\d.]+ MiB")
-"""What may differ in pages: the date, and the columns of seconds and memory."""
+PAGE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+( \| |</td><td>)[\d.]+ MiB|rasr \d[^<\n]*|gallery\.(db|json)[^<\n]*"
+)
+"""What may differ in pages: dates, the columns of seconds and memory, lists of packages, a gallery's files."""
 
 MODEL = """
 import json, sys, warnings
@@ -137,8 +144,8 @@ path = "museum"
 credits = "credits.csv"
 """
 
-GALLERY_FILES = ("gallery.json", "photos-*.lance", "gallery.db*", "gallery.lock", ".gallery*")
-"""Files of a gallery: they have no bytes of their own to keep."""
+OWN_FILES = ("gallery.json", "photos-*.lance", "gallery.db*", "gallery.lock", ".gallery*", ".build")
+"""Files of a gallery and of a build under way: the times in them are their own."""
 QUICK = [
     "data.crop=64", "data.workers=0", "loop.steps=2", "loop.batch=1", "loop.log_every=1", 'loop.precision="fp32"',
     "optimizer.lr=0.01", "optimizer.warmup=0", "optimizer.ema=0", "loss.perceptual=0", "loss.gram=0",
@@ -280,7 +287,7 @@ def dataset(tree: Tree, work: Path, out: Path) -> None:
                 child.wait()
             tree.run(*build, cwd=work)
         listed = tree.run("gallery", "list", "built", "--json", cwd=work).stdout
-        for file in GALLERY_FILES:
+        for file in OWN_FILES:
             for path in (work / "built").glob(file):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (work / "built" / "gallery list.json").write_text(listed)
@@ -311,12 +318,17 @@ def read_weights(data: bytes) -> dict[str, Any]:
     return found
 
 
+def read_page(text: str) -> list[str]:
+    """Lines that say something, without what may differ."""
+    return [line for line in PAGE.sub("", text).splitlines() if line.strip()]
+
+
 READERS: dict[str, Callable[[bytes], Any]] = {
     ".json": json.loads,
     ".jsonl": lambda data: [json.loads(line) for line in data.splitlines()],
     ".csv": lambda data: list(csv.DictReader(io.StringIO(data.decode()))),
-    ".md": lambda data: PAGE.sub("", data.decode()).splitlines(),
-    ".html": lambda data: PAGE.sub("", data.decode()).splitlines(),
+    ".md": lambda data: read_page(data.decode()),
+    ".html": lambda data: read_page(html.unescape(data.decode())),
     ".safetensors": read_weights,
 }
 """Files whose values can be compared one by one."""
@@ -335,7 +347,7 @@ def describe(before: Path, after: Path) -> tuple[bool, str]:
         left_out = {place.rpartition("/")[2] for place, volatile in found if volatile}
         if other:
             return False, f"{len(other)} values differ: {', '.join(other[:4])}"
-        dates = "dates, seconds, MiB" if after.suffix in {".md", ".html"} else "the order of keys"
+        dates = "dates, seconds, MiB, packages" if after.suffix in {".md", ".html"} else "the order of keys"
         return True, f"but {', '.join(sorted(left_out)) or dates}"
     if after.suffix in {".png", ".jpg"}:
         return False, _pictures(before, after)
@@ -369,18 +381,23 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, bool
                 yield f"{place}/{key} ({'gone' if key in old else 'new'})", False
             else:
                 yield from differences(old[key], new[key], f"{place}/{key}")
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (a, b) in enumerate(zip(old, new, strict=True)):
+    elif isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            yield f"{place} ({len(old)} entries, now {len(new)})", False
+        for number, (a, b) in enumerate(zip(old, new, strict=False)):
             yield from differences(a, b, f"{place}/{number}")
     elif old != new:
-        yield f"{place} ({old!r:.40}, now {new!r:.40})", False
+        yield f"{place} ({old!r:.60}, now {new!r:.60})", False
 
 
 def produce(tree: Tree, root: Path, result: Path, names: Sequence[str]) -> None:
     """Run one tree's items in ``root/work``, filled from ``root/material``; what is compared goes to ``result``."""
-    work = root / "work"
+    work, link = root / "work", root / "tree"
     for folder in (work, tree.home):
         shutil.rmtree(folder, ignore_errors=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tree.source)
+    tree = replace(tree, source=link)
     result.mkdir(exist_ok=True)
     shutil.copytree(root / "material", work)
     (tree.home / "models").mkdir(parents=True)
@@ -392,7 +409,7 @@ def produce(tree: Tree, root: Path, result: Path, names: Sequence[str]) -> None:
         (work / "out").mkdir()
         ITEMS[name](tree, work, work / "out")
         shutil.move(work / "out", result / name)
-        print(f"  {tree.source}: {name}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        print(f"  {link.readlink()}: {name}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     shutil.rmtree(work)
 
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import peft
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
+from rasr.generator import controlnet
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.controlnet import ControlBranch, _first_guided_residual
 
@@ -40,6 +42,42 @@ def test_lora_sits_in_the_down_blocks_only_and_reaches_101_layers(unet: Any) -> 
     lora = {name.split(".lora_")[0] for name in own if ".lora_" in name}
     assert len(lora) == 101
     assert all(name.startswith("control.down_blocks.") for name in lora)
+
+
+def test_lora_is_what_pefts_own_layers_are(unet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, first values, result and gradients, bit by bit; and what it draws from the generator."""
+
+    def inject(control: Any, rank: int, alpha: float) -> None:
+        config = peft.LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=controlnet.LORA_TARGETS, init_lora_weights="gaussian"
+        )
+        peft.inject_adapter_in_model(config, control, adapter_name="reference")
+
+    def build() -> tuple[dict[str, torch.Tensor], list[torch.Tensor], dict[str, torch.Tensor | None]]:
+        torch.manual_seed(5)
+        branch = ControlBranch(unet, 4, ReferenceConfig()).requires_grad_(True)
+        own = own_parameters(branch, unet)
+        first = {name: p.detach().clone() for name, p in own.items()} | {"next": torch.rand(1)}
+        with torch.no_grad():
+            for parameter in own.values():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        sample, reference = torch.randn(2, 1, 4, 16, 16)
+        with branch.inject(unet, sample, 1, torch.zeros(1, 5, 24), [branch.encode(reference)], torch.ones(1, 1)) as out:
+            residuals = [*out["down_block_additional_residuals"], out["mid_block_additional_residual"]]
+        sum(residual.square().sum() for residual in residuals).backward()
+        return first, residuals, {name: p.grad for name, p in own.items()}
+
+    ours = build()
+    monkeypatch.setattr(controlnet, "_add_lora", inject)
+    theirs = build()
+    unet.zero_grad()
+    assert list(ours[0]) == list(theirs[0])
+    assert all(torch.equal(ours[0][name], theirs[0][name]) for name in ours[0])
+    assert all(torch.equal(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
+    assert any(".lora_A.reference" in name and grad is not None for name, grad in ours[2].items())
+    for name, grad in ours[2].items():
+        other = theirs[2][name]
+        assert grad is other is None or torch.equal(grad, other), name
 
 
 @torch.no_grad()

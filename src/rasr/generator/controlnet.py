@@ -3,6 +3,7 @@
 Its frozen half is the backbone's encoder half used a second time: the same tensors, with LoRA of its own.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -130,12 +131,41 @@ def _initialise_own(control: nn.Module, unet: nn.Module) -> None:
             module.reset_parameters()
 
 
-def _add_lora(control: nn.Module, rank: int, alpha: float) -> None:
-    """Add LoRA (Hu et al. 2022) to the down blocks; B starts at zero and so changes nothing."""
-    import peft
+class _Lora(nn.Module):
+    """Layer with LoRA beside it, W·x + (alpha / rank)·B·A·x; B starts at zero and so changes nothing.
 
-    peft.inject_adapter_in_model(
-        peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS, init_lora_weights="gaussian"),
-        control,
-        adapter_name="reference",
-    )
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. Parameters are named, initialised and
+    applied as peft's are, whose keys stand in adapters.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.base_layer = layer
+        down: nn.Linear | nn.Conv2d
+        up: nn.Linear | nn.Conv2d
+        if isinstance(layer, nn.Linear):
+            down = nn.Linear(layer.in_features, rank, bias=False)
+            up = nn.Linear(rank, layer.out_features, bias=False)
+        else:
+            shape: dict[str, Any] = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding")}
+            down = nn.Conv2d(layer.in_channels, rank, bias=False, **shape)
+            up = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+        nn.init.normal_(down.weight, std=1 / rank)
+        nn.init.zeros_(up.weight)
+        self.lora_A = nn.ModuleDict({"reference": down.to(layer.weight)})
+        self.lora_B = nn.ModuleDict({"reference": up.to(layer.weight)})
+        self.scaling = alpha / rank
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        down, up = self.lora_A["reference"], self.lora_B["reference"]
+        plain: torch.Tensor = self.base_layer(features)
+        added: torch.Tensor = up(down(features.to(next(down.parameters()).dtype)))
+        return (plain + added * self.scaling).to(plain.dtype)
+
+
+def _add_lora(control: nn.Module, rank: int, alpha: float) -> None:
+    """Put LoRA beside every linear and convolutional layer of the down blocks."""
+    for name in [name for name, _ in control.named_modules() if re.fullmatch(LORA_TARGETS, name)]:
+        parent, _, leaf = name.rpartition(".")
+        layer: Any = control.get_submodule(name)
+        setattr(control.get_submodule(parent), leaf, _Lora(layer, rank, alpha))
