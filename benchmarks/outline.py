@@ -30,7 +30,7 @@ from command_line import Tree, sample, save_photos, say_where
 HERE = Path(__file__).resolve().parent.parent
 
 ORDER = (
-    ("errors", "home", "device", "memory", "files", "config", "progress", "options"),
+    ("errors", "device", "memory", "files", "config", "progress", "options"),
     ("images",),
     ("weights",),
     ("gallery", "generator"),
@@ -42,8 +42,8 @@ ORDER = (
 )
 """Rooms (and the files beside them), upstream first: a room imports from earlier lines, the first line's files also
 from each other. ``rasr`` is the package's own face, ``__init__`` and ``__main__``."""
-RENAMED = {"restore": "restoration"}
-"""Rooms of older trees."""
+RENAMED = {"restore": "restoration", "home": "files"}
+"""Rooms and top files of older trees."""
 ONLY = {"degrade": {"images"}}
 """Rooms that import from these only, besides the first line."""
 

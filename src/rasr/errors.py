@@ -5,34 +5,6 @@ do about it; the command line prints it as one line and exits with :attr:`RasrEr
 leaves the package is a bug and keeps its traceback.
 """
 
-__all__ = [
-    "BenchmarkError",
-    "ConfigError",
-    "DatasetBusy",
-    "DatasetError",
-    "EncoderMismatch",
-    "ExtraMissing",
-    "GalleryBusy",
-    "GalleryCorrupt",
-    "GalleryError",
-    "GalleryNotFound",
-    "LeakFound",
-    "MethodError",
-    "OutOfMemory",
-    "OutputError",
-    "OutputExists",
-    "PictureError",
-    "PictureTooLarge",
-    "RasrError",
-    "SourceError",
-    "TrainingDiverged",
-    "UnsupportedFormat",
-    "UsageError",
-    "WeightsCorrupt",
-    "WeightsError",
-    "WeightsMissing",
-]
-
 
 class RasrError(Exception):
     """Base of every error meant to be shown to a user; the message is one complete sentence or two."""

@@ -1,4 +1,4 @@
-"""Files: atomic writes, content hashes and append-only journals.
+"""Files: RASR's own folder, atomic writes, content hashes and append-only journals.
 
 Every file RASR writes goes through here, so that a reader finds it whole or not at all whatever stops the writer.
 """
@@ -18,6 +18,31 @@ import xxhash
 from rasr.errors import OutputError, OutputExists
 
 _BLOCK = 1 << 20
+
+
+def home() -> Path:
+    """Folder for what RASR can rebuild: indexed photo folders and downloaded weights.
+
+    ``RASR_HOME`` if set, else ``$XDG_CACHE_HOME/rasr``, else ``~/.cache/rasr``. The folder is not created here.
+    """
+    explicit = os.environ.get("RASR_HOME")
+    if explicit:
+        return Path(explicit).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "rasr"
+
+
+def cache_dir(kind: str) -> Path:
+    """Sub-folder of :func:`home` for one kind of thing (``"galleries"``, ``"models"``), created when missing."""
+    folder = home() / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def offline() -> bool:
+    """True when the network must not be used: ``RASR_OFFLINE`` or the hub's own ``HF_HUB_OFFLINE`` is set."""
+    truthy = {"1", "true", "yes", "on"}
+    return any(os.environ.get(name, "").strip().lower() in truthy for name in ("RASR_OFFLINE", "HF_HUB_OFFLINE"))
 
 
 def write_bytes(data: bytes, path: str | Path, *, overwrite: bool = False) -> Path:

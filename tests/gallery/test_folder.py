@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rasr.errors import GalleryNotFound, UsageError
+from rasr.files import home
 from rasr.gallery import Gallery, is_gallery, open_gallery_or_folder
-from rasr.home import home
 from tests.gallery.standin import ColourLayout, make_picture
 
 

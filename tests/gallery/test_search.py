@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rasr.errors import GalleryNotFound, PictureError, UsageError
+from rasr.files import home
 from rasr.gallery import Gallery, database
 from rasr.gallery.database import EncoderId, Manifest, Row, Table
 from rasr.gallery.photo import Photo
 from rasr.gallery.search import Query, Snapshot
-from rasr.home import home
 from rasr.images import read_picture
 from tests.gallery.standin import ColourLayout, make_picture
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from rasr.files import cache_dir
 from rasr.generator import GenerationSettings, load_generator
-from rasr.home import cache_dir
 from rasr.training import sample_cache
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig

@@ -12,7 +12,7 @@ import click
 
 from rasr.cli.console import examples, print_json
 from rasr.errors import RasrError, WeightsMissing
-from rasr.home import home, offline
+from rasr.files import home, offline
 from rasr.memory import free_memory, usable_memory
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "lancedb", "ncnn", "pillow", "numpy")

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from rasr.errors import ExtraMissing, SourceError
-from rasr.home import offline
+from rasr.files import offline
 
 if TYPE_CHECKING:
     import httpx2

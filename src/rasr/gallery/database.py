@@ -25,8 +25,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryCorrupt
+from rasr.files import home
 from rasr.gallery.photo import Photo
-from rasr.home import home
 
 APPLICATION = 0x52415352
 """SQLite's application id: ``RASR``."""
@@ -40,7 +40,7 @@ LARGEST = 1 << 20
 """Bytes of the largest value that is read."""
 IN_MEMORY = 250_000
 """Photos up to which vectors are held in memory (1.3 GB at 1 280 dimensions). Those of more are mapped from a temporary
-file below :func:`rasr.home.home`, so that search stays exact."""
+file below :func:`rasr.files.home`, so that search stays exact."""
 TYPES = (str, str, int, int, int, int, int, str, list, str, str)
 """Of an entry's fields, which are those of :class:`Photo`."""
 

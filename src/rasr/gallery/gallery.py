@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
+from rasr.files import cache_dir
 from rasr.gallery.catalogue import AddReport, IngestFile
 from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
@@ -23,7 +24,6 @@ from rasr.gallery.photo import Photo, Reference, is_within
 from rasr.gallery.search import CleanQuery, Filters, Query, Queryable, Snapshot
 from rasr.gallery.store import Store, is_gallery
 from rasr.gallery.verify import GalleryInfo, VerifyReport
-from rasr.home import cache_dir
 from rasr.images import Picture
 from rasr.progress import Progress
 

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import ConfigError
+from rasr.files import home
 from rasr.gallery.gallery import Gallery
 from rasr.gallery.photo import Reference
 from rasr.gallery.search import CleanQuery, Filters, Queryable
-from rasr.home import home
 
 SHOWN = 5
 """Matches looked at and reported, used or not, so that a user can pick another one."""
@@ -128,7 +128,7 @@ def _judge(score: float, spread: NDArray[np.float32], calibration: Calibration, 
 
 
 def calibration_of(encoder: str) -> Calibration:
-    """The encoder's calibration: the user's own (``calibration.toml`` in :func:`rasr.home.home`) or the one shipped.
+    """The encoder's calibration: the user's own (``calibration.toml`` in :func:`rasr.files.home`) or the one shipped.
 
     Encoders in neither get cautious values, marked ``measured=False``. Raises ConfigError for a broken file.
     """

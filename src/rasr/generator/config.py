@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rasr.config import check_table, read_toml
 from rasr.errors import UsageError, WeightsMissing
+from rasr.files import home
 from rasr.generator.protocol import TileHints
-from rasr.home import home
 from rasr.weights import CATALOGUE, find
 
 

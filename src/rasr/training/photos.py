@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rasr.errors import ConfigError, OutputError, PictureError
-from rasr.files import atomic_write, write_bytes
-from rasr.home import cache_dir
+from rasr.files import atomic_write, cache_dir, write_bytes
 from rasr.images import read_header, read_picture, resize, walk_pictures
 from rasr.training.views import Pixels, to_8_bit
 

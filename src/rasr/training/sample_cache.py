@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from rasr.errors import PictureError
-from rasr.files import atomic_write, sha256_file
-from rasr.home import cache_dir
+from rasr.files import atomic_write, cache_dir, sha256_file
 from rasr.training.config import TrainingConfig
 from rasr.training.photos import DecodedPhotos, TrainingPhoto
 from rasr.training.rng import generator_for

@@ -20,8 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rasr.errors import WeightsCorrupt, WeightsMissing
-from rasr.files import sha256_file, sync_folder
-from rasr.home import cache_dir, home, offline
+from rasr.files import cache_dir, home, offline, sha256_file, sync_folder
 from rasr.progress import Progress
 from rasr.weights.catalogue import ModelWeights, entry
 from rasr.weights.locate import find, first_download, hub_folder, record_download, variants

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import ExtraMissing, WeightsCorrupt, WeightsMissing
-from rasr.files import sha256_file, write_bytes
-from rasr.home import cache_dir, home, offline
+from rasr.files import cache_dir, home, offline, sha256_file, write_bytes
 from rasr.weights.catalogue import CATALOGUE, ModelWeights, entry
 
 
