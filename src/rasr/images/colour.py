@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.images.picture import from_levels
+
 Space = Literal["gray", "rgb", "cmyk"]
 
 _IN_HEADER: dict[Space, tuple[bytes, int]] = {"gray": (b"GRAY", 1), "rgb": (b"RGB ", 3), "cmyk": (b"CMYK", 4)}
@@ -46,19 +48,15 @@ def usable_profile(icc: bytes, space: Space) -> str | None:
 
 
 def to_srgb(
-    samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes | None
+    samples: NDArray[np.uint8] | NDArray[np.uint16], space: Space, icc: bytes
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Convert integer samples (H, W, C) to pixels (H, W, 3) float32 in [0, 1], sRGB-encoded.
+    """Convert integer samples (H, W, C) of a usable profile to pixels (H, W, 3) float32 in [0, 1], sRGB-encoded.
 
-    Also returns what lies beyond [0, 1] (extended sRGB minus pixels), or None when nothing does. The profile
-    must be usable (:func:`usable_profile`); without one, gray and RGB samples are taken as sRGB.
+    Also returns what lies beyond [0, 1] (extended sRGB minus pixels), or None when nothing does.
     """
     height, width = samples.shape[:2]
-    if icc is None or (space == "rgb" and _is_srgb(icc)):
-        scale = np.float32(1 / np.iinfo(samples.dtype).max)
-        pixels = np.empty((height, width, 3), np.float32)
-        np.multiply(samples, scale, out=pixels)  # one gray channel broadcasts to three
-        return pixels, None
+    if space == "rgb" and _is_srgb(icc):
+        return from_levels(samples), None
     if space == "gray":  # one channel: a table of all values is exact and fast
         levels = np.arange(np.iinfo(samples.dtype).max + 1, dtype=samples.dtype)[:, None]
         table = _lcms(levels, icc, _srgb(), "gray", "rgb", np.float32).reshape(-1, 3)

@@ -12,7 +12,7 @@ from rasr.errors import PictureError
 from rasr.images import colour, metadata
 from rasr.images.colour import Samples
 from rasr.images.header import ImageSource, Limits, Opened, expect, open_header, parsing, quiet
-from rasr.images.picture import Origin, Picture
+from rasr.images.picture import Origin, Picture, from_levels
 from rasr.images.plugins import TiffFile
 from rasr.images.tiff import plain_tiff, read_tiff
 
@@ -71,7 +71,8 @@ def _to_working(
             product = paper[:, :, :3].astype(np.uint32) * paper[:, :, 3:] // 65535
             samples = Samples(product.astype(np.uint16), samples.alpha, "rgb")
     stored = np.ascontiguousarray(_upright(samples.colour, orientation))
-    pixels, beyond = colour.to_srgb(stored, samples.space, icc)
+    # Without a profile, gray and RGB are taken as sRGB.
+    pixels, beyond = (from_levels(stored), None) if icc is None else colour.to_srgb(stored, samples.space, icc)
     alpha = None
     if samples.alpha is not None:
         whole = np.iinfo(samples.alpha.dtype).max

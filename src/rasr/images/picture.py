@@ -83,6 +83,13 @@ class Picture:
         return replace(self, pixels=pixels, alpha=alpha)
 
 
+def from_levels(samples: NDArray[np.uint8] | NDArray[np.uint16]) -> FloatImage:
+    """Scale integer samples (H, W, 1 or 3) to pixels (H, W, 3) in [0, 1]."""
+    pixels = np.empty((*samples.shape[:2], 3), np.float32)
+    np.multiply(samples, np.float32(1 / np.iinfo(samples.dtype).max), out=pixels)  # gray broadcasts to three channels
+    return pixels
+
+
 def resize(
     pixels: NDArray[np.float32],
     size: tuple[int, int],
