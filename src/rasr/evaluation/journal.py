@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.metrics import ImageMetric, SetMetric
 from rasr.evaluation.rows import Row
 from rasr.files import JsonLines
-from rasr.images import read_picture
+from rasr.images import FloatImage, read_picture
 
 
 class Journal:
@@ -59,22 +60,24 @@ class Scorer:
 
     def score_picture(self, row: Row, item: TestInput, output: Path) -> None:
         """Measure one output by all image metrics; one that fails is a problem of the row."""
-        wanted = {metric.info.name: self._key(metric, item, row.outputs[item.name]) for metric in self._images}
-        records = {name: self._journal.get(key) for name, key in wanted.items()}
-        if any(record is None for record in records.values()):
-            restored, truth = read_picture(output).pixels, read_picture(item.truth).pixels
-            for metric in self._images:
-                name = metric.info.name
-                if records[name] is None:
-                    try:
-                        value = metric.measure(restored, truth)
-                    except ValueError as error:
-                        row.problems[item.name] = f"{name}: {error}"
-                        continue
-                    records[name] = self._journal.put(wanted[name], metric=name, image=item.name, value=value)
-        for name, record in records.items():
-            if record is not None:
-                row.scores.setdefault(name, {})[item.name] = record["value"]
+
+        @cache
+        def pair() -> tuple[FloatImage, FloatImage]:
+            return read_picture(output).pixels, read_picture(item.truth).pixels
+
+        for metric in self._images:
+            info = metric.info
+
+            def measure(metric: ImageMetric = metric) -> dict[str, Any]:
+                return {"metric": metric.info.name, "image": item.name, "value": metric.measure(*pair())}
+
+            key = Journal.key_of("score", info.name, info.protocol, item.truth_hash, row.outputs[item.name])
+            try:
+                record = self._journal.recall(key, measure)
+            except ValueError as error:
+                row.problems[item.name] = f"{info.name}: {error}"
+            else:
+                row.scores.setdefault(info.name, {})[item.name] = record["value"]
 
     def score_set(self, row: Row, inputs: Sequence[TestInput], outputs: Mapping[str, Path]) -> None:
         """Measure all distribution metrics of a row, over the pictures that are there."""
@@ -103,7 +106,3 @@ class Scorer:
         np.save(part, features, allow_pickle=False)
         part.replace(file)
         return features
-
-    @staticmethod
-    def _key(metric: ImageMetric, item: TestInput, output_hash: str) -> str:
-        return Journal.key_of("score", metric.info.name, metric.info.protocol, item.truth_hash, output_hash)

@@ -5,7 +5,7 @@ Comparing the policies is the proof that references help.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ def parse_policies(text: str) -> list[str]:
     return chosen
 
 
+@dataclass(eq=False)
 class ReferenceChooser:
     """Chooses references from one gallery for every policy.
 
@@ -48,22 +49,14 @@ class ReferenceChooser:
     default shows the best match always, as the paper does.
     """
 
-    def __init__(
-        self,
-        gallery: Gallery,
-        *,
-        k: int = 1,
-        seed: int = 0,
-        by_category: bool = False,
-        banned: Sequence[Path] = (),
-        accept: Literal["always", "policy"] = "always",
-        journal: Journal | None = None,
-    ) -> None:
-        self.gallery = gallery
-        self._journal = journal
-        self.k, self.seed, self.by_category, self.accept = k, seed, by_category, accept
-        self._banned = list(banned)
-        self._queries: dict[tuple[str, str], NDArray[np.float32]] = {}
+    gallery: Gallery
+    k: int = 1
+    seed: int = 0
+    by_category: bool = False
+    banned: Sequence[Path] = ()
+    accept: Literal["always", "policy"] = "always"
+    journal: Journal | None = None
+    _queries: dict[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict, init=False)
 
     def choose(self, policy: str, item: TestInput) -> list[Reference]:
         """Choose references for one picture, best first; kept in the journal, if there is one."""
@@ -72,7 +65,7 @@ class ReferenceChooser:
         key = Journal.key_of(
             "references", policy, self._state, item.name, item.low_hash, item.truth_hash, [str(p) for p in item.paired]
         )
-        if self._journal is None:
+        if self.journal is None:
             return self._choose(policy, item)
 
         def choose() -> dict[str, Any]:
@@ -80,14 +73,14 @@ class ReferenceChooser:
             found = [{"path": str(r.path), "score": r.score, "id": r.id, "category": r.category} for r in chosen]
             return {"policy": policy, "image": item.name, "references": found}
 
-        found = self._journal.recall(key, choose)["references"]
+        found = self.journal.recall(key, choose)["references"]
         return [Reference(**{**one, "path": Path(one["path"])}, rank=rank) for rank, one in enumerate(found, 1)]
 
     @cached_property
     def _state(self) -> str:
         """Everything a choice depends on besides the picture."""
         photos = [(photo.id, str(photo.path), photo.category) for photo in self.gallery.list()]
-        banned = sorted(str(path) for path in self._banned)
+        banned = sorted(str(path) for path in self.banned)
         options = (self.k, self.seed, self.by_category, self.accept)
         return Journal.key_of(self.gallery.encoder.fingerprint, photos, banned, options)
 
@@ -100,7 +93,7 @@ class ReferenceChooser:
 
     def _search(self, item: TestInput, *, oracle: bool = False) -> list[Reference]:
         query = self._query(item, oracle=oracle)
-        found = retrieve(self.gallery, query, k=self.k, category=self._category(item), exclude=self._banned)
+        found = retrieve(self.gallery, query, k=self.k, category=self._category(item), exclude=self.banned)
         if self.accept == "policy" and not oracle:
             found = [reference for reference in found if reference.accepted]
         return [
@@ -113,28 +106,27 @@ class ReferenceChooser:
         photos = [
             photo
             for photo in self.gallery.list(category=category)
-            if photo.path not in retrieved and photo.path not in self._banned
+            if photo.path not in retrieved and photo.path not in self.banned
         ]
         draw = random.Random(f"{self.seed}:{item.name}")  # noqa: S311  (an experiment, not a secret)
         drawn = draw.sample(photos, min(self.k, len(photos)))
-        return [
-            self._scored(Reference(photo.path, 0.0, rank, photo.category, id=photo.id), item)
-            for rank, photo in enumerate(drawn, 1)
-        ]
+        return self._scored(item, [(photo.path, photo.category, photo.id) for photo in drawn])
 
     def _paired(self, item: TestInput) -> list[Reference]:
         if not item.paired:
             raise UsageError(
                 f"The benchmark gives no reference for '{item.name}': policy 'paired' needs layout 'pairs'."
             )
-        return [
-            self._scored(Reference(path, 0.0, rank, item.category, id=self._ids[path.resolve()]), item)
-            for rank, path in enumerate(item.paired[: self.k], 1)
-        ]
+        ids = {photo.path: photo.id for photo in self.gallery.list()}
+        return self._scored(item, [(path, item.category, ids[path.resolve()]) for path in item.paired[: self.k]])
 
-    def _scored(self, reference: Reference, item: TestInput) -> Reference:
-        score = float(self._query(item) @ self.gallery.embedding_of(reference.path))
-        return replace(reference, score=round(score, 6))
+    def _scored(self, item: TestInput, photos: Sequence[tuple[Path, str, str]]) -> list[Reference]:
+        """References of paths, categories and ids that no search has scored."""
+        query, embed = self._query(item), self.gallery.embedding_of
+        return [
+            Reference(path, round(float(query @ embed(path)), 6), rank, category, id=identity)
+            for rank, (path, category, identity) in enumerate(photos, 1)
+        ]
 
     def _category(self, item: TestInput) -> str | None:
         return item.category if self.by_category else None
@@ -146,10 +138,6 @@ class ReferenceChooser:
             path, clean = (item.truth, None) if oracle else (item.low, clean_query)
             self._queries[key] = self.gallery.prepare([path], clean=clean)[0].embedding
         return self._queries[key]
-
-    @cached_property
-    def _ids(self) -> dict[Path, str]:
-        return {photo.path: photo.id for photo in self.gallery.list()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,11 @@ class Row:
         return f"{self.info.name}:{self.policy}" if self.info.uses_reference else self.info.name
 
     @property
+    def folder(self) -> str:
+        """Folder of its outputs below those of all rows."""
+        return self.key.replace(":", "/")
+
+    @property
     def label(self) -> str:
         """For tables."""
         return f"{self.info.label}, {self.policy}" if self.info.uses_reference else self.info.label

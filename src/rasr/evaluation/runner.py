@@ -1,11 +1,9 @@
 """One evaluation: prepare inputs, check for leaks, choose references, restore, measure."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
@@ -17,11 +15,9 @@ from rasr.evaluation.references import Leak, ReferenceChooser, find_leaks, refus
 from rasr.evaluation.rows import Row
 from rasr.evaluation.settings import EvaluationSettings
 from rasr.files import os_errors_as_output, sha256_file
+from rasr.gallery import Gallery, open_gallery_or_folder
 from rasr.images import read_header
 from rasr.progress import Progress
-
-if TYPE_CHECKING:
-    from rasr.gallery import Gallery
 
 
 @dataclass(slots=True)
@@ -52,7 +48,7 @@ class Evaluation:
 
     def output(self, row: Row, name: str) -> Path:
         """Path of a row's restored picture."""
-        return _output(self.settings.out, row, name)
+        return self.settings.out / "outputs" / row.folder / f"{name}.png"
 
 
 def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: Progress | None = None) -> Evaluation:
@@ -70,19 +66,20 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
     weights = MetricWeights(settings.weights, download=settings.download, progress=tell)
     metrics, unavailable = load_metrics(settings.metrics, settings.protocol, weights, device=settings.device)
     evaluation = Evaluation(settings, benchmark, inputs, [metric.info for metric in metrics], unavailable)
-    journal = Journal(settings.out / "journal.jsonl")
-    evaluation.rows = [
-        Row(method.info, policy, len(inputs))
+    rows = [
+        (method, Row(method.info, policy, len(inputs)))
         for method in methods
         for policy in (settings.policies if method.info.uses_reference else ("none",))
         if not (method.info.needs_reference and policy == "none")
     ]
-    _check_baseline(evaluation)
-    chooser = _chooser(evaluation, journal, tell) if any(row.policy != "none" for row in evaluation.rows) else None
+    evaluation.rows = [row for _, row in rows]
+    _check_rows(evaluation)
+    journal = Journal(settings.out / "journal.jsonl")
+    worker = _Worker(evaluation, journal, tell)
+    chooser = worker.choose_from() if any(row.policy != "none" for row in evaluation.rows) else None
     scorer = Scorer(metrics, journal, settings.out / "cache")
-    by_name = {method.info.name: method for method in methods}
-    for row in evaluation.rows:
-        _restore(evaluation, row, by_name[row.info.name], chooser, journal, tell)
+    for method, row in rows:
+        worker.restore(row, method, chooser)
         for done, item in enumerate(inputs):
             if item.name in row.outputs:
                 scorer.score_picture(row, item, evaluation.output(row, item.name))
@@ -91,7 +88,7 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
     return evaluation
 
 
-def _check_baseline(evaluation: Evaluation) -> None:
+def _check_rows(evaluation: Evaluation) -> None:
     if evaluation.rows and evaluation.baseline is None:
         known = ", ".join(row.key for row in evaluation.rows)
         raise UsageError(f"--baseline {evaluation.settings.baseline} is no row of this table. The rows are: {known}.")
@@ -100,126 +97,111 @@ def _check_baseline(evaluation: Evaluation) -> None:
         raise UsageError(f"Two methods are called '{next(key for key in keys if keys.count(key) > 1)}'.")
 
 
-def _chooser(evaluation: Evaluation, journal: Journal, tell: Progress) -> ReferenceChooser:
-    """Open the gallery, refuse or exclude leaks, and return what picks references from it."""
-    settings = evaluation.settings
-    gallery = _gallery(evaluation)
-    leaks = _leaks(evaluation, gallery, journal, tell)
-    if not settings.exclude_leaks:
-        # Pairs are near-duplicates by design, the closer the better; only the picture itself is no reference.
-        refuse_leaks([leak for leak in leaks if leak.exact or evaluation.benchmark.layout != "pairs"])
-    evaluation.leaks = leaks
-    evaluation.gallery = (
-        f"{len(gallery)} photos in {settings.gallery or evaluation.benchmark.root}, found by {gallery.encoder.name}"
-    )
-    return ReferenceChooser(
-        gallery,
-        k=settings.k,
-        seed=settings.inputs.seed,
-        by_category=evaluation.benchmark.by_category and settings.gallery is None,
-        banned=[leak.photo for leak in leaks] if settings.exclude_leaks else (),
-        accept=settings.accept,
-        journal=journal,
-    )
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """Makes what is missing of an evaluation's rows."""
 
+    evaluation: Evaluation
+    journal: Journal
+    tell: Progress
 
-def _leaks(evaluation: Evaluation, gallery: Gallery, journal: Journal, tell: Progress) -> list[Leak]:
-    """The leak check of these pictures against this gallery, done once."""
-    photos = [(photo.id, str(photo.path)) for photo in gallery.list()]
-    key = Journal.key_of("leaks", gallery.encoder.fingerprint, photos, [item.truth_hash for item in evaluation.inputs])
-
-    def find() -> dict[str, Any]:
-        leaks = find_leaks(evaluation.inputs, gallery, tell)
-        return {"leaks": [{**asdict(leak), "photo": str(leak.photo)} for leak in leaks]}
-
-    return [Leak(**{**found, "photo": Path(found["photo"])}) for found in journal.recall(key, find)["leaks"]]
-
-
-def _gallery(evaluation: Evaluation) -> Gallery:
-    from rasr.gallery import Gallery, open_gallery_or_folder
-
-    settings, benchmark = evaluation.settings, evaluation.benchmark
-    if settings.gallery is not None:
-        return open_gallery_or_folder(settings.gallery)
-    if not benchmark.references:
-        raise UsageError(
-            f"The layout '{benchmark.layout}' brings no references. Name a gallery or a folder of photos with "
-            "--gallery, or evaluate without: --references none."
+    def choose_from(self) -> ReferenceChooser:
+        """Open the gallery, refuse or exclude leaks, and return what picks references from it."""
+        evaluation, settings = self.evaluation, self.evaluation.settings
+        gallery = self._gallery()
+        leaks = self._leaks(gallery)
+        if not settings.exclude_leaks:
+            # Pairs are near-duplicates by design, the closer the better; only the picture itself is no reference.
+            refuse_leaks([leak for leak in leaks if leak.exact or evaluation.benchmark.layout != "pairs"])
+        evaluation.leaks = leaks
+        place = settings.gallery or evaluation.benchmark.root
+        evaluation.gallery = f"{len(gallery)} photos in {place}, found by {gallery.encoder.name}"
+        return ReferenceChooser(
+            gallery,
+            k=settings.k,
+            seed=settings.inputs.seed,
+            by_category=evaluation.benchmark.by_category and settings.gallery is None,
+            banned=[leak.photo for leak in leaks] if settings.exclude_leaks else (),
+            accept=settings.accept,
+            journal=self.journal,
         )
-    gallery = Gallery(settings.out / "gallery")
-    for category, photos in sorted(benchmark.references.items()):
-        gallery.add(photos, category=category)
-    return gallery
 
+    def _gallery(self) -> Gallery:
+        settings, benchmark = self.evaluation.settings, self.evaluation.benchmark
+        if settings.gallery is not None:
+            return open_gallery_or_folder(settings.gallery)
+        if not benchmark.references:
+            raise UsageError(
+                f"The layout '{benchmark.layout}' brings no references. Name a gallery or a folder of photos with "
+                "--gallery, or evaluate without: --references none."
+            )
+        gallery = Gallery(settings.out / "gallery")
+        for category, photos in sorted(benchmark.references.items()):
+            gallery.add(photos, category=category)
+        return gallery
 
-def _restore(
-    evaluation: Evaluation,
-    row: Row,
-    method: Method,
-    chooser: ReferenceChooser | None,
-    journal: Journal,
-    tell: Progress,
-) -> None:
-    """Make what is missing of a row's pictures, and check every one that is there."""
-    what = f"restoring {row.label}"
-    jobs: dict[str, EvalJob] = {}
-    keys: dict[str, str] = {}
-    for done, item in enumerate(evaluation.inputs):
-        choices = tuple(chooser.choose(row.policy, item)) if chooser and row.info.uses_reference else ()
-        if choices:
-            row.references[item.name] = choices
-        output = evaluation.output(row, item.name)
-        jobs[item.name] = EvalJob(item.name, item.low, output, item.width, item.height, item.scale, choices)
-        keys[item.name] = Journal.key_of(
-            "restored", row.info.name, row.info.settings, item.low_hash, item.scale, [choice.id for choice in choices]
-        )
-        tell(f"references for {row.label}", done + 1, len(evaluation.inputs))
-    pending = [job for job in jobs.values() if not _finished(journal, keys[job.name], job)]
-    if pending and row.info.whole:
-        pending = list(jobs.values())
-    if pending:
-        tell(what, len(jobs) - len(pending), len(jobs))
-        _run(row, method, pending, keys, journal, evaluation.settings.out, tell)
-    for job in jobs.values():
-        record = journal.get(keys[job.name])
-        if record is not None and job.output.is_file() and job.name not in row.problems:
-            row.seconds[job.name] = record["seconds"]
-            row.memory = max(row.memory, record["memory"])
-            row.outputs[job.name] = record["output"]
-        elif not row.failed:
-            row.problems.setdefault(job.name, "no output picture was written")
+    def _leaks(self, gallery: Gallery) -> list[Leak]:
+        """Check these pictures against this gallery, once."""
+        inputs = self.evaluation.inputs
+        photos = [(photo.id, str(photo.path)) for photo in gallery.list()]
+        key = Journal.key_of("leaks", gallery.encoder.fingerprint, photos, [item.truth_hash for item in inputs])
 
+        def find() -> dict[str, Any]:
+            leaks = find_leaks(inputs, gallery, self.tell)
+            return {"leaks": [{**asdict(leak), "photo": str(leak.photo)} for leak in leaks]}
 
-def _run(
-    row: Row, method: Method, pending: list[EvalJob], keys: dict[str, str], journal: Journal, out: Path, tell: Progress
-) -> None:
-    for job in pending:
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        job.output.unlink(missing_ok=True)
-    by_name = {job.name: job for job in pending}
-    try:
-        for done, outcome in enumerate(method.run(pending, out / "work" / _folder(row))):
-            job = by_name[outcome.name]
-            problem = outcome.error or _wrong(job)
-            if problem:
-                row.problems[job.name] = problem
-            else:
-                journal.put(
-                    keys[job.name],
-                    row=row.key,
-                    image=job.name,
-                    output=sha256_file(job.output),
-                    seconds=round(outcome.seconds, 4),
-                    memory=outcome.memory,
-                )
-            tell(f"restoring {row.label}", done + 1, len(pending))
-    except RasrError as error:
-        row.failed = str(error)
+        return [Leak(**{**found, "photo": Path(found["photo"])}) for found in self.journal.recall(key, find)["leaks"]]
 
+    def restore(self, row: Row, method: Method, chooser: ReferenceChooser | None) -> None:
+        """Make what is missing of a row's pictures, and check every one that is there."""
+        inputs, info = self.evaluation.inputs, row.info
+        jobs: list[EvalJob] = []
+        keys: dict[str, str] = {}
+        for item in inputs:
+            shown = tuple(chooser.choose(row.policy, item)) if chooser and info.uses_reference else ()
+            if shown:
+                row.references[item.name] = shown
+            output, ids = self.evaluation.output(row, item.name), [reference.id for reference in shown]
+            jobs.append(EvalJob(item.name, item.low, output, item.width, item.height, item.scale, shown))
+            keys[item.name] = Journal.key_of("restored", info.name, info.settings, item.low_hash, item.scale, ids)
+            self.tell(f"references for {row.label}", len(jobs), len(inputs))
+        pending = [job for job in jobs if not self._finished(keys[job.name], job)]
+        if pending:
+            self._run(row, method, jobs if info.whole else pending, keys)
+        for job in jobs:
+            record = self.journal.get(keys[job.name])
+            if record is not None and job.output.is_file() and job.name not in row.problems:
+                row.seconds[job.name] = record["seconds"]
+                row.memory = max(row.memory, record["memory"])
+                row.outputs[job.name] = record["output"]
+            elif not row.failed:
+                row.problems.setdefault(job.name, "no output picture was written")
 
-def _finished(journal: Journal, key: str, job: EvalJob) -> bool:
-    record = journal.get(key)
-    return record is not None and job.output.is_file() and sha256_file(job.output) == record["output"]
+    def _run(self, row: Row, method: Method, jobs: Sequence[EvalJob], keys: Mapping[str, str]) -> None:
+        by_name = {job.name: job for job in jobs}
+        for job in jobs:
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            job.output.unlink(missing_ok=True)
+        kept = len(keys) - len(jobs)
+        self.tell(f"restoring {row.label}", kept, len(keys))
+        try:
+            outcomes = method.run(jobs, self.evaluation.settings.out / "work" / row.folder)
+            for done, outcome in enumerate(outcomes, kept + 1):
+                output = by_name[outcome.name].output
+                problem = outcome.error or _wrong(by_name[outcome.name])
+                if problem:
+                    row.problems[outcome.name] = problem
+                else:
+                    facts = {"output": sha256_file(output), "seconds": round(outcome.seconds, 4)}
+                    key = keys[outcome.name]
+                    self.journal.put(key, row=row.key, image=outcome.name, **facts, memory=outcome.memory)
+                self.tell(f"restoring {row.label}", done, len(keys))
+        except RasrError as error:
+            row.failed = str(error)
+
+    def _finished(self, key: str, job: EvalJob) -> bool:
+        record = self.journal.get(key)
+        return record is not None and job.output.is_file() and sha256_file(job.output) == record["output"]
 
 
 def _wrong(job: EvalJob) -> str:
@@ -230,11 +212,3 @@ def _wrong(job: EvalJob) -> str:
     if (header.width, header.height) != (job.width, job.height):
         return f"its output has {header.width}×{header.height} pixels instead of {job.width}×{job.height}"
     return ""
-
-
-def _folder(row: Row) -> str:
-    return row.key.replace(":", "/")
-
-
-def _output(out: Path, row: Row, name: str) -> Path:
-    return out / "outputs" / _folder(row) / f"{name}.png"

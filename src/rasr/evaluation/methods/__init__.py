@@ -14,6 +14,7 @@ from rasr.errors import RasrError, UsageError
 from rasr.evaluation.method import Method, MethodInfo
 from rasr.evaluation.methods.command import CommandMethod, Profile
 from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod, SpandrelGenerator
+from rasr.generator import PRESETS
 
 if TYPE_CHECKING:
     from rasr.restoration import ColourMethod
@@ -73,8 +74,6 @@ def load_method(spec: str, options: MethodOptions | None = None) -> Method:
     ``PRESET``, ``PRESET:no-reference``, the name of a profile, ``spandrel:FILE`` or ``outputs:FOLDER``. ``NAME=`` in
     front of any of them but a profile sets the row's name. Raises UsageError for anything else.
     """
-    from rasr.generator import PRESETS
-
     options = options or MethodOptions()
     label, _, rest = spec.partition("=") if "=" in spec.partition(":")[0] else ("", "", spec)
     kind, colon, place = rest.partition(":")
@@ -94,8 +93,6 @@ def load_method(spec: str, options: MethodOptions | None = None) -> Method:
 
 def list_methods(options: MethodOptions | None = None) -> list[MethodInfo]:
     """Describe all methods with their state; those that cannot run say what they need."""
-    from rasr.generator import PRESETS
-
     options = options or MethodOptions()
     infos = [_stated(name, options) for name in dict.fromkeys([*_PRESETS, *PRESETS])]
     infos += [load_method(name, options).info for name in Profile.names(options.profiles)]
@@ -131,7 +128,6 @@ def _stated(name: str, options: MethodOptions) -> MethodInfo:
 
 def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
     """Build a preset's method; with an adapter it has a row for every reference policy."""
-    from rasr.generator import PRESETS
     from rasr.restoration import Restorer
 
     preset, bare = name.removesuffix(_BARE), name.endswith(_BARE)

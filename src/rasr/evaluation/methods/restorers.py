@@ -18,7 +18,6 @@ from rasr.generator import (
     Batch,
     Conditioning,
     GenerationSettings,
-    Generator,
     GeneratorInfo,
     ReferencePicture,
     TileHints,
@@ -106,6 +105,8 @@ def _contents(weights: str) -> dict[str, str]:
 class SpandrelGenerator:
     """A generator on the input grid around spandrel's model descriptor, in float32."""
 
+    cleaner = None
+
     def __init__(self, path: Path, *, device: str = "auto") -> None:
         if not path.is_file():
             raise UsageError(f"There is no model file {path}.")
@@ -125,11 +126,6 @@ class SpandrelGenerator:
         if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3 or model.output_channels != 3:
             raise UsageError(f"{self._path} is not a model from one RGB picture to another.")
         return model.to(self._device.device).eval()
-
-    @property
-    def cleaner(self) -> Generator | None:
-        """None: the model runs alone."""
-        return None
 
     @property
     def info(self) -> GeneratorInfo:

@@ -5,6 +5,7 @@ Which luma a published figure used changes PSNR by 1.3 dB, so the three in use a
 
 from collections.abc import Mapping
 from functools import cache
+from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -62,16 +63,9 @@ class NIQE(ImageMetric):
     The pristine model is the one of the authors' release (see data/README.md). Pictures are cut to whole blocks.
     """
 
-    facts = MetricInfo(
-        "NIQE",
-        "lower",
-        "no-reference",
-        0.0,
-        float("inf"),
-        4,
-        "Y of YIQ rounded to 8 bit, 96×96 blocks, {border} px border cropped",
-        "Mittal, Soundararajan, Bovik, IEEE SPL 2013; version 'original' of the protocol of record",
-    )
+    protocol = "Y of YIQ rounded to 8 bit, 96×96 blocks, {border} px border cropped"
+    source = "Mittal, Soundararajan, Bovik, IEEE SPL 2013; version 'original' of the protocol of record"
+    facts = MetricInfo("NIQE", "lower", "no-reference", 0.0, inf, 4, protocol, source)
     smallest = _BLOCK
 
     def score(self, restored: FloatImage, truth: FloatImage) -> float:

@@ -1,5 +1,7 @@
 """FID and KID: how far apart two sets of pictures are, as InceptionV3 sees them."""
 
+from math import inf
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,17 +31,9 @@ class _InceptionDistance(SetMetric):
 class FID(_InceptionDistance):
     """Fréchet Inception distance of the restored set to the ground truth set."""
 
-    facts = MetricInfo(
-        "FID",
-        "lower",
-        "distribution",
-        0.0,
-        float("inf"),
-        2,
-        "whole pictures to 299×299 by antialiased bicubic, float64, never cropped",
-        f"Heusel et al., NeurIPS 2017; {_SOURCE}",
-        ("inception",),
-    )
+    protocol = "whole pictures to 299×299 by antialiased bicubic, float64, never cropped"
+    source = f"Heusel et al., NeurIPS 2017; {_SOURCE}"
+    facts = MetricInfo("FID", "lower", "distribution", 0.0, inf, 2, protocol, source, ("inception",))
 
     def compare(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         """Fréchet distance of the Gaussians fitted to two sets of features (Heusel et al. 2017).
@@ -59,17 +53,9 @@ class FID(_InceptionDistance):
 class KID(_InceptionDistance):
     """Kernel Inception distance: unbiased, so small sets can be compared."""
 
-    facts = MetricInfo(
-        "KID",
-        "lower",
-        "distribution",
-        float("-inf"),
-        float("inf"),
-        5,
-        "as FID; cubic kernel over all pairs, unbiased",
-        f"Bińkowski et al., ICLR 2018; {_SOURCE}",
-        ("inception",),
-    )
+    protocol = "as FID; cubic kernel over all pairs, unbiased"
+    source = f"Bińkowski et al., ICLR 2018; {_SOURCE}"
+    facts = MetricInfo("KID", "lower", "distribution", -inf, inf, 5, protocol, source, ("inception",))
 
     def compare(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         """Unbiased squared MMD with the kernel (x·y/D + 1)³ over all pairs (Bińkowski et al. 2018).

@@ -28,17 +28,9 @@ _START, _END = 49406, 49407
 class MUSIQ(ImageMetric):
     """Multi-scale image quality transformer (Ke et al., ICCV 2021), KonIQ-10k weights."""
 
-    facts = MetricInfo(
-        "MUSIQ",
-        "higher",
-        "no-reference",
-        0.0,
-        100.0,
-        2,
-        "KonIQ-10k weights, full size and long sides 224 and 384, {border} px border cropped",
-        "Ke et al., ICCV 2021; IQA-PyTorch 'musiq'",
-        ("musiq-koniq",),
-    )
+    protocol = "KonIQ-10k weights, full size and long sides 224 and 384, {border} px border cropped"
+    source = "Ke et al., ICCV 2021; IQA-PyTorch 'musiq'"
+    facts = MetricInfo("MUSIQ", "higher", "no-reference", 0.0, 100.0, 2, protocol, source, ("musiq-koniq",))
 
     def prepare(self, weights: MetricWeights) -> None:
         """Load the transformer."""
@@ -53,17 +45,9 @@ class MUSIQ(ImageMetric):
 class CLIPIQA(ImageMetric):
     """CLIP-IQA (Wang et al., AAAI 2023): probability of the good prompt, mean of five pairs."""
 
-    facts = MetricInfo(
-        "CLIPIQA",
-        "higher",
-        "no-reference",
-        0.0,
-        1.0,
-        4,
-        "CLIP RN50, five prompt pairs, no positional embedding, full size, {border} px border cropped",
-        "Wang, Chan, Loy, AAAI 2023; prompts of the protocol of record ('clipiqa', untrained)",
-        ("clip-rn50",),
-    )
+    protocol = "CLIP RN50, five prompt pairs, no positional embedding, full size, {border} px border cropped"
+    source = "Wang, Chan, Loy, AAAI 2023; prompts of the protocol of record ('clipiqa', untrained)"
+    facts = MetricInfo("CLIPIQA", "higher", "no-reference", 0.0, 1.0, 4, protocol, source, ("clip-rn50",))
 
     def prepare(self, weights: MetricWeights) -> None:
         """Load CLIP's ResNet-50 and encode the prompts."""

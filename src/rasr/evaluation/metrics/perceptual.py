@@ -1,6 +1,7 @@
 """LPIPS, DISTS and EPD: full-reference distances on features of image classifiers."""
 
 from functools import cache
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,9 @@ _STAGE_ENDS = (0, 2, 4, 10, 15)
 class LPIPS(ImageMetric):
     """Learned perceptual image patch similarity v0.1 (Zhang et al., CVPR 2018) on AlexNet."""
 
-    facts = MetricInfo(
-        "LPIPS",
-        "lower",
-        "full-reference",
-        0.0,
-        float("inf"),
-        4,
-        "AlexNet, version 0.1, RGB in [-1, 1], {border} px border cropped",
-        "Zhang et al., CVPR 2018; richzhang/PerceptualSimilarity 0.1.4",
-        ("alexnet",),
-    )
+    protocol = "AlexNet, version 0.1, RGB in [-1, 1], {border} px border cropped"
+    source = "Zhang et al., CVPR 2018; richzhang/PerceptualSimilarity 0.1.4"
+    facts = MetricInfo("LPIPS", "lower", "full-reference", 0.0, inf, 4, protocol, source, ("alexnet",))
 
     def prepare(self, weights: MetricWeights) -> None:
         """Load AlexNet and the linear weights."""
@@ -53,17 +46,9 @@ class LPIPS(ImageMetric):
 class DISTS(ImageMetric):
     """Deep image structure and texture similarity (Ding et al., TPAMI 2020)."""
 
-    facts = MetricInfo(
-        "DISTS",
-        "lower",
-        "full-reference",
-        0.0,
-        1.0,
-        4,
-        "VGG-16, RGB at full size, {border} px border cropped",
-        "Ding et al., TPAMI 2020; DISTS-pytorch 0.1",
-        ("vgg16",),
-    )
+    protocol = "VGG-16, RGB at full size, {border} px border cropped"
+    source = "Ding et al., TPAMI 2020; DISTS-pytorch 0.1"
+    facts = MetricInfo("DISTS", "lower", "full-reference", 0.0, 1.0, 4, protocol, source, ("vgg16",))
 
     def prepare(self, weights: MetricWeights) -> None:
         """Load VGG-16, α and β."""
@@ -96,16 +81,9 @@ class EPD(ImageMetric):
     pictures).
     """
 
-    facts = MetricInfo(
-        "EPD",
-        "lower",
-        "full-reference",
-        0.0,
-        4.0,
-        4,
-        "RGB, EfficientNet-Lite0 features at strides 2..32, {border} px border cropped",
-        "this project; the form is that of Zhang et al., CVPR 2018 (LPIPS) with uniform weights",
-    )
+    protocol = "RGB, EfficientNet-Lite0 features at strides 2..32, {border} px border cropped"
+    source = "this project; the form is that of Zhang et al., CVPR 2018 (LPIPS) with uniform weights"
+    facts = MetricInfo("EPD", "lower", "full-reference", 0.0, 4.0, 4, protocol, source)
     smallest = 32
 
     def score(self, restored: FloatImage, truth: FloatImage) -> float:

@@ -94,19 +94,13 @@ class _TextBlock(nn.Module):
         return x + torch.as_tensor(self.mlp(self.ln_2(x)))
 
 
-class _Text(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.resblocks = nn.Sequential(*[_TextBlock(512, 8) for _ in range(12)])
-
-
 class ClipRN50(nn.Module):
     """Both towers; outputs are unit vectors of 1024 numbers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.visual = _Visual()
-        self.transformer = _Text()
+        self.transformer = nn.ModuleDict({"resblocks": nn.Sequential(*[_TextBlock(512, 8) for _ in range(12)])})
         self.token_embedding = nn.Embedding(49408, 512)
         self.positional_embedding = nn.Parameter(torch.zeros(77, 512))
         self.ln_final = nn.LayerNorm(512)
@@ -120,5 +114,5 @@ class ClipRN50(nn.Module):
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """(L,) tokens from start to end → (1024,); the end cannot see padding, so there is none."""
         x = self.token_embedding(tokens) + self.positional_embedding[: len(tokens)]
-        x = self.ln_final(self.transformer.resblocks(x[None]))
+        x = self.ln_final(self.transformer["resblocks"](x[None]))
         return F.normalize(x[0, -1] @ self.text_projection, dim=0)

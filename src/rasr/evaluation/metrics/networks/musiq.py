@@ -3,6 +3,8 @@
 Tensor names are those of IQA-PyTorch's conversion of the Apache-2.0 release of google-research.
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -55,48 +57,29 @@ class _Attention(nn.Module):
         return torch.as_tensor(self.out(mixed))
 
 
-class _Feedforward(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(self.fc2(F.gelu(self.fc1(x))))
-
-
 class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
-        self.attention, self.mlp = _Attention(width, 6), _Feedforward(width, 1152)
+        self.attention = _Attention(width, 6)
+        self.mlp = nn.Sequential(OrderedDict(fc1=nn.Linear(width, 1152), gelu=nn.GELU(), fc2=nn.Linear(1152, width)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(self.norm1(x))
         return x + torch.as_tensor(self.mlp(self.norm2(x)))
 
 
-class _Positions(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.position_emb = nn.Parameter(torch.zeros(1, _GRID * _GRID, width))
-
-
-class _Scales(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.scale_emb = nn.Parameter(torch.zeros(len(_LONG_SIDES) + 1, width))
-
-
 class _Encoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.posembed_input, self.scaleembed_input = _Positions(width), _Scales(width)
+        self.posembed_input = nn.ParameterDict({"position_emb": torch.zeros(1, _GRID * _GRID, width)})
+        self.scaleembed_input = nn.ParameterDict({"scale_emb": torch.zeros(len(_LONG_SIDES) + 1, width)})
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
         self.encoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.transformer = nn.ModuleDict({f"encoderblock_{i}": _Block(width) for i in range(14)})
 
     def forward(self, x: torch.Tensor, places: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        x = x + self.posembed_input.position_emb[:, places] + self.scaleembed_input.scale_emb[scales]
+        x = x + self.posembed_input["position_emb"][:, places] + self.scaleembed_input["scale_emb"][scales]
         x = torch.cat([self.cls, x], 1)
         for block in self.transformer.values():
             x = block(x)
