@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rasr.config import check_table, read_toml
+from rasr.config import Table, check_table, read_toml
 from rasr.dataset.licences import FREE_LICENCES
 from rasr.dataset.sources import SOURCES, Category, Source, source_class
 from rasr.dataset.web import Download, Web
@@ -19,11 +19,7 @@ PATHS = ("path", "credits")
 """Keys of a source that name files: relative ones start at the config's own folder."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Splits(_Section):
+class Splits(Table):
     """Photos per category and split; the paper's protocol is the default (§III-C)."""
 
     train: int = Field(default=40, ge=0)
@@ -40,7 +36,7 @@ class Splits(_Section):
         return self.train + self.test + self.reference
 
 
-class Filters(_Section):
+class Filters(Table):
     """Bounds that a photo must keep. Every rejection is counted in the log and the card."""
 
     licences: tuple[str, ...] = FREE_LICENCES
@@ -60,7 +56,7 @@ class Filters(_Section):
     outlier_action: Literal["report", "drop"] = "report"
 
 
-class LowQuality(_Section):
+class LowQuality(Table):
     """Settings of the ready-made inputs of the test split."""
 
     enabled: bool = True
@@ -79,7 +75,7 @@ class LowQuality(_Section):
         return value
 
 
-class DatasetConfig(_Section):
+class DatasetConfig(Table):
     """A whole dataset."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

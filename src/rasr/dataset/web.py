@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rasr.config import Table
 from rasr.errors import ExtraMissing, SourceError
 from rasr.files import offline
 
@@ -48,10 +49,8 @@ RATES = {
 _T = TypeVar("_T")
 
 
-class Download(BaseModel):
+class Download(Table):
     """Settings of the client: how politely, how patiently, and how much."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     workers: int = Field(default=4, ge=1, le=32)
     rate: float = Field(default=1.0, gt=0)

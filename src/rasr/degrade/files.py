@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from rasr.config import explain_fault
+from rasr.config import Table, explain_fault
 from rasr.degrade.apply import crop_to_multiple, degrade_array
 from rasr.degrade.recipe import Recipe, draw
 from rasr.errors import ConfigError, PictureError, RasrError, UsageError
@@ -28,10 +28,8 @@ PACKAGES = ("rasr", "torch", "numpy", "scipy", "pillow")
 """Another version of these may round differently."""
 
 
-class Entry(BaseModel):
+class Entry(Table):
     """One picture of a degraded set."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Path of the HR picture below the input folder, with forward slashes; also what keyed its random draws."""
@@ -45,10 +43,8 @@ class Entry(BaseModel):
     recipe: Recipe
 
 
-class Manifest(BaseModel):
+class Manifest(Table):
     """Record of a degraded set: everything needed to make it again from its HR pictures."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["rasr-degradation-1"] = "rasr-degradation-1"
     seed: int

@@ -4,9 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
-from rasr.config import check_table, read_toml
+from rasr.config import Table, check_table, read_toml
 
 Range = tuple[float, float]
 
@@ -19,10 +17,8 @@ KERNEL_SIZES = tuple(range(7, 22, 2))
 RESIZE_KINDS = ("up", "down", "keep")
 
 
-class StageTable(BaseModel):
+class StageTable(Table):
     """Ranges, drawn uniformly, and probabilities of one stage; by default Real-ESRGAN's first."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     blur_probability: float = 1.0
     kernel_sizes: tuple[int, ...] = KERNEL_SIZES
@@ -47,10 +43,8 @@ class StageTable(BaseModel):
     jpeg_quality: Range = (30.0, 95.0)
 
 
-class DegradationPreset(BaseModel):
+class DegradationPreset(Table):
     """Two stages and the final resize with its sinc filter."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     first: StageTable
     second: StageTable

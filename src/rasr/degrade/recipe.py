@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rasr.config import Table
 from rasr.degrade.presets import (
     KERNEL_KINDS,
     KERNEL_PROBABILITIES,
@@ -29,13 +30,7 @@ Mode = Literal["area", "bilinear", "bicubic"]
 MODES: tuple[Mode, ...] = ("area", "bilinear", "bicubic")
 
 
-class _Part(BaseModel):
-    """Immutable, and a misspelt key in a stored recipe is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GaussianKernel(_Part):
+class GaussianKernel(Table):
     """A Gaussian-like blur; the isotropic kinds have ``sigma_x == sigma_y`` and ``angle == 0``."""
 
     kind: KernelKind
@@ -48,7 +43,7 @@ class GaussianKernel(_Part):
     """Shape exponent of the generalized and plateau kinds."""
 
 
-class SincKernel(_Part):
+class SincKernel(Table):
     """A circular low-pass filter, which makes ringing and overshoot."""
 
     kind: Literal["sinc"] = "sinc"
@@ -60,14 +55,14 @@ class SincKernel(_Part):
 Kernel = Annotated[GaussianKernel | SincKernel, Field(discriminator="kind")]
 
 
-class Resize(_Part):
+class Resize(Table):
     """A change of size by ``factor``; bilinear and bicubic without antialiasing, as Real-ESRGAN."""
 
     factor: Annotated[float, Field(gt=0, le=16)]
     mode: Mode
 
 
-class Noise(_Part):
+class Noise(Table):
     """Gaussian noise (``level``: sigma in grey levels) or Poisson (``level`` multiplies it)."""
 
     kind: Literal["gaussian", "poisson"]
@@ -77,7 +72,7 @@ class Noise(_Part):
     seed: Annotated[int, Field(ge=0)]
 
 
-class Stage(_Part):
+class Stage(Table):
     """Blur (or none), resize, noise, JPEG; the last JPEG is before or after the final filter."""
 
     blur: Kernel | None
@@ -87,7 +82,7 @@ class Stage(_Part):
     """As drawn; the codec takes it rounded to the nearest integer."""
 
 
-class Recipe(_Part):
+class Recipe(Table):
     """The whole degradation of one picture, independent of the picture's size."""
 
     preset: str

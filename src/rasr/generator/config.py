@@ -7,20 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rasr.config import check_table, read_toml
+from rasr.config import Table, check_table, read_toml
 from rasr.errors import UsageError, WeightsMissing
 from rasr.files import home
 from rasr.generator.protocol import TileHints
 from rasr.weights import CATALOGUE, find
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _CodecConfig(_Table):
+class _CodecConfig(Table):
     """[codec]: the pair E, D between pictures and latents."""
 
     kind: Literal["kl", "patch"]
@@ -29,7 +25,7 @@ class _CodecConfig(_Table):
     """Side of the square of pixels that becomes one latent position (``patch`` only)."""
 
 
-class _ContextConfig(_Table):
+class _ContextConfig(Table):
     """[context]: what the cross-attention layers read."""
 
     kind: Literal["text", "embedding"]
@@ -42,7 +38,7 @@ class _ContextConfig(_Table):
     """Length of that embedding."""
 
 
-class ReferenceConfig(_Table):
+class ReferenceConfig(Table):
     """[reference]: the branch. Stored in every adapter, whose tensors mean nothing without it."""
 
     control: Literal["controlnet", "copy"] = "controlnet"
@@ -60,7 +56,7 @@ class ReferenceConfig(_Table):
     """``copy``: channels of the gate's network."""
 
 
-class ModelConfig(_Table):
+class ModelConfig(Table):
     """One-step diffusion backbone and its use: eq. 3 of the paper with its silences filled in."""
 
     name: str

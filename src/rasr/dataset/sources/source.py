@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from rasr.config import Table
 from rasr.dataset.licences import FREE_LICENCES
 from rasr.dataset.web import Web
 
@@ -15,10 +16,8 @@ RESERVED = frozenset({"lq", "hr"})
 """Folders of a dataset that are no categories."""
 
 
-class Category(BaseModel):
+class Category(Table):
     """One species, one kind of artefact, one building: a folder of the dataset."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     """Folder name: lower case, digits and hyphens."""
@@ -108,10 +107,8 @@ class Source(ABC):
     A new one is a class in a file of its own, and a line in :data:`rasr.dataset.SOURCES`.
     """
 
-    class Settings(BaseModel):
+    class Settings(Table):
         """The keys of a ``[[source]]`` table."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True)
 
         kind: str
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from rasr.config import check_table, read_toml
+from rasr.config import Table, check_table, read_toml
 from rasr.errors import ConfigError, MethodError
 from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo, State
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
@@ -24,10 +24,8 @@ from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
 _PACKAGED = Path(__file__).with_name("profiles")
 
 
-class _ExtraFile(BaseModel):
+class _ExtraFile(Table):
     """A file written for the command: a configuration, or a list of the pictures."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     """Below the working folder, ``{work}``."""
@@ -43,15 +41,13 @@ class _ExtraFile(BaseModel):
         return self
 
 
-class Profile(BaseModel):
+class Profile(Table):
     """One method's official code.
 
     Placeholders: ``{python}``, ``{checkout}``, ``{work}``, ``{inputs}``, ``{references}``, ``{outputs}``, ``{scale}``,
     ``{seed}``; and, for each picture, ``{name}`` (its number, six digits: some codes cut names at underscores or pair
     files by sort order), ``{rank}`` (1 for the best reference), ``{width}``, ``{height}`` of the output.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     title: str
