@@ -87,7 +87,7 @@ def main() -> None:
         config = config_for(options, "reference", options.steps, weights=weights)
         model, encoder = build_trainable(config, torch.device("cpu"), print)
         maker = TrainingData.prepare(config, encoder, print).maker
-        batch = collate([maker.make(n) for n in range(8)])
+        batch = collate([maker[n] for n in range(8)])
         with torch.inference_mode():
             outputs = {"reference": model(batch), "null": model(batch.without_reference())}
     truth = batch.hr.permute(0, 2, 3, 1).numpy()

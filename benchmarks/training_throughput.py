@@ -85,7 +85,7 @@ def main() -> None:
         _, encoder = build_trainable(config, torch.device("cpu"), lambda _line: None)
         maker = TrainingData.prepare(config, encoder, lambda _line: None).maker
         size = options.batch
-        batches = [collate([maker.make(n * size + i) for i in range(size)]) for n in range(options.steps)]
+        batches = [collate([maker[n * size + i] for i in range(size)]) for n in range(options.steps)]
         bare = bare_seconds(config, batches[: options.steps // 2])
         times: list[float] = [time.perf_counter()]
         waits: list[float] = []

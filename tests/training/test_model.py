@@ -125,7 +125,7 @@ def test_a_null_sample_is_untouched_by_the_branch_in_a_mixed_batch(photos: Path,
         for parameter in model.trainable().values():
             parameter.normal_(std=0.05)
     maker = TrainingData.prepare(config, encoder, lambda _line: None).maker
-    samples = [maker.make(n) for n in range(12)]
+    samples = [maker[n] for n in range(12)]
     null = next(s for s in samples if s.reference is None)
     guided = next(s for s in samples if s.reference is not None)
     batch = collate([null, guided])
@@ -213,7 +213,7 @@ def test_with_a_cleaner_the_model_starts_from_its_picture(tmp_path: Path, photos
         name="cleaned",
     )
     model, encoder = build_trainable(config, torch.device("cpu"), lambda _line: None)
-    sample = TrainingData.prepare(config, encoder, lambda _line: None).maker.make(0)
+    sample = TrainingData.prepare(config, encoder, lambda _line: None).maker[0]
     lq = np.divide(sample.lq, 255, dtype=np.float32)
     cleaner = load_generator("realesrgan")
     expected = cleaner.generate(lq[None], None, cleaner.prepare(lq, (), GenerationSettings()))[0]

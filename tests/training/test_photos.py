@@ -117,6 +117,6 @@ def test_retrieved_references_exclude_the_target_and_its_duplicates(tmp_path: Pa
 
     config = tiny_config(folder, references__phases=[{"mix": {"retrieved": 1.0}}])
     maker = maker_for(config, neighbours=rows)
-    assert {maker.make(n).kind for n in range(6)} == {"retrieved"}
+    assert {maker[n].kind for n in range(6)} == {"retrieved"}
     with pytest.raises(ConfigError, match="1 photos to retrieve from"):
         find_neighbours(found.targets[:1], found.gallery[:1], **options)

@@ -48,9 +48,9 @@ def test_a_view_is_the_photo_degraded_at_its_place(photos: Path) -> None:
 
 def test_samples_from_a_pool_correspond_and_repeat(photos: Path) -> None:
     maker = material(pooled(photos)).maker
-    samples = [maker.make(n) for n in range(40)]
+    samples = [maker[n] for n in range(40)]
     again = material(pooled(photos)).maker
-    assert all(np.array_equal(again.make(n).lq, samples[n].lq) for n in (3, 17, 39))
+    assert all(np.array_equal(again[n].lq, samples[n].lq) for n in (3, 17, 39))
     assert len({sample.lq.tobytes() for sample in samples}) > 30, "new parts and turns of the same ten views"
     likeness = []
     for sample in samples:
@@ -96,7 +96,7 @@ def test_the_cleaner_of_a_pool_is_the_one_of_restoring(photos: Path, cleaner: st
         restored = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
         assert view.base is not None
         assert np.abs(np.rint(restored * 255) - view.base).max() <= 1
-    sample = maker.make(0)
+    sample = maker[0]
     assert sample.base is not None
     assert sample.base.shape == sample.hr.shape
 
@@ -119,7 +119,7 @@ def test_a_pool_embeds_its_views_once(photos: Path) -> None:
         view = maker.cache.view(4)
         assert view.embedding is not None
         assert np.allclose(view.embedding, view.lq.mean((0, 1)) / 255, atol=1e-6)
-        batch = collate([maker.make(0), maker.make(1)])
+        batch = collate([maker[0], maker[1]])
         assert batch.embedding is not None
         assert batch.embedding.shape == (2, 3)
     assert Encoder.calls == 1
@@ -129,7 +129,7 @@ def test_references_may_be_larger_than_crops(photos: Path) -> None:
     mix = {"other_crop": 0.3, "warped": 0.3, "random": 0.3, "null": 0.1}
     config = pooled(photos, references__phases=[{"mix": mix}], references__side=64)
     maker = material(config).maker
-    samples = [maker.make(n) for n in range(30)]
+    samples = [maker[n] for n in range(30)]
     assert {s.reference.shape for s in samples if s.reference is not None} == {(64, 64, 3)}
     batch = collate(samples)
     assert batch.reference.shape == (30, 3, 64, 64)

@@ -28,34 +28,34 @@ def same(a: Any, b: Any) -> bool:
 
 def test_sample_n_is_always_the_same(photos: Path) -> None:
     config = tiny_config(photos)
-    first = [maker_for(config).make(n) for n in range(12)]
+    first = [maker_for(config)[n] for n in range(12)]
     second = maker_for(config)
-    assert all(same(second.make(n), first[n]) for n in reversed(range(12)))
+    assert all(same(second[n], first[n]) for n in reversed(range(12)))
     assert len({sample.lq.tobytes() for sample in first}) == 12
     other = maker_for(tiny_config(photos, seed=1))
-    assert not same(other.make(0), first[0])
+    assert not same(other[0], first[0])
     assert first[0].lq.shape == (8, 8, 3)
     assert first[0].hr.shape == (32, 32, 3)
 
 
 def test_every_photo_appears_once_an_epoch(photos: Path) -> None:
     maker = maker_for(tiny_config(photos))
-    epochs = [[maker.make(5 * epoch + place).name for place in range(5)] for epoch in range(4)]
+    epochs = [[maker[5 * epoch + place].name for place in range(5)] for epoch in range(4)]
     assert all(len(set(epoch)) == 5 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
 def test_distinct_samples_repeat(photos: Path) -> None:
     maker = maker_for(tiny_config(photos, data__distinct=3))
-    assert same(maker.make(1), maker.make(4))
-    assert not same(maker.make(1), maker.make(2))
+    assert same(maker[1], maker[4])
+    assert not same(maker[1], maker[2])
 
 
 def test_the_mix_is_kept(photos: Path) -> None:
     mix = {"other_crop": 0.3, "warped": 0.2, "random": 0.35, "null": 0.15}
     config = tiny_config(photos, references__phases=[{"mix": mix}], data__crop=16)
     maker = maker_for(config)
-    kinds = Counter(maker.make(n).kind for n in range(600))
+    kinds = Counter(maker[n].kind for n in range(600))
     assert set(kinds) == set(mix)
     assert stats.chisquare([kinds[kind] for kind in mix], [600 * share for share in mix.values()]).pvalue > 1e-3
 
@@ -63,7 +63,7 @@ def test_the_mix_is_kept(photos: Path) -> None:
 def test_the_curriculum_advances_with_the_steps(photos: Path) -> None:
     phases = [{"until": 2, "mix": {"warped": 1.0}}, {"mix": {"random": 1.0}}]
     maker = maker_for(tiny_config(photos, references__phases=phases, loop__batch=4))
-    assert [maker.make(n).kind for n in (0, 7, 8, 50)] == ["warped", "warped", "random", "random"]
+    assert [maker[n].kind for n in (0, 7, 8, 50)] == ["warped", "warped", "random", "random"]
 
 
 def test_random_references_never_show_the_target(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_random_references_never_show_the_target(tmp_path: Path) -> None:
         Image.fromarray(np.full((40, 40, 3), level, np.uint8)).save(tmp_path / f"{level}.png")
     maker = maker_for(tiny_config(tmp_path, references__phases=[{"mix": {"random": 1.0}}]))
     for n in range(40):
-        sample = maker.make(n)
+        sample = maker[n]
         assert sample.reference is not None
         assert sample.reference[0, 0, 0] != sample.hr[0, 0, 0]
 
@@ -84,7 +84,7 @@ def test_an_unreadable_photo_is_named_and_replaced(tmp_path: Path, photos: Path)
     maker = maker_for(config)
     torn = folder / "2.png"
     torn.write_bytes(torn.read_bytes()[:2000])  # damaged after the run has begun
-    samples = [maker.make(n) for n in range(10)]
+    samples = [maker[n] for n in range(10)]
     named = {line for sample in samples for line in sample.skipped}
     assert named
     assert all("2.png" in line for line in named)
@@ -93,7 +93,7 @@ def test_an_unreadable_photo_is_named_and_replaced(tmp_path: Path, photos: Path)
         path.write_bytes(b"")
     uncached = maker_for_cached(config, maker)
     with pytest.raises(PictureError, match="50 photos in a row"):
-        uncached.make(0)
+        uncached[0]
 
 
 def maker_for_cached(config: TrainingConfig, maker: SampleMaker) -> SampleMaker:
@@ -118,7 +118,7 @@ def test_batches_do_not_depend_on_workers_or_processes(photos: Path) -> None:
 
 def test_a_batch_can_lose_its_references(photos: Path) -> None:
     maker = maker_for(tiny_config(photos, references__phases=[{"mix": {"warped": 1.0}}]))
-    batch = collate([maker.make(0), maker.make(1)])
+    batch = collate([maker[0], maker[1]])
     assert batch.has_reference.all()
     bare = batch.without_reference()
     assert not bare.has_reference.any()

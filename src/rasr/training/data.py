@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from rasr.gallery.encoders import Encoder
 from rasr.training.batch import TrainingBatch, TrainingSample, collate
 from rasr.training.config import TrainingConfig
 from rasr.training.losses import PerceptualDistance
 from rasr.training.model import TrainableModel
-from rasr.training.photos import DecodedPhotos, TrainingPhoto, find_neighbours, find_photos
+from rasr.training.photos import DecodedPhotos, Neighbour, TrainingPhoto, find_neighbours, find_photos
 from rasr.training.sample_cache import SampleCache, batch_cleaner
 from rasr.training.samples import SampleMaker
 from rasr.training.views import Box, Pixels, degraded, to_8_bit, whole_view
-
-if TYPE_CHECKING:
-    from rasr.gallery.encoders import Encoder
 
 NAMED = 5
 """Left-out files that are named one by one."""
@@ -64,15 +62,10 @@ class TrainingData:
         if len(photos.left_out) > NAMED:
             log(f"left out: {len(photos.left_out) - NAMED} more")
 
-        def neighbours(targets: Sequence[TrainingPhoto], top_k: int, *, wanted: bool) -> list[list[tuple[str, float]]]:
-            if not wanted:
-                return [[] for _ in targets]
-            place = references.gallery
-            return find_neighbours(targets, photos.gallery, gallery=place, encoder=references.encoder, top_k=top_k)
-
-        retrieves = any(phase.mix.retrieved for phase in references.phases)
-        rows = neighbours(photos.targets, references.top_k, wanted=retrieves)
-        if retrieves:
+        search = partial(find_neighbours, gallery=references.gallery, encoder=references.encoder)
+        rows: list[list[Neighbour]] = [[] for _ in photos.targets]
+        if any(phase.mix.retrieved for phase in references.phases):
+            rows = search(photos.targets, photos.gallery, top_k=references.top_k)
             log(f"references: {sum(map(bool, rows))} of {len(rows)} photos have others to retrieve")
         decoded = DecodedPhotos(gigabytes=data.cache_gb, long_side=data.long_side)
         maker = SampleMaker(config, photos.targets, rows, decoded, encoder.name if encoder else "")
@@ -83,8 +76,8 @@ class TrainingData:
             maker.cache = SampleCache.prepare(config, photos.targets, decoded, clean=clean, encoder=encoder, log=log)
         validation = None
         if held_out:
-            rows = neighbours(held_out, 1, wanted=config.guided)
-            validation = Validation.build(maker, held_out, rows, clean)
+            near = search(held_out, photos.gallery, top_k=1) if config.guided else [[] for _ in held_out]
+            validation = Validation.build(maker, held_out, near, clean)
         names = "\n".join(f"{photo.category}/{photo.path.name}" for photo in photos.targets)
         return cls(maker, validation, hashlib.sha256(names.encode()).hexdigest())
 
@@ -104,7 +97,7 @@ class Validation:
         cls,
         maker: SampleMaker,
         photos: Sequence[TrainingPhoto],
-        neighbours: Sequence[Sequence[tuple[str, float]]],
+        neighbours: Sequence[Sequence[Neighbour]],
         clean: Callable[[Pixels], Pixels] | None,
     ) -> Validation:
         """Degrade the photos' centre crops with the validation seed. Raises PictureError.

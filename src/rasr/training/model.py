@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rasr.device import Device
 from rasr.errors import ConfigError
+from rasr.gallery.encoders import Encoder, load_encoder
+from rasr.generator.adapter import load_adapter, load_backbone, save_adapter, save_backbone
+from rasr.generator.config import WeightPaths
+from rasr.generator.refdsr import RefDSR, build_model
+from rasr.generator.stable_diffusion import load_stable_diffusion
 from rasr.training.batch import TrainingBatch
 from rasr.training.config import TrainingConfig
-
-if TYPE_CHECKING:
-    from rasr.gallery.encoders import Encoder
-    from rasr.generator.refdsr import RefDSR
 
 
 class TrainableModel(Protocol):
@@ -24,27 +26,21 @@ class TrainableModel(Protocol):
 
     def __call__(self, batch: TrainingBatch) -> Tensor:
         """Restore a batch: (N, 3, H, W) on the [0, 1] scale, not clamped."""
-        ...
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return name → parameter of exactly what is optimised, saved and averaged."""
-        ...
 
     def to(self, device: torch.device) -> Any:
         """Do as torch's module does."""
-        ...
 
     def train(self, mode: bool = True) -> Any:
         """Do as torch's module does."""
-        ...
 
     def checkpoint_gradients(self) -> None:
         """Trade time for memory in the backward pass."""
-        ...
 
     def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
         """Write what has been trained in the form that ``rasr restore`` loads."""
-        ...
 
 
 class RefDSRModel(nn.Module):
@@ -86,8 +82,6 @@ class RefDSRModel(nn.Module):
 
     def export(self, path: Path, notes: Mapping[str, Any]) -> Path:
         """Write an adapter (stage reference) or a backbone."""
-        from rasr.generator.adapter import save_adapter, save_backbone
-
         save = save_adapter if self.guided else save_backbone
         return save(self.model, path, notes=dict(notes))
 
@@ -117,12 +111,6 @@ def build_trainable(
     takes that file or the preset's own weights. Raises ConfigError, also when those are untrained (the
     last convolution of a fresh UNet is zero and lets no gradient through), WeightsMissing or WeightsCorrupt.
     """
-    from rasr.device import Device
-    from rasr.gallery.encoders import load_encoder
-    from rasr.generator.adapter import load_adapter, load_backbone
-    from rasr.generator.config import WeightPaths
-    from rasr.generator.refdsr import build_model
-
     preset, weights = config.model.read_preset(), config.model.weights
     backbone, adapter = weights.get("backbone"), weights.get("adapter")
     fresh = not config.guided and backbone is None and not preset.base
@@ -131,8 +119,6 @@ def build_trainable(
         preset, weights=backbone, adapter="none", base=weights.get("base"), checkpoint=weights.get("checkpoint")
     )
     if preset.base:
-        from rasr.generator.stable_diffusion import load_stable_diffusion
-
         model, prompts = load_stable_diffusion(preset, sources, Device(str(device), "fp32", "training"))
         if preset.context.kind == "text":
             # Clones: tensors made in inference mode cannot take part in training.

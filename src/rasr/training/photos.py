@@ -14,17 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from rasr.errors import ConfigError, OutputError, PictureError
 from rasr.files import atomic_write, cache_dir, write_bytes
+from rasr.gallery import Gallery, open_gallery_or_folder
 from rasr.images import read_header, read_picture, resize, walk_pictures
 from rasr.training.views import Pixels, to_8_bit
-
-if TYPE_CHECKING:
-    from rasr.gallery import Gallery
 
 Layout = Literal["folder", "lsdir", "flickr30"]
 Neighbour = tuple[str, float]
@@ -87,7 +85,11 @@ def find_photos(
     for root in roots:
         if not root.is_dir():
             raise ConfigError(f"data.photos: {root} is not a folder.")
-        for path in _pictures_below(root):
+        try:
+            below = sorted(path for _, path in walk_pictures([root]))
+        except PictureError as error:
+            raise ConfigError(f"data.photos: {error}") from error
+        for path in below:
             parts = path.relative_to(root).parts[:-1]
             if layout == "flickr30":
                 split = parts[1] if len(parts) > 1 else ""
@@ -173,8 +175,6 @@ def find_neighbours(
     and a gallery with fewer photos gives fewer. The answer is kept in the cache folder. Raises ConfigError when there
     is nothing to retrieve from.
     """
-    from rasr.gallery import Gallery, open_gallery_or_folder
-
     if gallery is not None:
         opened = open_gallery_or_folder(gallery, encoder=encoder)
     elif len(own) < 2:
@@ -211,13 +211,6 @@ def _remembered(key: str, count: int, make: Callable[[], list[Any]]) -> list[Any
     rows = make()
     write_bytes(json.dumps(rows).encode(), path, overwrite=True)
     return rows
-
-
-def _pictures_below(root: Path) -> list[Path]:
-    try:
-        return sorted(path for _, path in walk_pictures([root]))
-    except PictureError as error:
-        raise ConfigError(f"data.photos: {error}") from error
 
 
 def _measure(found: Sequence[tuple[Path, str]], smallest: int) -> tuple[list[TrainingPhoto], list[str]]:

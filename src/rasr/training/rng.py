@@ -3,15 +3,10 @@
 Nothing then needs to be saved to resume a run bit for bit, and neither the number of workers nor of processes matters.
 """
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
 def generator_for(seed: int, *purpose: object) -> np.random.Generator:
@@ -21,8 +16,6 @@ def generator_for(seed: int, *purpose: object) -> np.random.Generator:
 
 def seed_torch(seed: int, *purpose: object) -> torch.Generator:
     """Set torch's global random state for one purpose; returns the CPU generator."""
-    import torch
-
     return torch.manual_seed(_key(seed, purpose) % 2**63)
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from rasr.errors import PictureError
 from rasr.files import atomic_write, cache_dir, sha256_file
+from rasr.gallery.encoders import Encoder
+from rasr.generator.rrdbnet import load_rrdbnet
 from rasr.training.config import TrainingConfig
 from rasr.training.photos import DecodedPhotos, TrainingPhoto
 from rasr.training.rng import generator_for
 from rasr.training.views import Box, Pixels, degraded, to_8_bit
 from rasr.weights import require
-
-if TYPE_CHECKING:
-    from rasr.gallery.encoders import Encoder
 
 BATCH = 8
 TRIES = 50
@@ -112,8 +111,6 @@ def batch_cleaner(config: TrainingConfig, device: torch.device) -> Callable[[Pix
 
     Raises WeightsMissing or WeightsCorrupt.
     """
-    from rasr.generator.rrdbnet import load_rrdbnet
-
     cleaner, dtype = config.model.cleaner, _cleaner_dtype(config)
     network = load_rrdbnet(tuned=require(cleaner) if cleaner == "realesrgan-tuned" else None).to(device, dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs

@@ -6,27 +6,26 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rasr.errors import PictureError
+from rasr.gallery.encoders import load_encoder
+from rasr.generator import GenerationSettings, load_generator
 from rasr.images import FloatImage
 from rasr.training.batch import TrainingSample, collate
 from rasr.training.config import TrainingConfig
-from rasr.training.photos import DecodedPhotos, TrainingPhoto
+from rasr.training.photos import DecodedPhotos, Neighbour, TrainingPhoto
 from rasr.training.rng import generator_for
 from rasr.training.sample_cache import SampleCache
 from rasr.training.views import Box, Pixels, degraded, to_8_bit, turned, warped_view, whole_view
 
-if TYPE_CHECKING:
-    from rasr.gallery.encoders import Encoder
-    from rasr.generator import Generator
-
 TRIES = 50
 KINDS = ("retrieved", "other_crop", "warped", "random", "null")
+_cleaner, _encoder = cache(load_generator), cache(load_encoder)
 
 
 @dataclass(slots=True)
@@ -35,7 +34,7 @@ class SampleMaker(Dataset[TrainingSample]):
 
     config: TrainingConfig
     photos: Sequence[TrainingPhoto]
-    neighbours: Sequence[Sequence[tuple[str, float]]]
+    neighbours: Sequence[Sequence[Neighbour]]
     """For each photo its retrievable references, path and similarity; empty lists when the mix retrieves none."""
     decoded: DecodedPhotos
     encoder: str = ""
@@ -43,7 +42,7 @@ class SampleMaker(Dataset[TrainingSample]):
     cache: SampleCache | None = None
     """Views made once; without it every sample is cut, degraded and cleaned anew."""
 
-    def make(self, index: int) -> TrainingSample:
+    def __getitem__(self, index: int) -> TrainingSample:
         """Make sample ``index``; another photo replaces one that cannot be read (``skipped``).
 
         Raises PictureError when fifty photos in a row cannot be used.
@@ -63,14 +62,9 @@ class SampleMaker(Dataset[TrainingSample]):
                 position = int(random.integers(len(self.photos)))
         raise PictureError(f"{TRIES} photos in a row cannot be used. The last: {skipped[-1]}")
 
-    def __getitem__(self, index: int) -> TrainingSample:
-        return self.make(index)
-
     def complete(self, sample: TrainingSample, lq: FloatImage) -> TrainingSample:
         """Add the cleaner's picture, where missing, and the encoder's input, if the model reads it."""
         if self.config.model.cleaner != "none" and sample.base is None:
-            from rasr.generator import GenerationSettings
-
             cleaner = _cleaner(self.config.model.cleaner)
             conditioning = cleaner.prepare(lq, (), GenerationSettings())
             sample = replace(sample, base=to_8_bit(cleaner.generate(lq[None], None, conditioning)[0]))
@@ -217,20 +211,6 @@ def batch_loader(
         pin_memory=pin,
         **options,
     )
-
-
-@cache
-def _cleaner(name: str) -> Generator:
-    from rasr.generator import load_generator
-
-    return load_generator(name)
-
-
-@cache
-def _encoder(name: str) -> Encoder:
-    from rasr.gallery.encoders import load_encoder
-
-    return load_encoder(name)
 
 
 @lru_cache(maxsize=4)

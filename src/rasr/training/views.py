@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.degrade import degrade_array, draw
-
-if TYPE_CHECKING:
-    from rasr.images import FloatImage
-    from rasr.training.config import DataConfig
+from rasr.images import FloatImage
+from rasr.training.config import DataConfig
 
 Pixels = NDArray[np.uint8]
 """A picture (H, W, 3), or pictures (N, H, W, 3), 8-bit sRGB: a quarter of the bytes of float32 on every way."""
