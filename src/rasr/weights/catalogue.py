@@ -27,7 +27,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rasr.errors import UsageError
 
@@ -91,16 +90,10 @@ class ModelWeights:
         return f"Get it {self.advice}."
 
 
-def _read_table() -> dict[str, ModelWeights]:
-    table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-    def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-
-    return {name: ModelWeights(name=name, **tuples(fields)) for name, fields in table.items()}
-
-
-CATALOGUE = _read_table()
+CATALOGUE = {
+    name: ModelWeights(name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+    for name, fields in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
+}
 """Name → weights."""
 
 

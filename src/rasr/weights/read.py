@@ -6,6 +6,7 @@ another architecture, or wants to run code. Packaged files are held to the catal
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import warnings
 import zipfile
@@ -47,8 +48,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     unfold without bounds) or whose pickle is far larger than a list of names needs to be are refused before unpickling.
     Raises WeightsMissing or WeightsCorrupt.
     """
-    import pickle
-
     import torch
 
     _require(path)
@@ -177,11 +176,11 @@ def _require_match(
     wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], path: Path, *, ignore_extra: bool = False
 ) -> None:
     """Raise WeightsCorrupt unless ``tensors`` has these names and shapes."""
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - tensors.keys())
+    extra = [] if ignore_extra else sorted(tensors.keys() - wanted.keys())
     shapes = {name: (tuple(t.shape), tuple(tensors[name].shape)) for name, t in wanted.items() if name in tensors}
     wrong = [f"{name} ({found}, not {shape})" for name, (shape, found) in sorted(shapes.items()) if shape != found]
-    unknown = [] if ignore_extra else extra
-    for what, names in (("lacks", missing), ("has an unknown", unknown), ("has a wrong shape for", wrong)):
+    for what, names in (("lacks", missing), ("has an unknown", extra), ("has a wrong shape for", wrong)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise WeightsCorrupt(f"{path} is for another architecture: it {what} {names[0]}{more}.")
