@@ -9,7 +9,7 @@ weaker model. Key names: cswry/OSEDiff (osediff.py, save_model) and csslc/PiSA-S
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,10 @@ def fold_osediff(unet: nn.Module, vae: nn.Module, path: Path) -> tuple[int, int]
     Raises WeightsMissing or WeightsCorrupt.
     """
     content = read_checkpoint(path)
-    unet_layers = _parse_lora(_table(content, "state_dict_unet", path), [f"default_{part}" for part in PARTS], path)
-    vae_layers = _parse_lora(_table(content, "state_dict_vae", path), ["default_encoder"], path)
-    _require_modules(unet_layers, _listed(content, [f"unet_lora_{part}_modules" for part in PARTS], path), unet, path)
-    _require_modules(vae_layers, _listed(content, ["vae_lora_encoder_modules"], path), vae, path)
+    unet_layers = _parse_lora(content, "state_dict_unet", [f"default_{part}" for part in PARTS], path)
+    vae_layers = _parse_lora(content, "state_dict_vae", ["default_encoder"], path)
+    _require_listed(unet_layers, content, [f"unet_lora_{part}_modules" for part in PARTS], unet, path)
+    _require_listed(vae_layers, content, ["vae_lora_encoder_modules"], vae, path)
     if unet_layers["conv_in"].base.keys() != {"weight", "bias"}:
         raise WeightsCorrupt(f"{path} is incomplete: OSEDiff also trains conv_in itself, which is not in it.")
     _require_rank(content, "rank_unet", unet_layers, path)
@@ -59,38 +59,28 @@ def fold_pisasr(unet: nn.Module, path: Path) -> int:
     content = read_checkpoint(path)
     kinds = ("pix", "sem")
     adapters = [f"default_{part}_{kind}" for part in PARTS for kind in kinds]
-    layers = _parse_lora(_table(content, "state_dict_unet", path), adapters, path)
+    layers = _parse_lora(content, "state_dict_unet", adapters, path)
     for kind in kinds:
         of_kind = {
             name: _LoraLayer({key: pair for key, pair in layer.pairs.items() if key.endswith(kind)})
             for name, layer in layers.items()
         }
-        _require_modules(
-            of_kind, _listed(content, [f"unet_lora_{part}_modules_{kind}" for part in PARTS], path), unet, path
-        )
+        _require_listed(of_kind, content, [f"unet_lora_{part}_modules_{kind}" for part in PARTS], unet, path)
         _require_rank(content, f"lora_rank_unet_{kind}", of_kind, path)
     return _fold(unet, layers, path)
 
 
-def _table(content: Mapping[str, Any], key: str, path: Path) -> dict[str, torch.Tensor]:
-    table = content.get(key)
-    if not isinstance(table, dict) or not table:
-        raise WeightsCorrupt(f"{path} has no {key}: it is not the checkpoint this preset needs.")
-    return table
-
-
-def _listed(content: Mapping[str, Any], keys: Sequence[str], path: Path) -> set[str]:
-    modules: set[str] = set()
+def _require_listed(
+    layers: Mapping[str, _LoraLayer], content: Mapping[str, Any], keys: Sequence[str], model: nn.Module, path: Path
+) -> None:
+    """Check that a checkpoint's lists of adapted modules, its tensors and ``model`` agree."""
+    listed: set[str] = set()
     for key in keys:
         names = content.get(key)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise WeightsCorrupt(f"{path} has no {key}: it is not the checkpoint this preset needs.")
         # The lists hold names of parameters in some versions and of modules in others, and some names twice.
-        modules |= {name.removesuffix(".weight").replace(".base_layer", "") for name in names}
-    return modules
-
-
-def _require_modules(layers: Mapping[str, _LoraLayer], listed: set[str], model: nn.Module, path: Path) -> None:
+        listed |= {name.removesuffix(".weight").replace(".base_layer", "") for name in names}
     known = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
     if strange := sorted(listed - known):
         raise WeightsCorrupt(f"{path} is for another architecture: this one has no layer {strange[0]}.")
@@ -106,14 +96,16 @@ def _require_rank(content: Mapping[str, Any], key: str, layers: Mapping[str, _Lo
         raise WeightsCorrupt(f"{path}: {key} is {content.get(key)}, but its LoRA tensors have rank {sorted(ranks)}.")
 
 
-def _parse_lora(tensors: Mapping[str, torch.Tensor], adapters: Iterable[str], path: Path) -> dict[str, _LoraLayer]:
+def _parse_lora(content: Mapping[str, Any], key: str, adapters: Sequence[str], path: Path) -> dict[str, _LoraLayer]:
     """Sort a checkpoint's tensors by module. Raises WeightsCorrupt for an unexpected name."""
-    allowed = set(adapters)
+    tensors = content.get(key)
+    if not isinstance(tensors, dict) or not tensors:
+        raise WeightsCorrupt(f"{path} has no {key}: it is not the checkpoint this preset needs.")
     layers: dict[str, _LoraLayer] = defaultdict(_LoraLayer)
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             raise WeightsCorrupt(f"{path}: {name} is not a tensor.")
-        if (found := _LORA.fullmatch(name)) and found["adapter"] in allowed:
+        if (found := _LORA.fullmatch(name)) and found["adapter"] in adapters:
             layers[found["module"]].pairs[found["adapter"]][found["side"]] = tensor
         elif found := _BASE.fullmatch(name):
             layers[found["module"]].base[found["leaf"]] = tensor

@@ -108,12 +108,10 @@ class Generator(Protocol):
     @property
     def info(self) -> GeneratorInfo:
         """Facts of this generator."""
-        ...
 
     @property
     def cleaner(self) -> Generator | None:
         """Generator that first runs over the whole picture, to give ``base`` (DiffBIR's two stages)."""
-        ...
 
     def prepare(
         self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
@@ -123,7 +121,6 @@ class Generator(Protocol):
         ``lq`` is the whole low-quality picture at its own size; ``references`` are ordered best first and may be empty.
         Raises WeightsMissing or WeightsCorrupt when the weights cannot be loaded.
         """
-        ...
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Restore tiles of one size: (N, H, W, 3) → (N, H·scale, W·scale, 3), float32 in [0, 1].
@@ -131,4 +128,3 @@ class Generator(Protocol):
         ``base`` holds the cleaner's output for the same tiles (same shape as ``tiles``) or None without a cleaner.
         Raises MemoryError (or torch's out-of-memory error) when the tile does not fit: the caller halves it.
         """
-        ...

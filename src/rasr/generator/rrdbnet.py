@@ -69,16 +69,11 @@ def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None) -> RR
 def _block(features: torch.Tensor, layers: Iterator[nn.Module]) -> torch.Tensor:
     block = features
     for _ in range(DENSE):
-        block = block + 0.2 * _dense(block, layers)
+        seen = [block]
+        for _ in range(4):
+            seen.append(_leaky(next(layers)(torch.cat(seen, 1))))
+        block = block + 0.2 * next(layers)(torch.cat(seen, 1))
     return features + 0.2 * block
-
-
-def _dense(block: torch.Tensor, layers: Iterator[nn.Module]) -> torch.Tensor:
-    seen = [block]
-    for _ in range(4):
-        seen.append(_leaky(next(layers)(torch.cat(seen, 1))))
-    answer: torch.Tensor = next(layers)(torch.cat(seen, 1))
-    return answer
 
 
 def _leaky(features: torch.Tensor) -> torch.Tensor:

@@ -1,24 +1,20 @@
 """Stable Diffusion 2.1-base from a folder in the hub's layout, with a checkpoint folded in."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from rasr.device import Device
 from rasr.errors import UsageError, WeightsCorrupt
 from rasr.generator.config import ModelConfig, WeightPaths
 from rasr.generator.onestep_checkpoints import fold_osediff, fold_pisasr
 from rasr.generator.refdsr import AutoencoderCodec, RefDSR
 from rasr.weights import CATALOGUE, fill_model, find, load_pretrained, read_safetensors, require, variant
 
-if TYPE_CHECKING:
-    from rasr.device import Device
 
-
-def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, _Prompts]:
+def load_stable_diffusion(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, "_Prompts"]:
     """Load network and prompt encoder in fp32 on the CPU; the caller moves the network.
 
     Raises WeightsMissing, naming the command that helps, or WeightsCorrupt.
@@ -48,11 +44,8 @@ class _Prompts:
 
     def states(self, prompt: str) -> torch.Tensor:
         """Encode a prompt to (1, 77, D) on the device. Raises WeightsCorrupt."""
-        if prompt not in self._known:
-            self._known[prompt] = self._encode(prompt)
-        return self._known[prompt]
-
-    def _encode(self, prompt: str) -> torch.Tensor:
+        if prompt in self._known:
+            return self._known[prompt]
         from transformers import CLIPTextModel, CLIPTokenizer
 
         try:
@@ -62,8 +55,8 @@ class _Prompts:
         encoder = load_pretrained(CLIPTextModel, self._folder / "text_encoder", ignore_extra=True)
         ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         with torch.inference_mode():
-            states: torch.Tensor = encoder.eval()(ids)[0]
-        return states.to(self._place.device, self._place.dtype)
+            states = encoder.eval()(ids)[0]
+        return self._known.setdefault(prompt, states.to(self._place.device, self._place.dtype))
 
 
 def _base_folder(config: ModelConfig, asked: str | None) -> Path:
@@ -91,12 +84,9 @@ def _from_folder(family: Any, folder: Path) -> Any:
         with torch.device("meta"):
             model = family.from_config(settings)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsCorrupt(
-            f"{folder / 'config.json'} is not a configuration of {family.__name__}: {error}"
-        ) from error
+        raise WeightsCorrupt(f"{folder}/config.json is not a configuration of {family.__name__}: {error}") from error
     path = variant(folder, "diffusion_pytorch_model.safetensors")
-    tensors, _ = read_safetensors(path)
-    tensors = {_current_name(name): tensor for name, tensor in tensors.items()}
+    tensors = {_current_name(name): tensor for name, tensor in read_safetensors(path)[0].items()}
     return fill_model(model, tensors, path)
 
 

@@ -27,6 +27,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rasr.errors import UsageError
 
@@ -90,8 +91,13 @@ class ModelWeights:
         return f"Get it {self.advice}."
 
 
+def _entry(name: str, fields: Mapping[str, Any]) -> ModelWeights:
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    return ModelWeights(name=name, **values)
+
+
 CATALOGUE = {
-    name: ModelWeights(name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+    name: _entry(name, fields)
     for name, fields in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
 }
 """Name → weights."""
