@@ -15,7 +15,7 @@ from rasr.files import write_bytes
 
 MANIFEST = "manifest.jsonl"
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
+_NUMBERS: dict[Any, Any] = {int: int, float: (int, float)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,9 @@ def _record(line: str, where: str) -> Record:
     except (ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{where} is not a record of this format: {error}.") from error
     for name, field in known.items():
-        if not isinstance(getattr(record, name), _TYPES.get(str(field.type), str)):
-            raise DatasetError(f"{where}: '{name}' must be of type {field.type}.")
+        kind: Any = field.type if field.type in _NUMBERS else str
+        if not isinstance(getattr(record, name), _NUMBERS.get(kind, str)):
+            raise DatasetError(f"{where}: '{name}' must be of type {kind.__name__}.")
     return record
 
 
