@@ -6,15 +6,13 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rasr.generator.config import ModelConfig
+from rasr.generator.config import ModelConfig, read_model_config
 
 
 def _absolute(place: Path, info: ValidationInfo) -> Path:
@@ -63,8 +61,6 @@ class ModelSection(_Table):
 
     def read_preset(self) -> ModelConfig:
         """Read the preset, with its [reference] table changed as asked. Raises ConfigError."""
-        from rasr.generator.config import read_model_config
-
         preset = read_model_config(self.preset)
         changed = {**preset.reference.model_dump(), **self.reference}
         reference = check_table(type(preset.reference), changed, "model.reference")
@@ -316,7 +312,12 @@ def read_training_config(
     data.photos and validation.photos. Paths in the file are relative to its folder. Raises ConfigError naming the file
     and the key; an unknown key comes with the nearest known one.
     """
-    path = _locate(source)
+    path, packaged = Path(source), packaged_configs()
+    if path.suffix != ".toml" and not path.is_file():
+        if str(source) not in packaged:
+            known = ", ".join(packaged)
+            raise ConfigError(f"There is no configuration '{source}'. Give a TOML file or one of: {known}.")
+        path = packaged[str(source)]
     tree = read_toml(path)
     for key, value in map(_parse_change, changes):
         _put(tree, key, value)
@@ -330,16 +331,6 @@ def packaged_configs() -> dict[str, Path]:
     """List the configurations that come with RASR, by name."""
     folder = Path(str(files("rasr.training"))) / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def _locate(source: str | Path) -> Path:
-    path = Path(source)
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    packaged = packaged_configs()
-    if str(source) in packaged:
-        return packaged[str(source)]
-    raise ConfigError(f"There is no configuration '{source}'. Give a TOML file or one of: {', '.join(packaged)}.")
 
 
 def changed_keys(old: TrainingConfig, new: TrainingConfig) -> list[str]:

@@ -69,7 +69,7 @@ class EfficientNetLite(FeatureNetwork):
         last_of_stage = {}
         stride = 1
         for index, block in enumerate(network._blocks):
-            stride *= _stride(block)
+            stride *= block._depthwise_conv.stride[0]
             last_of_stage[stride] = index
         self.taps = frozenset(last_of_stage.values())
 
@@ -100,7 +100,7 @@ def _folded(network: Any) -> Any:
             if hasattr(block, name):
                 setattr(block, name, fuse_conv_bn_eval(getattr(block, name), getattr(block, f"_bn{number}")))
                 setattr(block, f"_bn{number}", nn.Identity())
-        if _stride(block) > 1:
+        if block._depthwise_conv.stride[0] > 1:
             block._depthwise_conv.forward = _outside_autocast(block._depthwise_conv.forward)
     return network
 
@@ -211,8 +211,3 @@ def _load_dino(name: str, folder: Path) -> tuple[FeatureNetwork, Path]:
 
 
 _BUILD = {"effnet-lite1": _load_effnet, "effnet-lite2": _load_effnet, "vgg16": _load_vgg, "dino-vitb16": _load_dino}
-
-
-def _stride(block: Any) -> int:
-    stride = block._depthwise_conv.stride
-    return int(stride[0] if isinstance(stride, tuple | list) else stride)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,9 @@ class RunningMeans:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts = Counter[str]()
         self._last: dict[str, Tensor] = {}
-        self._null = 0
-        self._samples = 0
+        self._kinds = Counter[str]()
         self._steps = 0
         self._waited = 0.0
         self._started = time.perf_counter()
@@ -40,10 +40,9 @@ class RunningMeans:
         """Add scalars of one portion of a step, and the kinds of its references."""
         for name, value in values.items():
             self._last[name] = value.detach().float()
-            self._sums[name] = self._sums[name] + self._last[name] if name in self._sums else self._last[name]
-            self._counts[name] = self._counts.get(name, 0) + 1
-        self._null += sum(kind == "null" for kind in kinds)
-        self._samples += len(kinds)
+            self._sums[name] = self._sums.get(name, 0) + self._last[name]
+        self._counts.update(values.keys())
+        self._kinds.update(kinds)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -70,7 +69,7 @@ class RunningMeans:
         values = dict(zip(names, means.tolist(), strict=True))
         values["data_wait"] = min(1.0, self._waited / spent) if spent else 0.0
         values["samples_per_s"] = self._steps * samples / spent if spent else 0.0
-        values["null_share"] = self._null / max(1, self._samples)
+        values["null_share"] = self._kinds["null"] / max(1, self._kinds.total())
         return values
 
 

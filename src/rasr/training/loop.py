@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -120,12 +120,8 @@ class Trainer:
         device = accelerator.device
         self._log(f"device: {device}, {config.loop.precision}, {accelerator.num_processes} process(es)")
         seed_torch(config.seed, "model")
-        self._model: TrainableModel
-        encoder = None
-        if self._given is None:
-            self._model, encoder = build_trainable(config, device, self._log)
-        else:
-            self._model = self._given
+        model, encoder = build_trainable(config, device, self._log) if self._given is None else (self._given, None)
+        self._model: TrainableModel = model
         self._model.to(device)
         self._model.train()
         if config.loop.gradient_checkpointing:
@@ -171,13 +167,11 @@ class Trainer:
             processes=accelerator.num_processes,
             pin=accelerator.device.type == "cuda",
         )
-        batches = iter(loader)
-        means, started = RunningMeans(), time.monotonic()
+        batches, means, started = iter(loader), RunningMeans(), time.monotonic()
         step, stopped = first, ""
         if self._main:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-            content = config.model_dump_json(indent=1) + "\n"
-            write_bytes(content.encode(), self.folder / "config.json", overwrite=True)
+            write_bytes(f"{config.model_dump_json(indent=1)}\n".encode(), self.folder / "config.json", overwrite=True)
         with closing(MetricsLog(self.folder, first_step=first)) if self._main else nullcontext() as metrics:
             while step < loop.steps and not stopped:
                 rate = self._one_step(step, batches, means)
@@ -215,7 +209,9 @@ class Trainer:
                 batch = next(batches)
             batch = batch.to(accelerator.device)
             for sentence in batch.skipped:
-                self._name_once(sentence)
+                if sentence not in self._named:
+                    self._named.add(sentence)
+                    self._log(f"skipped: {sentence}")
             with accelerator.autocast():
                 prediction = self._model(batch)
                 terms = objective.terms(prediction.float(), batch, step)
@@ -262,11 +258,6 @@ class Trainer:
                 return reason or "another process"
         return reason
 
-    def _name_once(self, sentence: str) -> None:
-        if sentence not in self._named:
-            self._named.add(sentence)
-            self._log(f"skipped: {sentence}")
-
     def _validate(self, step: int, metrics: MetricsLog | None) -> None:
         validation = self._data.validation
         if validation and metrics:
@@ -302,17 +293,14 @@ class Trainer:
 def _noted_signals() -> Iterator[list[str]]:
     """Note SIGINT and SIGTERM and let the step finish; a second Ctrl-C interrupts at once."""
     noted: list[str] = []
-    before: dict[int, Any] = {}
 
     def note(number: int, _frame: FrameType | None) -> None:
         if noted and number == signal.SIGINT:
             raise KeyboardInterrupt
         noted.append(signal.Signals(number).name)
 
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with ExitStack() as after:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                after.callback(signal.signal, number, signal.signal(number, note))
         yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

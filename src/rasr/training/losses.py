@@ -7,6 +7,7 @@ batch cut into portions or spread over processes adds up to the same mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,21 +68,19 @@ class Objective(nn.Module):
 
     def terms(self, prediction: Tensor, batch: TrainingBatch, step: int) -> dict[str, Tensor]:
         """Compute the unweighted terms, (N,) each, of predictions (N, 3, H, W) in fp32."""
+
+        @cache  # both terms may stand on one network
+        def features(network: FeatureNetwork) -> tuple[list[Tensor], list[Tensor]]:
+            with torch.no_grad():
+                wanted = network(batch.hr)
+            return network(prediction), wanted
+
         found = {"mse": mse(prediction, batch.hr)}
-        shared = self.perceptual is not None and self.gram is self.perceptual.network
         if self.perceptual is not None:
-            with torch.no_grad():
-                wanted = self.perceptual.network(batch.hr)
-            features = self.perceptual.network(prediction)
-            found["perceptual"] = self.perceptual.distance(features, wanted)
-            if shared:
-                found["gram"] = gram_distance(features, wanted)
-        if self.gram is not None and not shared:
-            with torch.no_grad():
-                wanted = self.gram(batch.hr)
-            found["gram"] = gram_distance(self.gram(prediction), wanted)
-        judge = self.adversarial(step)
-        if judge is not None:
+            found["perceptual"] = self.perceptual.distance(*features(self.perceptual.network))
+        if self.gram is not None:
+            found["gram"] = gram_distance(*features(self.gram))
+        if judge := self.adversarial(step):
             found["gan"] = judge.generator_loss(prediction, self._random(step, batch, "generator"))
         return found
 

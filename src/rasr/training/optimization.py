@@ -51,9 +51,21 @@ class Optimized:
         self._adamw.zero_grad(set_to_none=True)
 
     def clip_gradients(self, accelerator: Accelerator) -> Tensor:
-        """Average the gradients over the processes, limit their norm, and return what it was."""
-        _average_gradients(list(self.parameters.values()), accelerator)
-        return torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._clip)
+        """Average the gradients over the processes, in one exchange, limit their norm, and return what it was.
+
+        Instead of a DistributedDataParallel wrapper: the trained part is small, a null-reference batch leaves part of
+        it without gradient (which the wrapper does not forgive), and accumulation needs no special case.
+        """
+        parameters = list(self.parameters.values())
+        for parameter in parameters:
+            if parameter.grad is None:  # all references of this portion were null
+                parameter.grad = torch.zeros_like(parameter)
+        if accelerator.num_processes > 1:
+            flat = torch.cat([p.grad.flatten().float() for p in parameters if p.grad is not None])
+            means = accelerator.reduce(flat, reduction="mean").split([p.numel() for p in parameters])
+            for parameter, mean in zip(parameters, means, strict=True):
+                parameter.grad = mean.view_as(parameter).to(parameter.dtype)
+        return torch.nn.utils.clip_grad_norm_(parameters, self._clip)
 
     def step(self, factor: float) -> None:
         """Update the parameters with ``factor`` times the configured learning rate."""
@@ -80,15 +92,10 @@ class Optimized:
                     f"The checkpoint does not fit the model: {self._name} '{name}' is missing or of another shape."
                 )
             parameter.copy_(stored)
-            state = {
-                key: tensors[place].clone()
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if (place := f"{self._name}.{key}.{name}") in tensors
-            }
-            if state:
-                self._adamw.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
-                }
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (place := f"{self._name}.{key}.{name}") in tensors:
+                    value = tensors[place].clone()
+                    self._adamw.state[parameter][key] = value if key == "step" else value.to(parameter.device)
         for name, buffer in self._module.named_buffers():
             buffer.copy_(tensors.get(f"{self._name}.buffer.{name}", buffer))
 
@@ -114,23 +121,3 @@ class AveragedWeights:
             live = parameter.detach().float().clone()
             parameter.copy_(self.values[name])
             self.values[name] = live
-
-
-def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
-    """Replace gradients by their means over processes, missing ones by zeros, in one exchange.
-
-    Instead of a DistributedDataParallel wrapper: the trained part is small, a null-reference batch leaves part of it
-    without gradient (which the wrapper does not forgive), and accumulation needs no special case.
-    """
-    for parameter in parameters:
-        if parameter.grad is None:  # all references of this portion were null
-            parameter.grad = torch.zeros_like(parameter)
-    if accelerator.num_processes == 1:
-        return
-    flat = torch.cat([p.grad.flatten().float() for p in parameters if p.grad is not None])
-    flat = accelerator.reduce(flat, reduction="mean")
-    start = 0
-    for parameter in parameters:
-        end = start + parameter.numel()
-        parameter.grad = flat[start:end].view_as(parameter).to(parameter.dtype)
-        start = end

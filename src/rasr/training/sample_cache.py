@@ -143,7 +143,14 @@ def _make_views(
         log(f"pool: {cache.count} views of {cache.side} px, made before")
         return
     log(f"pool: making {cache.count - made} of {cache.count} views of {cache.side} px, kept in {cache.folder}")
-    arrays = _open_arrays(cache, config.data.scale, "r+" if made else "w+")
+    side, small, mode = cache.side, cache.side // config.data.scale, "r+" if made else "w+"
+    kinds: dict[str, tuple[type, tuple[int, ...]]] = {"places": (np.int32, (3,)), "lq": (np.uint8, (small, small, 3))}
+    if cache.cleaned:
+        kinds["base"] = (np.uint8, (side, side, 3))
+    arrays = {
+        name: np.lib.format.open_memmap(cache.folder / f"{name}.npy", mode, kind, (cache.count, *shape))
+        for name, (kind, shape) in kinds.items()
+    }
     while made < cache.count:
         numbers = range(made, min(made + BATCH, cache.count))
         for number in numbers:
@@ -156,20 +163,6 @@ def _make_views(
         state.write_text(str(made), "ascii")
         if made % (BATCH * 25) == 0:
             log(f"pool: {made} of {cache.count}")
-
-
-def _open_arrays(cache: SampleCache, scale: int, mode: str) -> dict[str, np.memmap]:
-    count, side, small = cache.count, cache.side, cache.side // scale
-    shapes: dict[str, tuple[tuple[int, ...], type]] = {
-        "places": ((count, 3), np.int32),
-        "lq": ((count, small, small, 3), np.uint8),
-    }
-    if cache.cleaned:
-        shapes["base"] = ((count, side, side, 3), np.uint8)
-    return {
-        name: np.lib.format.open_memmap(cache.folder / f"{name}.npy", mode=mode, dtype=kind, shape=shape)
-        for name, (shape, kind) in shapes.items()
-    }
 
 
 def _degraded(
