@@ -50,7 +50,6 @@ class RefDSRModel(nn.Module):
         """``encoder`` embeds the LQ, if the preset reads that; ``states`` (1, T, D) of the prompt."""
         super().__init__()
         self.model = model
-        self.stage = stage
         self.guided = stage == "reference"
         self._encoder = encoder
         self._states = states

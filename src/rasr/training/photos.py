@@ -135,17 +135,14 @@ class DecodedPhotos:
             entry.unlink(missing_ok=True)
         else:
             return cached
-        decoded = self._decode(photo)
-        self._keep(entry, decoded)
-        return decoded
-
-    def _decode(self, photo: TrainingPhoto) -> Pixels:
         pixels = read_picture(photo.path).pixels
         height, width = pixels.shape[:2]
         if 0 < self._long_side < max(height, width):
             factor = self._long_side / max(height, width)
             pixels = resize(pixels, (max(1, round(width * factor)), max(1, round(height * factor))))
-        return to_8_bit(pixels)
+        decoded = to_8_bit(pixels)
+        self._keep(entry, decoded)
+        return decoded
 
     def _keep(self, entry: Path, pixels: Pixels) -> None:
         """Store unless the budget is used up; on a full or read-only disk nothing is stored."""

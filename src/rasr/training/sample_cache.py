@@ -90,8 +90,13 @@ class SampleCache:
         folder.mkdir(parents=True, exist_ok=True)
         cache = cls(folder, data.pool, data.pool_side, clean is not None, encoder.name if encoder else "")
         _make_views(cache, config, photos, decoded, clean, log)
-        if encoder is not None:
-            _embed_views(cache, encoder)
+        if encoder and not (file := folder / f"{encoder.name}.npy").is_file():
+            lq, rows = cache._array("lq"), []
+            for start in range(0, cache.count, 4 * BATCH):
+                pictures = lq[start : start + 4 * BATCH].astype(np.float32) / 255
+                rows.append(encoder.embed(np.stack([encoder.preprocess(picture) for picture in pictures])))
+            with atomic_write(file, overwrite=True) as stream:
+                np.save(stream, np.concatenate(rows).astype(np.float32))
         return cache
 
     def view(self, number: int) -> View:
@@ -185,16 +190,3 @@ def _degraded(
     box = Box.anywhere(random, pixels, side)
     lq = degraded(box.cut(pixels), config.data, seed=config.seed, name=f"{photos[position].path.name}@{number}")
     return (position, box.left, box.top), to_8_bit(lq)
-
-
-def _embed_views(cache: SampleCache, encoder: Encoder) -> None:
-    file = cache.folder / f"{encoder.name}.npy"
-    if file.is_file():
-        return
-    lq = np.load(cache.folder / "lq.npy", mmap_mode="r")
-    rows = []
-    for start in range(0, cache.count, 4 * BATCH):
-        pictures = lq[start : start + 4 * BATCH].astype(np.float32) / 255
-        rows.append(encoder.embed(np.stack([encoder.preprocess(picture) for picture in pictures])))
-    with atomic_write(file, overwrite=True) as stream:
-        np.save(stream, np.concatenate(rows).astype(np.float32))
