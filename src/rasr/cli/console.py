@@ -105,20 +105,14 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
         return number
 
 
-class _DeviceName(click.ParamType):  # type: ignore[type-arg]  # generic only in click's newest version
-    """A device this machine may have: what it surely has not is refused at once, before any work."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The name as it is. Raises UsageError."""
-        check_device(value)
-        return value
+def _checked_device(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    check_device(name)  # what this machine surely has not is refused at once, before any work
+    return name
 
 
 def device_option(default: str, help: str) -> Callable[[Function], Function]:
     """``--device``, checked while the command line is read."""
-    return click.option("--device", default=default, show_default=True, type=_DeviceName(), help=help)
+    return click.option("--device", default=default, show_default=True, callback=_checked_device, help=help)
 
 
 encoder_device_option = device_option("cpu", "Where the encoder runs: auto, cpu, cuda, cuda:N, mps.")

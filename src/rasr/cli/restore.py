@@ -141,11 +141,7 @@ def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in spelled.items() if value is not None} | named | numbers
 
 
-def _told(
-    jobs: Sequence[Job],
-    run: Callable[..., Iterator[Outcome]],
-    stages: tuple[str, ...],
-) -> Iterator[Outcome]:
+def _told(jobs: Sequence[Job], run: Callable[..., Iterator[Outcome]], stages: tuple[str, ...]) -> Iterator[Outcome]:
     """Pass on what ``run`` yields and tell it on stderr: a line a picture, and on a terminal a bar in pixels."""
     bar = progress_bar()
     sizes = [job.size[0] * job.size[1] if job.size else 0 for job in jobs]

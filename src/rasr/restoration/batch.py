@@ -68,7 +68,8 @@ def plan_jobs(
     Raises UsageError when ``name`` is impossible or two pictures would get one name.
     """
     folder = Path(out)
-    if not _into_folder(inputs, out):
+    several = len(inputs) > 1 or is_folder(inputs[0])
+    if not (several or is_folder(folder) or str(out).endswith(("/", os.sep)) or not folder.suffix):
         return [Job(inputs[0], folder)]
     if folder.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"} and not is_folder(folder):
         raise UsageError(f"Several pictures need a folder for the results, and {out} is named like a file.")
@@ -91,11 +92,6 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
-
-
-def _into_folder(inputs: Sequence[Path], out: str | Path) -> bool:
-    several = len(inputs) > 1 or is_folder(inputs[0])
-    return several or is_folder(Path(out)) or str(out).endswith(("/", os.sep)) or not Path(out).suffix
 
 
 def _found(root: Path, folder: Path, name: str, format: str | None) -> list[Job]:

@@ -8,17 +8,17 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import OutOfMemory
-from rasr.gallery import Reference, retrieve
+from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
 from rasr.images import FloatImage, Limits, Picture, losses, read_header, read_picture, resize, write_picture
@@ -28,9 +28,6 @@ from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.settings import SaveOptions, Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
-
-if TYPE_CHECKING:
-    from rasr.gallery import Gallery
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
@@ -72,11 +69,7 @@ class Result:
             self.output = write_picture(
                 self.picture,
                 path,
-                format=options.format,
-                quality=options.quality,
-                bits=options.bits,
-                metadata=options.metadata,
-                overwrite=options.overwrite,
+                **asdict(options),
                 software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
                 description=self._description() if keep else None,
             )
@@ -137,8 +130,6 @@ class Restorer:
     def open_gallery(self, progress: Progress | None = None) -> Gallery | None:
         """Open the gallery, whose folder of photos is indexed if it is one. Raises GalleryError."""
         if isinstance(self._gallery, str | Path):
-            from rasr.gallery import open_gallery_or_folder
-
             self._gallery = open_gallery_or_folder(self._gallery, progress=progress)
         return self._gallery
 
@@ -157,19 +148,31 @@ class Restorer:
         ``progress`` is called with the stages "clean", where a cleaner runs, and "restore". Raises PictureError,
         GalleryError, WeightsError, UsageError or OutOfMemory.
         """
-        settings = replace(settings or Settings(), **changes)
+        settings, info = replace(settings or Settings(), **changes), self.generator.info
         timings: dict[str, float] = {}
         with timed(timings, "read"):
             source = picture if isinstance(picture, Picture) else read_picture(picture, limits=limits)
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
-        colour = self.generator.info.colour if settings.colour == "auto" else settings.colour
+        colour = info.colour if settings.colour == "auto" else settings.colour
         lq = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
         base = self._clean(lq, size, settings, timings, progress)
         with timed(timings, "search"):
             references = self._references(source, settings, base)
         notes = [*source.notes, *self._remarks(references, settings)]
-        pixels, tile = self._restore(lq, size, base, references, settings, timings, notes, progress)
+        reduced = self._reduced(lq, size, info.grid)
+        with timed(timings, "prepare"):
+            accepted = [one for one in references if one.accepted and info.uses_reference and settings.strength > 0]
+            pictures = [ReferencePicture(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
+            chosen = replace(settings.generation, size=size, embedding=self._embedding(reduced))
+            conditioning = self.generator.prepare(reduced, pictures, chosen)
+        side = choose_tile(settings.tile, info)
+        with timed(timings, "restore"):
+            pixels, tile = generate_tiled(
+                self.generator, conditioning, reduced, size, base=base, tile=side, progress=progress
+            )
+        if tile < side:
+            notes.append(f"Memory ran out with tiles of {side} pixels: finished with {tile}.")
         with timed(timings, "colour"):
             if colour != "none":
                 match_colour(pixels, lq, colour)
@@ -233,31 +236,6 @@ class Restorer:
         if grid == "input" and (size[0] < lq.shape[1] or size[1] < lq.shape[0]):
             return np.clip(resize(lq, size), 0.0, 1.0)
         return lq
-
-    def _restore(
-        self,
-        lq: FloatImage,
-        size: tuple[int, int],
-        base: FloatImage | None,
-        references: Sequence[Reference],
-        settings: Settings,
-        timings: dict[str, float],
-        notes: list[str],
-        progress: Progress | None,
-    ) -> tuple[FloatImage, int]:
-        generator, info = self.generator, self.generator.info
-        lq = self._reduced(lq, size, info.grid)
-        guided = info.uses_reference and settings.strength > 0
-        with timed(timings, "prepare"):
-            pictures = _read_accepted(references) if guided else []
-            chosen = replace(settings.generation, size=size, embedding=self._embedding(lq))
-            conditioning = generator.prepare(lq, pictures, chosen)
-        side = choose_tile(settings.tile, info)
-        with timed(timings, "restore"):
-            pixels, used = generate_tiled(generator, conditioning, lq, size, base=base, tile=side, progress=progress)
-        if used < side:
-            notes.append(f"Memory ran out with tiles of {side} pixels: finished with {used}.")
-        return pixels, used
 
     def _embedding(self, lq: FloatImage) -> NDArray[np.float32] | None:
         """The semantic context that the generator asks for; its encoder is its own, whatever the gallery's is."""
@@ -335,21 +313,9 @@ def pick_references(paths: Sequence[Path]) -> list[Reference]:
     return [Reference(path, 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
 
 
-def _read_accepted(references: Sequence[Reference]) -> list[ReferencePicture]:
-    """Read the accepted references, best first. Raises PictureError naming the one that cannot be read."""
-    accepted = [reference for reference in references if reference.accepted]
-    return [ReferencePicture(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
-
-
 def _generator_facts(generator: Generator) -> dict[str, Any]:
-    info = generator.info
-    return {
-        "name": info.name,
-        "weights": info.weights,
-        "licence": info.licence,
-        "trained": info.trained,
-        "uses_reference": info.uses_reference,
-    }
+    names = ("name", "weights", "licence", "trained", "uses_reference")
+    return {name: getattr(generator.info, name) for name in names}
 
 
 def _versions() -> dict[str, str]:

@@ -23,9 +23,6 @@ from rasr.images import FloatImage, resize
 from rasr.memory import free_memory, is_out_of_memory, release_memory
 from rasr.progress import Progress
 
-Read = Callable[[int, int, int, int], FloatImage]
-"""``read(top, left, height, width)`` gives a rectangle of a picture on the generator's grid, (height, width, 3)."""
-
 SHARE = 0.5
 """Part of the free memory a tile may take: the rest is for the canvas, the decoder and other programs."""
 
@@ -67,18 +64,11 @@ def generate_tiled(
     """
     grid = size if generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
 
-    def read(top: int, left: int, height: int, width: int) -> FloatImage:
-        return np.clip(resample_region(lq, grid, top, left, height, width), 0.0, 1.0)
-
-    def read_base(top: int, left: int, height: int, width: int) -> FloatImage:
-        assert base is not None  # noqa: S101 - for the type checker
-        return base[top : top + height, left : left + width]
-
     def advance(done: float) -> None:
         if progress is not None:
             progress(stage, done, 1.0)
 
-    run = _TiledRun(generator, conditioning, read, None if base is None else read_base, advance)
+    run = _TiledRun(generator, conditioning, lq, base, grid, advance)
     canvas = run.paint((0, 0, grid[1], grid[0]), (size[1], size[0]), tile)
     advance(1.0)
     return canvas, run.limit or tile
@@ -90,8 +80,10 @@ class _TiledRun:
 
     generator: Generator
     conditioning: Conditioning
-    read: Read
-    read_base: Read | None
+    lq: FloatImage
+    base: FloatImage | None
+    grid: tuple[int, int]
+    """Width and height of what the generator reads; ``base`` has them already."""
     advance: Callable[[float], None]
     done: float = 0.0
     limit: int | None = None
@@ -161,8 +153,11 @@ class _TiledRun:
     def _try(self, region: tuple[int, int, int, int], height: int, width: int) -> FloatImage | None:
         """Run the generator on a region padded to (height, width); None when memory ran out."""
         try:
-            tile = _pad(self.read(*region), height, width)[None]
-            base = None if self.read_base is None else _pad(self.read_base(*region), height, width)[None]
+            part = np.clip(resample_region(self.lq, self.grid, *region), 0.0, 1.0)
+            tile = _pad(part, height, width)[None]
+            base = self.base
+            if base is not None:
+                base = _pad(resample_region(base, self.grid, *region), height, width)[None]
             answer: FloatImage = self.generator.generate(tile, base, self.conditioning)[0]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
