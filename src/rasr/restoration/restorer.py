@@ -164,8 +164,8 @@ class Restorer:
         with timed(timings, "prepare"):
             accepted = [one for one in references if one.accepted and info.uses_reference and settings.strength > 0]
             pictures = [ReferencePicture(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
-            chosen = replace(settings.generation, size=size, embedding=self._embedding(reduced))
-            conditioning = self.generator.prepare(reduced, pictures, chosen)
+            generation = replace(settings.generation, size=size, embedding=self._embedding(reduced))
+            conditioning = self.generator.prepare(reduced, pictures, generation)
         side = choose_tile(settings.tile, info)
         with timed(timings, "restore"):
             pixels, tile = generate_tiled(
