@@ -96,7 +96,21 @@ class DiffusionGenerator:
         self._model: RefDSR | None = None
         self._prompts: Any = None
         self._lock = threading.RLock()
-        self.info = self._describe()
+        found = self._weights
+        remark = " (untrained)" if not found.trained else " (no reference adapter)" if found.adapter is None else ""
+        self.info = GeneratorInfo(
+            name=self.config.name + remark,
+            uses_reference=found.adapter is not None,
+            grid="output",
+            scale=1,
+            tile=self.config.tile,
+            trained=found.trained,
+            weights=found.described,
+            colour=self.config.colour,
+            licence=self.config.licence,
+            device=str(self._place),
+            context_encoder=self.config.context.encoder,
+        )
 
     @property
     def model(self) -> RefDSR:
@@ -118,7 +132,8 @@ class DiffusionGenerator:
             return _Conditioning(context, (), None, None, settings)
         scores = _tensor([[reference.score for reference in references]])
         weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
-        side = self._reference_side or self._side_for(settings.size)
+        wanted = (settings.size[0] * settings.size[1]) ** 0.5 if settings.size else 0
+        side = self._reference_side or max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
         features = None if self._shares_grid else [self._encode(one, self._scaled(one, side)) for one in references]
         return _Conditioning(context, tuple(references), weights, features, settings)
 
@@ -158,13 +173,7 @@ class DiffusionGenerator:
             raise UsageError(f"{self.config.name} reads no text: leave out the prompt.")
         if settings.embedding is None:
             return None
-        embedding = _tensor(settings.embedding).reshape(1, -1)
-        return embedding.to(self._place.device, self._place.dtype)
-
-    def _side_for(self, size: tuple[int, int] | None) -> float:
-        """Side squared that references are brought to, for a result of (width, height)."""
-        wanted = (size[0] * size[1]) ** 0.5 if size else 0
-        return max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
+        return _tensor(settings.embedding).reshape(1, -1).to(self._place.device, self._place.dtype)
 
     def _scaled(self, reference: ReferencePicture, side: float) -> tuple[int, int]:
         """(height, width) of a reference that keeps its shape at ``side``², or its own if smaller."""
@@ -219,25 +228,6 @@ class DiffusionGenerator:
     def _enlarged(self, height: int, width: int) -> tuple[int, int]:
         ratio = self.config.minimum_side / min(height, width)
         return round(height * ratio), round(width * ratio)
-
-    def _describe(self) -> GeneratorInfo:
-        config, weights = self.config, self._weights
-        remark = "" if weights.trained else " (untrained)"
-        if weights.trained and weights.adapter is None:
-            remark = " (no reference adapter)"
-        return GeneratorInfo(
-            name=config.name + remark,
-            uses_reference=weights.adapter is not None,
-            grid="output",
-            scale=1,
-            tile=config.tile,
-            trained=weights.trained,
-            weights=weights.described,
-            colour=config.colour,
-            licence=config.licence,
-            device=str(self._place),
-            context_encoder=config.context.encoder,
-        )
 
 
 def _load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tuple[RefDSR, Any]:

@@ -65,13 +65,13 @@ class _Match:
     """Share of neighbours found as neighbours, 0 to 1: tells the same scene from what only looks alike."""
 
 
-def read_layout(pictures: torch.Tensor) -> Layout:
-    """Cut references (M, 3, H, W), sides multiples of 16, into windows."""
-    wide = gaussian_blur(pictures.float(), COARSE.blur)
+def read_layout(pictures: torch.Tensor, grid: int = GRID) -> Layout:
+    """Cut references (M, 3, H, W), sides multiples of 16, into windows, the fine ones ``grid`` pixels apart."""
+    wide = gaussian_blur(pictures.float(), COARSE.blur)  # and the middle windows' too
     return Layout(
         _windows(wide, COARSE, COARSE.stride),
         _windows(wide, MIDDLE, MIDDLE.stride),
-        _windows(gaussian_blur(pictures.float(), FINE.blur), FINE, GRID),
+        _windows(gaussian_blur(pictures.float(), FINE.blur), FINE, grid),
     )
 
 
@@ -82,19 +82,13 @@ def find_matches(pictures: torch.Tensor, reference: Layout) -> _Match:
     Sides are multiples of 16. ``reference`` holds M = N references, one each, or M = 1 for all.
     """
     count, _, height, width = pictures.shape
-    wide = gaussian_blur(pictures.float(), COARSE.blur)  # and the middle windows' too
-    coarse, score = _search_all(_windows(wide, COARSE, COARSE.stride), reference.coarse)
+    own = read_layout(pictures, FINE.stride)
+    coarse, score = _search_all(own.coarse, reference.coarse)
     row, column = coarse // reference.coarse.shape[2], coarse % reference.coarse.shape[2]
     row, column, score = (_finer(part.view(count, height // 16, width // 16)) for part in (row, column, score))
-    row, column, _ = _search_near(
-        _windows(wide, MIDDLE, MIDDLE.stride),
-        reference.middle,
-        2 * row + _odd(row, 0),
-        2 * column + _odd(column, 1),
-        MIDDLE_RANGE,
-    )
-    own = _windows(gaussian_blur(pictures.float(), FINE.blur), FINE, FINE.stride)
-    row, column, fine = _search_near(own, reference.fine, 4 * row, 4 * column, FINE_RANGE)
+    row, column = 2 * row + _odd(row, 0), 2 * column + _odd(column, 1)
+    row, column, _ = _search_near(own.middle, reference.middle, row, column, MIDDLE_RANGE)
+    row, column, fine = _search_near(own.fine, reference.fine, 4 * row, 4 * column, FINE_RANGE)
     rows, columns = reference.fine.shape[1:3]
     row, column, score, fine = map(_finer, (row, column, score, fine))
     row = (row + CELL // GRID * _odd(row, 0)).clamp(max=rows - 1)

@@ -215,12 +215,10 @@ class RefDSR(nn.Module):
         condition embedding and LoRA, or the gate's network).
         """
         self.requires_grad_(False)
-        chosen: list[nn.Parameter]
         if stage == "reference":
             chosen = list(self.reference_parameters().values())
         else:
-            projection = self.context_projection
-            chosen = [*self.unet.parameters(), *(projection.parameters() if projection is not None else ())]
+            chosen = [p for part in (self.unet, self.context_projection) if part is not None for p in part.parameters()]
         for parameter in chosen:
             parameter.requires_grad_(True)
         return chosen
@@ -267,8 +265,7 @@ def build_model(config: ModelConfig) -> RefDSR:
             nn.init.zeros_(unet.conv_out.weight)
             nn.init.zeros_(unet.conv_out.bias)
         width = unet.config.cross_attention_dim
-        projection = None
-        null = torch.zeros(1, 77, width)
+        projection, null = None, torch.zeros(1, 77, width)
         if config.context.kind == "embedding":
             projection = nn.Linear(config.context.dimension, width)
             null = torch.zeros(1, 1, config.context.dimension)
