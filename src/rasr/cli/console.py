@@ -30,17 +30,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 
 
 def say(message: str) -> None:
-    """One line of talk, on stderr."""
+    """Print one line on stderr."""
     click.echo(message, err=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on one line of stdout."""
+    """Print a JSON value as one line on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def progress_bar() -> rich.progress.Progress:
-    """A progress bar on stderr that is silent when stderr is not a terminal."""
+    """Make a progress bar on stderr, which is silent where that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -57,7 +57,7 @@ def progress_bar() -> rich.progress.Progress:
 
 
 def examples(*lines: str) -> str:
-    r"""The epilog of a ``--help``: worked examples, kept on their own lines by click's ``\b`` marker."""
+    r"""Format worked examples for the end of a ``--help``; click's ``\b`` marker keeps their lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -89,11 +89,11 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in cl
         self.name = f"N|{word}"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """As typed, not in capitals."""
+        """Show it as it is typed, not in capitals."""
         return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or the word."""
+        """Return the number, or the word as it is."""
         if value == self.word:
             return value
         try:
@@ -111,7 +111,7 @@ def _checked_device(_context: click.Context, _parameter: click.Parameter, name: 
 
 
 def device_option(default: str, help: str) -> Callable[[Function], Function]:
-    """``--device``, checked while the command line is read."""
+    """Make ``--device``, which is checked while the command line is read."""
     return click.option("--device", default=default, show_default=True, callback=_checked_device, help=help)
 
 
@@ -119,7 +119,7 @@ encoder_device_option = device_option("cpu", "Where the encoder runs: auto, cpu,
 
 
 def option_group(*kinds: type) -> Callable[[Function], Function]:
-    """Decorator: the options that ``kinds`` declare, in that order; :func:`build_options` reads them back."""
+    """Decorate a command with the options that ``kinds`` declare; :func:`build_options` reads them back."""
 
     def decorate(function: Function) -> Function:
         for kind in reversed(kinds):
@@ -139,7 +139,7 @@ def option_group(*kinds: type) -> Callable[[Function], Function]:
 
 
 def build_options(kind: type[Kind], given: dict[str, Any]) -> Kind:
-    """An instance of ``kind`` from what click passed for its options, which leave ``given``."""
+    """Build a ``kind`` from what click passed for its options, which leave ``given``."""
     hints = get_type_hints(kind)
     values = {}
     for item in fields(kind):  # type: ignore[arg-type]  # a dataclass
@@ -183,29 +183,26 @@ def _click_option(name: str, hint: Any, default: Any, declared: Option) -> Calla
     words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
     kinds = [part for part in parts if get_origin(part) is not Literal]
     if any(get_origin(kind) is tuple for kind in kinds):
-        facts |= {"multiple": True}
+        facts["multiple"] = True
     elif kinds == [bool]:
-        facts |= {"is_flag": True}
-    elif declared.choices or not kinds:
-        facts |= {"type": click.Choice(declared.choices or words)}
+        facts["is_flag"] = True
     else:
-        facts |= {
-            "type": NumberOr(words[0], kinds[0])
-            if words
-            else click.Path(path_type=Path)
-            if kinds == [Path]
-            else kinds[0]
-        }
+        if default is not None:
+            facts |= {"default": default, "show_default": True}
+        if declared.choices or not kinds:
+            facts["type"] = click.Choice(declared.choices or words)
+        elif words:
+            facts["type"] = NumberOr(words[0], kinds[0])
+        else:
+            facts["type"] = click.Path(path_type=Path) if kinds == [Path] else kinds[0]
     if declared.choices and kinds == [int]:
-        facts |= {"callback": lambda _context, _parameter, value: None if value is None else int(value)}
-    if "multiple" not in facts and "is_flag" not in facts and default is not None:
-        facts |= {"default": default, "show_default": True}
+        facts["callback"] = lambda _context, _parameter, value: None if value is None else int(value)
     flags = declared.flags or (f"--{name.replace('_', '-')}",)
     return click.option(*flags, name, **facts)
 
 
 def _parts(hint: Any) -> list[Any]:
-    """Members of a union, flat: ``int | Literal["auto"]`` gives both."""
+    """List the members of a union, flat: ``int | Literal["auto"]`` gives both."""
     if get_origin(hint) in {Union, UnionType}:
         return [part for member in get_args(hint) for part in _parts(member)]
     return [hint]

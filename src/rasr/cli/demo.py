@@ -1,5 +1,7 @@
 """``rasr demo``: the whole of RASR on real photos, with nothing to download or set up."""
 
+import filecmp
+import shutil
 from pathlib import Path
 
 import click
@@ -42,6 +44,8 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     Takes photographs that come with scikit-image, makes the left view of a motorcycle small, blurry and noisy, puts the
     right view and ten other photos into a gallery, finds the best match, restores, and writes the picture and a report.
     """
+    import skimage
+
     from rasr.degrade import crop_to_multiple, degrade
     from rasr.files import os_errors_as_output
     from rasr.gallery import Gallery
@@ -53,8 +57,9 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     restorer = Restorer(preset=preset or DEFAULT_PRESET, gallery=gallery)
     with os_errors_as_output(out):
         out.mkdir(parents=True, exist_ok=True)
-    photos = _copy_photos(out / "gallery-photos")
-    hr = read_picture(_samples() / QUERY)
+    samples = Path(skimage.__file__).parent / "data"
+    photos = _copy_photos(samples, out / "gallery-photos")
+    hr = read_picture(samples / QUERY)
     lq, _ = degrade(crop_to_multiple(hr.pixels, SCALE), preset="light", scale=SCALE, seed=seed, name=QUERY)
     query = write_picture(Picture(lq), out / "degraded.png", overwrite=True)
     say(f"Degraded {QUERY} to {lq.shape[1]}x{lq.shape[0]} px: {query}")
@@ -76,18 +81,11 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
         click.echo(report)
 
 
-def _samples() -> Path:
-    import skimage
-
-    return Path(skimage.__file__).parent / "data"
-
-
-def _copy_photos(folder: Path) -> Path:
+def _copy_photos(samples: Path, folder: Path) -> Path:
     """Copy the gallery's photos next to the results, where a person can look at them."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in GALLERY:
         target = folder / name
-        data = (_samples() / name).read_bytes()
-        if not target.is_file() or target.read_bytes() != data:
-            target.write_bytes(data)
+        if not target.is_file() or not filecmp.cmp(samples / name, target, shallow=False):
+            shutil.copyfile(samples / name, target)
     return folder

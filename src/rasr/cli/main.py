@@ -29,7 +29,7 @@ ELSEWHERE = {"methods": "rasr.cli.evaluate:methods"}
 
 
 class Verbs(click.Group):
-    """The top-level group: imports a verb's module on demand, so that ``rasr --help`` stays fast."""
+    """Top-level group that imports a verb's module on demand, so that ``rasr --help`` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all verbs in the order a newcomer needs them."""
