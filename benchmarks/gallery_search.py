@@ -71,14 +71,14 @@ def write(data: Path, gallery: Path) -> dict[str, Any]:
 
         from rasr.gallery.photo import to_table as table
     started = time.process_time()
-    identity = EncoderId("benchmark", "1", stored.shape[1], "benchmark")
+    identity, store = EncoderId("benchmark", "1", stored.shape[1], "benchmark"), Store(gallery)
     for start in range(0, len(stored), COMMIT):
         part = stored[start : start + COMMIT]
         photos = [
             Photo(f"{i:032x}", Path(f"/photos/album/{i:06d}.jpg"), 1, 1, 1, 1, i, f"album/{i % 20}")
             for i in range(start, start + len(part))
         ]
-        with Store(gallery).writing(identity) as writer:
+        with store.writing(identity) as writer:
             writer.commit(list(zip(photos, part, strict=True)) if table is None else table(photos, part, gallery))
     size = sum(path.stat().st_size for path in gallery.rglob("*") if path.is_file())
     return {"write, s": time.process_time() - started, "on disk, MB": size / 1e6}

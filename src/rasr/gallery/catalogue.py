@@ -239,9 +239,11 @@ class Catalogue:
         if keep:  # its old content has just been seen elsewhere: a swap, not a loss
             return
         self._by_id.pop(photo.id, None)
-        changes.dropped.add(photo.id)
         changes.changed.pop(photo.id, None)
+        stored = all(added.id != photo.id for added, _ in changes.added)
         changes.added[:] = [entry for entry in changes.added if entry[0].id != photo.id]
+        if stored:
+            changes.dropped.add(photo.id)
 
     def _near_duplicate(self, phash: int) -> Photo | None:
         count = len(self._order)
