@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 
 from rasr.files import sha256_file
 from rasr.gallery.encoders import load_encoder
-from rasr.generator.presets import load_generator
+from rasr.generator import clean_query, load_generator
 from rasr.generator.protocol import GenerationSettings, Generator
 from rasr.images import FloatImage, resize
 from rasr.weights import require
@@ -105,6 +105,7 @@ def main() -> None:
             "as it is": plain,
             "Real-ESRGAN": better,
             "Real-ESRGAN, tuned": made(f"-tuned-{tuned_version()}", lambda p: clean(p, "realesrgan-tuned")),
+            "as rasr search does": made(f"-search-{tuned_version()}", lambda p: clean_query(lq(p), encoder.input_size)),
             "mean of both": unit(plain + better),
             "Real-ESRGAN, halved": made("-restored-halved", lambda p: halved(clean(p))),
             "median 3×3": made("-median", lambda p: filtered(lq(p), ImageFilter.MedianFilter(3))),
