@@ -49,10 +49,11 @@ RETIRED = frozenset(
     ("reading", "text", "temperature", "dimension", "summaries", "window", "phases", "direct", "local_levels", "side")
 )
 """Keys of weights' metadata that left with the attention branch and the autoencoder stage."""
-PAGE = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+( \| |</td><td>)[\d.]+ MiB|rasr \d[^<\n]*|gallery\.(db|json)[^<\n]*"
-)
+PAGE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+( \| |\n+)[\d.]+ MiB|rasr \d[^<\n]*|gallery\.(db|json)[^<\n]*")
 """What may differ in pages: dates, the columns of seconds and memory, lists of packages, a gallery's files."""
+
+MARKUP = re.compile(r"<style.*?</style>|<script.*?</script>|<[^>]*>", re.DOTALL)
+"""What is left out of HTML, whose words are compared."""
 
 MODEL = """
 import json, sys, warnings
@@ -320,7 +321,7 @@ def read_weights(data: bytes) -> dict[str, Any]:
 
 def read_page(text: str) -> list[str]:
     """Lines that say something, without what may differ."""
-    return [line for line in PAGE.sub("", text).splitlines() if line.strip()]
+    return [line.strip() for line in PAGE.sub("", text).splitlines() if line.strip()]
 
 
 READERS: dict[str, Callable[[bytes], Any]] = {
@@ -328,7 +329,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     ".jsonl": lambda data: [json.loads(line) for line in data.splitlines()],
     ".csv": lambda data: list(csv.DictReader(io.StringIO(data.decode()))),
     ".md": lambda data: read_page(data.decode()),
-    ".html": lambda data: read_page(html.unescape(data.decode())),
+    ".html": lambda data: read_page(html.unescape(MARKUP.sub("\n", data.decode()))),
     ".safetensors": read_weights,
 }
 """Files whose values can be compared one by one."""
