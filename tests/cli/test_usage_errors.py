@@ -88,6 +88,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ((*RESTORE, "--dtype", "fp8"), 2, "Unknown number format 'fp8'"),
     ((*RESTORE, "--device", "cpu", "--set", "dtype=fp16"), 2, "fp16 does not run on the CPU"),
     ((*RESTORE, "--vae", "tiny"), 2, "no option 'vae'"),
+    ((*RESTORE, "--preset", "sd21", "--vae", "nope"), 2, "Invalid value for '--vae'"),
     ((*RESTORE, "--adapter", "missing.safetensors"), 1, "no weights file missing.safetensors"),
     ((*RESTORE, "--cleaner", "nope"), 2, "Unknown preset 'nope'"),
     (("search", "photos", "missing.png"), 1, "missing.png: no such file"),

@@ -32,7 +32,8 @@ GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in GENERATOR_OPTIONS:
-        function = click.option(f"--{name}", hidden=True)(function)
+        kind = click.Choice(["full", "tiny"]) if name == "vae" else str
+        function = click.option(f"--{name}", type=kind, hidden=True)(function)
     return function
 
 
