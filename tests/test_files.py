@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasr.errors import OutputError, OutputExists
+from rasr.errors import OutputError, OutputExists, shown
 from rasr.files import (
     JsonLines,
     atomic_write,
@@ -18,6 +19,7 @@ from rasr.files import (
     check_writable,
     hash_json,
     home,
+    json_text,
     offline,
     sha256_file,
     write_bytes,
@@ -127,6 +129,20 @@ def test_a_journal_leaves_out_what_is_not_its_own(tmp_path: Path) -> None:
     journal = JsonLines(tmp_path / "j.jsonl")
     journal.path.write_bytes(b'[1]\n"x"\n{"a": 1}\n\xff\xfe\n' + b"[" * 100_000 + b'\n{"b": 2}\n')
     assert list(journal.read()) == [{"a": 1}, {"b": 2}]
+
+
+VALUES = st.recursive(
+    st.none() | st.text(st.characters(exclude_categories=[])) | st.integers(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_json_text_reads_back_and_is_one_printable_line(value: object) -> None:
+    line = json_text(value)
+    assert json.loads(line.encode()) == value
+    assert shown(line) == line
+    assert json.loads(json_text(value, indent=1).encode()) == value
 
 
 def test_a_missing_journal_is_empty(tmp_path: Path) -> None:

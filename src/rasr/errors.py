@@ -3,7 +3,34 @@
 One tree: catching :class:`RasrError` catches all of them. The message says what happened, to which file, and what to
 do about it; the command line prints it as one line and exits with :attr:`RasrError.exit_code`. Anything else that
 leaves the package is a bug and keeps its traceback.
+
+Messages hold file names as they are; :func:`shown` makes them fit to be printed.
 """
+
+import re
+
+UNPRINTABLE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+"""What a file's name may hold and no terminal should get, as the inside of a regular expression's brackets.
+
+Control characters (among them those that begin an escape sequence), the line ends of Unicode, marks that turn the
+direction of writing, and lone surrogates, by which Python stands for bytes that are not UTF-8.
+"""
+_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+
+
+def shown(value: object) -> str:
+    r"""Make one printable line of a path, a name or a message: the rest stands as escapes.
+
+    ``a\x1b[31mb``, ``a\nb``, ``a\u2028b``; a byte that is not UTF-8 is ``\xff``. Everything else stays as it is.
+    """
+    return _UNPRINTABLE.sub(_escape, str(value))
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code, f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 class RasrError(Exception):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,9 +16,10 @@ from typing import IO, Any
 
 import xxhash
 
-from rasr.errors import OutputError, OutputExists
+from rasr.errors import UNPRINTABLE, OutputError, OutputExists
 
 _BLOCK = 1 << 20
+_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 
 
 def home() -> Path:
@@ -126,6 +128,17 @@ def xxh3_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    r"""A JSON value as text that every terminal and UTF-8 file takes and that reads back as it.
+
+    Letters of all scripts stand as they are; what :func:`rasr.errors.shown` would escape stands as ``\uXXXX``, so that
+    an object is one line for every reader, whatever the names of files hold.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    kept = "\n" if indent is not None else ""  # json.dumps has escaped those inside texts already
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] == kept else f"\\u{ord(found[0]):04x}", text)
+
+
 def hash_json(value: Any) -> str:
     """xxh3-128 of a JSON value with its keys in order: equal values give equal digests on any machine."""
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
@@ -142,7 +155,7 @@ class JsonLines:
         with os_errors_as_output(self.path), self.path.open("ab+") as file:
             file.seek(max(0, file.tell() - 1))
             torn = file.read(1) not in {b"\n", b""}
-            file.write(b"\n" * torn + json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            file.write(b"\n" * torn + json_text(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

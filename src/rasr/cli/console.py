@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 import click
 
 from rasr.device import check_device
-from rasr.errors import PictureError, UsageError
+from rasr.errors import PictureError, UsageError, shown
+from rasr.files import json_text
 from rasr.options import Option, options_of
 
 if TYPE_CHECKING:
@@ -30,13 +31,30 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 
 
 def say(message: str) -> None:
-    """Print one line on stderr."""
-    click.echo(message, err=True)
+    """Print one line on stderr, fit for a terminal whatever the names in it hold."""
+    click.echo(shown(message), err=True)
+
+
+def print_data(*fields: object) -> None:
+    """Print a line of data on stdout, its fields separated by tabs.
+
+    On a terminal what would not print is escaped; a file or a program gets names as they are, byte by byte.
+    """
+    if sys.stdout.isatty():
+        click.echo("\t".join(map(shown, fields)))
+        return
+    line = "\t".join(map(str, fields))
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        click.echo(os.fsencode(line))
+    else:
+        click.echo(line, color=True)  # click would take escape sequences out of names
 
 
 def print_json(value: Any) -> None:
     """Print a JSON value as one line on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json_text(value))
 
 
 def progress_bar() -> rich.progress.Progress:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rasr.cli.console import examples, print_json, say, stage_bars
+from rasr.cli.console import examples, print_data, print_json, say, stage_bars
 from rasr.errors import UsageError
 
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -76,7 +76,7 @@ def check(folder: Path, quick: bool, as_json: bool) -> int:
         print_json(report.as_json())
     else:
         for finding in report.findings:
-            click.echo(f"{finding.level}\t{finding.kind}\t{finding.message}")
+            print_data(finding.level, finding.kind, finding.message)
     wrong = sum(finding.level == "error" for finding in report.findings)
     say(f"{report.photos} photos checked, {wrong or 'no'} problem{'' if wrong == 1 else 's'}")
     return 0 if report.ok else 1
@@ -88,7 +88,7 @@ def card(folder: Path) -> None:
     """Write card, attribution, charts and contact sheet of DIR anew, from its manifest."""
     from rasr.dataset import write_card
 
-    click.echo(str(write_card(folder)))
+    print_data(write_card(folder))
 
 
 @command.command(epilog=examples("rasr dataset review data/flickr30", "rasr dataset review data/flickr30 --no-browser"))

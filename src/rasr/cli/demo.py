@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rasr.cli.console import examples, print_json, say
+from rasr.cli.console import examples, print_data, print_json, say
 
 QUERY = "motorcycle_left.png"
 """The left view of scikit-image's stereo pair (Middlebury 2014) is degraded; the right view waits in the gallery."""
@@ -77,8 +77,8 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     if as_json:
         print_json(result.to_json() | {"output": str(restored), "report": str(report)})
     else:
-        click.echo(restored)
-        click.echo(report)
+        print_data(restored)
+        print_data(report)
 
 
 def _copy_photos(samples: Path, folder: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rasr.cli.console import encoder_device_option, examples, json_option, print_json, say, stage_bars
+from rasr.cli.console import encoder_device_option, examples, json_option, print_data, print_json, say, stage_bars
 
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, Photo
@@ -85,7 +85,7 @@ def info(gallery: Path, as_json: bool) -> None:
         ("updated", facts.updated),
     ]
     for name, value in rows:
-        click.echo(f"{name:<12}{value}")
+        print_data(f"{name:<12}{value}")
 
 
 @command.command(
@@ -195,4 +195,4 @@ def _print_photos(photos: list[Photo], *, as_json: bool) -> None:
         print_json([photo.to_json() for photo in photos])
         return
     for photo in photos:
-        click.echo(f"{photo.category}\t{photo.path}")
+        print_data(photo.category, photo.path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rasr.errors import RasrError
+from rasr.errors import RasrError, shown
 
 VERBS = {
     "demo": "Restore a real photo with a real reference, with nothing to set up.",
@@ -63,10 +63,11 @@ def _run(argv: list[str]) -> int:
     try:
         result: Any = rasr.main(args=argv, prog_name="rasr", standalone_mode=False)
     except click.ClickException as error:
+        vars(error)["message"] = shown(error.message)  # typed as final, for callers other than us
         error.show()
         return error.exit_code
     except RasrError as error:
-        click.echo(f"rasr: {error}", err=True)
+        click.echo(shown(f"rasr: {error}"), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("rasr: interrupted", err=True)

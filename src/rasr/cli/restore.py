@@ -16,11 +16,13 @@ from rasr.cli.console import (
     examples,
     key_values,
     option_group,
+    print_data,
     print_json,
     progress_bar,
     say,
     stage_bars,
 )
+from rasr.errors import shown
 from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def command(
         if as_json:
             print_json(outcome.to_json())
         elif outcome.error is None:
-            click.echo(outcome.job.output)
+            print_data(outcome.job.output)
         if page is not None:
             page.add(outcome)
     if failed and not several:
@@ -153,7 +155,7 @@ def _told(jobs: Sequence[Job], run: Callable[..., Iterator[Outcome]], stages: tu
         if bar.disable:
             say(line)
         else:
-            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.console.print(shown(line), markup=False, highlight=False, soft_wrap=True)
 
     def place() -> str:
         return f"[{number + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
@@ -161,7 +163,7 @@ def _told(jobs: Sequence[Job], run: Callable[..., Iterator[Outcome]], stages: tu
     def announce(job: Job, target: tuple[int, int]) -> None:
         width, height = job.size or (0, 0)
         tell(f"{place()}{job.input}: {width}×{height} → {target[0]}×{target[1]} pixels")
-        bar.update(task, description=f"{place()}{job.input.name}", refresh=True)
+        bar.update(task, description=shown(f"{place()}{job.input.name}"), refresh=True)
 
     def progress(stage: str, part: float, total: float) -> None:
         share = (stages.index(stage) + part / total) / len(stages)

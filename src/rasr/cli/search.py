@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from rasr.cli.console import encoder_device_option, examples, json_option, print_json, say, stage_bars
+from rasr.cli.console import encoder_device_option, examples, json_option, print_data, print_json, say, stage_bars
 
 
 @click.command(
@@ -75,7 +75,7 @@ def command(
         print_json({"query": str(image), "references": [one.to_json() for one in references]})
         return
     for one in references:
-        click.echo(f"{one.score:.4f}\t{one.category}\t{one.path}")
+        print_data(f"{one.score:.4f}", one.category, one.path)
     if not references:
         say("No photo fits.")
     for one in references:

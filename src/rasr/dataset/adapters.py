@@ -79,7 +79,7 @@ def adapt_dataset(name: str, downloaded: str | Path, out: str | Path) -> AdaptRe
             continue
         placed[place] = picture
     if not placed:
-        raise DatasetError(f"{source} holds no picture of {name}.\n{adapter.instructions}")
+        raise DatasetError(f"{source} holds no picture of {name}. What to unpack where: rasr dataset adapt {name}")
     try:
         for place, picture in placed.items():
             place_file(picture, target / place)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rasr.errors import DatasetError, OutputError
-from rasr.files import write_bytes
+from rasr.files import json_text, write_bytes
 
 MANIFEST = "manifest.jsonl"
 
@@ -59,7 +59,7 @@ def read_manifest(folder: Path) -> list[Record]:
     """Read the records of a dataset. Raises DatasetError naming the line that is wrong."""
     path = folder / MANIFEST
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # a name may hold other line ends
     except FileNotFoundError:
         raise DatasetError(
             f"{folder} has no {MANIFEST}; build it with 'rasr dataset build', or check the path."
@@ -92,7 +92,7 @@ def write_manifest(folder: Path, records: Iterable[Record]) -> None:
     writer.writerows(rows)
     write_text(folder / "manifest.csv", table.getvalue())
     # The JSON lines come last: they are what programs take for the dataset.
-    write_text(folder / MANIFEST, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(folder / MANIFEST, "".join(json_text(row) + "\n" for row in rows))
 
 
 def write_text(path: Path, content: str) -> None:

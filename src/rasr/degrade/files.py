@@ -168,9 +168,13 @@ def degrade_file(job: DegradeJob, *, crop: int | None = None, overwrite: bool = 
     """Read, cut the centre ``crop`` × ``crop`` pixels, degrade, write; returns the entry.
 
     Transparency is dropped and the pixels are taken in the working colour space (sRGB), so the LQ carries neither the
-    file's profile nor its metadata. Raises PictureError, also for a picture smaller than the crop (nothing is
-    enlarged), OutputError or OutputExists.
+    file's profile nor its metadata. Raises PictureError, also for a name that is not UTF-8 and for a picture smaller
+    than the crop (nothing is enlarged), OutputError or OutputExists.
     """
+    try:
+        job.name.encode()
+    except UnicodeEncodeError as error:
+        raise PictureError("The file name is not valid UTF-8, and a manifest could not hold it. Rename it.") from error
     for path in (job.output, job.hr_output):
         if path and path.exists():  # asked before any work, and before torch is loaded
             check_output(path, 1, 1, overwrite=overwrite, source=job.source)

@@ -132,7 +132,7 @@ class _Random:
     """Uniform draws from a counter-based stream keyed by (seed, name)."""
 
     def __init__(self, seed: int, name: str) -> None:
-        key = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()
+        key = hashlib.blake2b(f"{seed}\0{name}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
         self._generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
     def between(self, limits: Range) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rasr.errors import BenchmarkError, PictureError, UsageError
+from rasr.errors import BenchmarkError, PictureError, UsageError, shown
 from rasr.images import find_pictures
 
 
@@ -151,11 +151,11 @@ _LAYOUTS: dict[str, Callable[[Path], Benchmark]] = {"flickr30": _flickr30, "pair
 def _named(entries: Sequence[tuple[str, Path, Path | None]]) -> tuple[BenchmarkSample, ...]:
     """Samples called by their file's stem, or ``category__stem`` where stems repeat."""
     categories = ["" if category == "." else category for category, _, _ in entries]
-    repeated = {stem for stem, count in Counter(truth.stem for _, truth, _ in entries).items() if count > 1}
+    repeated = {stem for stem, count in Counter(shown(truth.stem) for _, truth, _ in entries).items() if count > 1}
     samples = []
     for category, (_, truth, low) in zip(categories, entries, strict=True):
-        stem = truth.stem
-        name = f"{category.replace('/', '__')}__{stem}" if stem in repeated and category else stem
+        stem = shown(truth.stem)  # it becomes a file name of ours, a key in JSON and a word in tables
+        name = f"{shown(category).replace('/', '__')}__{stem}" if stem in repeated and category else stem
         samples.append(BenchmarkSample(name, truth, low, category))
     twice = [name for name, count in Counter(sample.name for sample in samples).items() if count > 1]
     if twice:

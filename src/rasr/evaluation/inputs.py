@@ -8,7 +8,7 @@ from typing import Any
 from rasr.errors import BenchmarkError, PictureError
 from rasr.evaluation.benchmark import Benchmark, BenchmarkSample
 from rasr.evaluation.settings import InputSettings
-from rasr.files import sha256_file, write_bytes
+from rasr.files import json_text, sha256_file, write_bytes
 from rasr.images import FloatImage, Picture, read_picture, write_picture
 from rasr.progress import Progress
 
@@ -54,7 +54,7 @@ def prepare_inputs(
         inputs.append(_input(sample, out, record))
         if progress:
             progress("inputs", done + 1, len(benchmark.samples))
-    write_bytes(json.dumps(records, indent=1, ensure_ascii=False).encode(), manifest, overwrite=True)
+    write_bytes(json_text(records, indent=1).encode(), manifest, overwrite=True)
     return inputs
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from rasr.evaluation.method import FAMILIES
 from rasr.evaluation.metrics import METRICS, MetricInfo, Unavailable
 from rasr.evaluation.rows import Gain, Interval, Row, reference_gains
 from rasr.evaluation.runner import Evaluation
-from rasr.files import write_bytes
+from rasr.files import json_text, write_bytes
 
 _RELIABLE_SET = 2048
 """Below as many pictures as there are feature dimensions, the covariances FID compares are singular."""
@@ -99,7 +98,7 @@ def tabulate(evaluation: Evaluation) -> Table:
 def write_tables(table: Table) -> list[Path]:
     """Write results.json, results.md, results.csv and scores.csv; returns their paths."""
     contents = {
-        "results.json": json.dumps(_json(table), indent=1, ensure_ascii=False) + "\n",
+        "results.json": json_text(_json(table), indent=1) + "\n",
         "results.md": _markdown(table),
         "results.csv": _csv(_csv_rows(table)),
         "scores.csv": _csv(_csv_scores(table)),

@@ -83,9 +83,12 @@ class Folder(Source):
         """Find all pictures below the folder. Raises SourceError for a name that is not UTF-8."""
         found = find_pictures([self._settings.path])
         for path in found:
-            shown = str(path).encode("utf-8", "backslashreplace").decode()
-            if shown != str(path):
-                raise SourceError(f"The name of {shown} is not valid UTF-8. Rename it, or move it out of the folder.")
+            try:
+                str(path).encode()
+            except UnicodeEncodeError as error:
+                raise SourceError(
+                    f"The name of {path} is not valid UTF-8. Rename it, or move it out of the folder."
+                ) from error
         return found
 
     @cached_property
