@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,10 @@ import xxhash
 from rasr.errors import UNPRINTABLE, OutputError, OutputExists
 
 _BLOCK = 1 << 20
+_DAY = 86400
+_LOCKS = os.name == "posix"
+"""Elsewhere a file that is open cannot be removed, which protects it as well."""
+_TEMPORARY = ".rasr-"
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 
 
@@ -69,6 +74,7 @@ def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[IO[by
         if not overwrite and os.path.lexists(path):
             raise _exists(path)
         descriptor, temporary = _create_beside(path)
+        held = os.dup(descriptor) if _LOCKS else None  # open until the file is in its place: see remove_leftovers
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -81,6 +87,8 @@ def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[IO[by
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+            if held is not None:
+                os.close(held)
         sync_folder(path.parent)
 
 
@@ -100,7 +108,40 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
             raise OutputError(f"{path}: the folder {path.parent} {what}.")
         descriptor, temporary = _create_beside(path)
         os.close(descriptor)
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files that killed writers left in a folder; returns them.
+
+    A writer holds a lock on its file for as long as it lives, on whichever machine or in whichever container it runs,
+    so what can be locked is nobody's. Where there are no such locks, a file is left over after a day.
+    """
+    removed = []
+    with suppress(OSError):
+        for path in folder.glob(f"{_TEMPORARY}*.tmp"):
+            with suppress(OSError):
+                if _abandoned(path):
+                    removed.append(path)
+    return removed
+
+
+def _abandoned(path: Path) -> bool:
+    """Remove a temporary file unless its writer lives. Raises OSError where that cannot be told or done."""
+    if not _LOCKS:
+        if time.time() - path.stat().st_mtime < _DAY:
+            return False
+        path.unlink()
+        return True
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)  # a lock through a network needs a file open for writing
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -192,9 +233,18 @@ def os_errors_as_output(path: Path) -> Iterator[None]:
 
 def _create_beside(path: Path) -> tuple[int, Path]:
     """A new, empty, hidden file in the same folder, open for writing, with the user's own permissions (umask)."""
-    temporary = path.with_name(f".rasr-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    return descriptor, temporary
+    while True:
+        temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        if not _LOCKS:
+            return descriptor, temporary
+        import fcntl
+
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():  # else another process took it for a leftover before it was locked
+            return descriptor, temporary
+        os.close(descriptor)
 
 
 def _move_if_free(temporary: Path, path: Path) -> None:

@@ -12,11 +12,13 @@ import pytest
 import xxhash
 from PIL import Image
 
-import rasr.restoration.batch as module
+import rasr.restoration.plan as module
 from rasr.errors import GalleryNotFound, OutputError, OutputExists, PictureError, UsageError, WeightsMissing
+from rasr.files import atomic_write
 from rasr.images import read_header
-from rasr.restoration import Job, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
-from rasr.restoration.batch import check_job, measure_jobs
+from rasr.restoration import Job, Outcome, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
+from rasr.restoration.batch import check_job
+from rasr.restoration.plan import check_places, measure_jobs
 
 Make = Callable[..., Any]
 TWICE = Settings(size=TargetSize(scale=2))
@@ -45,23 +47,161 @@ def test_one_bad_file_never_stops_the_rest(folder: Path, tmp_path: Path) -> None
     assert all(line["settings_hash"] == lines[0]["settings_hash"] for line in lines)
 
 
-def test_resume_redoes_what_failed_changed_or_was_made_otherwise(local: Make, folder: Path, tmp_path: Path) -> None:
+def test_the_same_command_goes_on_and_overwrite_redoes(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     jobs = plan_jobs([folder], out)
 
     def again(settings: Settings = TWICE, **save: Any) -> list[str]:
-        outcomes = run_batch(jobs, Restorer("bicubic"), settings, SaveOptions(**save), journal_folder=out, resume=True)
-        return ["failed" if outcome.error else "done" if outcome.result else "skipped" for outcome in outcomes]
+        return [kind(outcome) for outcome in run(jobs, settings, SaveOptions(**save), journal_folder=out)]
 
     assert again() == ["done", "done", "failed", "done"]
     assert again() == ["skipped", "skipped", "failed", "skipped"]
     Image.new("RGB", (8, 6)).save(folder / "2.png")
-    Image.new("RGB", (9, 9)).save(folder / "0.png")
     (out / "1_rasr.png").unlink()
-    assert again(overwrite=True) == ["done", "done", "done", "skipped"]
-    assert again(overwrite=True) == ["skipped"] * 4
+    assert again() == ["skipped", "done", "done", "skipped"]
+    assert again(overwrite=True) == ["done"] * 4
+    Image.new("RGB", (9, 9)).save(folder / "0.png")
+    assert again() == ["failed", "skipped", "skipped", "skipped"], "a result of another content is not replaced unasked"
+    assert again(Settings(size=TargetSize(scale=3))) == ["failed"] * 4
     assert again(Settings(size=TargetSize(scale=3)), overwrite=True) == ["done"] * 4
-    assert again(Settings(size=TargetSize(scale=3)), overwrite=True, quality=50) == ["done"] * 4
+    assert again(Settings(size=TargetSize(scale=3))) == ["skipped"] * 4
+    assert again(Settings(size=TargetSize(scale=3)), quality=50) == ["failed"] * 4
+
+
+def test_a_result_that_was_edited_is_named_and_kept(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    jobs = plan_jobs([folder / "0.png", folder / "1.png"], out)
+    assert [kind(one) for one in run(jobs, journal_folder=out)] == ["done"] * 2
+    edited = bytearray((out / "0_rasr.png").read_bytes())
+    edited[-20] ^= 1
+    (out / "0_rasr.png").write_bytes(edited)
+    kept, skipped = run(jobs, journal_folder=out)
+    assert isinstance(kept.error, OutputExists)
+    assert "0_rasr.png: exists already and was changed after it was made" in str(kept.error)
+    assert (out / "0_rasr.png").read_bytes() == edited
+    assert kind(skipped) == "skipped"
+    other = run(jobs, Settings(), journal_folder=out)
+    assert "made from another input or with other settings" in str(other[1].error)
+    assert [kind(one) for one in run(jobs, save=SaveOptions(overwrite=True), journal_folder=out)] == ["done"] * 2
+
+
+def test_finished_is_finished_wherever_the_folders_are(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [kind(one) for one in run(plan_jobs([Path("in")], "out"), journal_folder=Path("out"))].count("done") == 3
+    monkeypatch.chdir(folder)
+    for inputs, out in (
+        (Path(), Path("../out")),
+        (folder, tmp_path / "out"),
+        (Path("../in/../in"), Path("../in/../out")),
+    ):
+        assert [kind(one) for one in run(plan_jobs([inputs], out), journal_folder=out)].count("skipped") == 3
+    (tmp_path / "out").rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    (tmp_path / "same").symlink_to(folder)
+    for out in (tmp_path / "moved", tmp_path / "link"):
+        jobs = plan_jobs([tmp_path / "same"], out)
+        assert [kind(one) for one in run(jobs, journal_folder=out)].count("skipped") == 3
+
+
+def test_killed_before_and_after_a_result_was_placed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the journal says is synced first, so the file itself decides whether the picture is finished."""
+    out = tmp_path / "out"
+    jobs = plan_jobs([folder / "0.png", folder / "1.png"], out)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rasr.images.output.write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(jobs, journal_folder=out)
+    assert [path.name for path in out.iterdir()] == ["report.jsonl"]
+    assert [kind(one) for one in run(jobs[:1], journal_folder=out)] == ["done"]
+    whole = (out / "0_rasr.png").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("rasr.files.sync_folder", killed)  # the file is in its place, and nothing after it is done
+        with pytest.raises(KeyboardInterrupt):
+            run(jobs, journal_folder=out)
+    assert [kind(one) for one in run(jobs, journal_folder=out)] == ["skipped", "skipped"]
+    assert (out / "0_rasr.png").read_bytes() == whole
+
+
+def test_earlier_results_tell_what_they_were_made_from(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    jobs = plan_jobs([folder / "0.png", folder / "1.png"], out)
+    first = run(jobs, journal_folder=out)[0].to_json()
+    second = run(jobs, journal_folder=out)[0].to_json()
+    assert second["notes"] == [*first["notes"], "Finished in an earlier run."]
+    for key in ("input", "output", "references", "settings", "error"):
+        assert second[key] == first[key]
+    assert second["timings"].keys() == first["timings"].keys()
+
+
+def test_an_input_that_vanishes_changes_or_cannot_be_read_is_named_and_the_rest_goes_on(
+    local: Make, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 6)).save(folder / "2.png")
+    jobs = measure_jobs(plan_jobs([folder], tmp_path / "out"))
+
+    def fail(call: int, tiles: Any) -> BaseException | None:
+        if call == 0:
+            Image.new("RGB", (8, 6), "red").save(folder / "0.png")  # while it is being restored
+            (folder / "1.png").unlink()  # before it is begun
+        return OSError(5, "Input/output error") if call == 1 else None
+
+    outcomes = run(jobs, restorer=Restorer(local(fail=fail)), journal_folder=tmp_path / "out")
+    assert [kind(one) for one in outcomes] == ["failed", "failed", "failed", "done"]
+    assert "0.png: changed while it was restored" in str(outcomes[0].error)
+    assert "1.png" in str(outcomes[1].error)
+    assert "2.png: Input/output error" in str(outcomes[2].error)
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["3_rasr.png", "report.jsonl"]
+    left = plan_jobs([folder], tmp_path / "out")
+    again = run(left, restorer=Restorer(local()), journal_folder=tmp_path / "out")
+    assert [kind(one) for one in again] == ["done", "done", "skipped"]
+
+
+def test_a_reference_that_cannot_be_read_fails_its_picture_by_name(local: Make, folder: Path, tmp_path: Path) -> None:
+    reference = folder / "reference.png"
+    Image.new("RGB", (8, 6)).save(reference)
+    settings = Settings(size=TargetSize(scale=2), reference=(reference,))
+    generator = local(uses_reference=True, fail=lambda *_: reference.write_bytes(b"") or None)
+    jobs = plan_jobs([folder / "0.png", folder / "1.png"], tmp_path / "out")
+    first, second = run(jobs, settings, restorer=Restorer(generator))
+    assert first.error is None
+    assert isinstance(second.error, PictureError)
+    assert "1.png" in str(second.error)
+    assert "reference.png" in str(second.error)
+
+
+def test_leftovers_of_killed_runs_go_and_those_of_living_ones_stay(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".rasr-0123456789abcdef.tmp").write_bytes(b"half")
+    with atomic_write(out / "other.bin") as file:
+        file.write(b"x")
+        (held,) = {path.name for path in out.iterdir()} - {".rasr-0123456789abcdef.tmp"}
+        run(plan_jobs([folder / "0.png", folder / "1.png"], out), journal_folder=out)
+        assert held in {path.name for path in out.iterdir()}
+    assert sorted(path.name for path in out.iterdir()) == ["0_rasr.png", "1_rasr.png", "other.bin", "report.jsonl"]
+
+
+def kind(outcome: Outcome) -> str:
+    return "failed" if outcome.error else "done" if outcome.result else "skipped"
+
+
+def run(
+    jobs: list[Job],
+    settings: Settings = TWICE,
+    save: SaveOptions | None = None,
+    *,
+    restorer: Restorer | None = None,
+    **more: Any,
+) -> list[Outcome]:
+    return list(run_batch(jobs, restorer or Restorer("bicubic"), settings, save, **more))
 
 
 def test_results_that_exist_are_kept_unless_asked(folder: Path, tmp_path: Path) -> None:
@@ -213,6 +353,45 @@ def test_results_beside_their_inputs(tree: Path) -> None:
     assert names(jobs, tree)["in/a.jpg"] == "in/a_rasr.jpg"
 
 
+def test_results_beside_their_inputs_are_never_inputs(folder: Path) -> None:
+    (folder / "2.png").unlink()
+    assert [kind(one) for one in run(plan_jobs([folder], folder), journal_folder=folder)] == ["done"] * 3
+    assert [kind(one) for one in run(plan_jobs([folder], folder), journal_folder=folder)] == ["skipped"] * 3
+    given = sorted(folder.glob("*.png"))  # as a shell gives them
+    assert len(given) == 6
+    assert [kind(one) for one in run(plan_jobs(given, folder), journal_folder=folder)] == ["skipped"] * 3
+    (folder / "0.png").unlink()
+    assert [job.input.name for job in plan_jobs([folder], folder)] == ["1.png", "3.png"]
+    with pytest.raises(UsageError, match="results of earlier runs"):
+        plan_jobs(sorted(folder.glob("*_rasr.png")), folder)
+    (folder / "report.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"1\.png would become .*1_rasr\.png, which is .*1_rasr\.png"):
+        plan_jobs([folder], folder)
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard", "case"])
+def test_no_result_takes_the_place_of_another_input(tmp_path: Path, link: str) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "photos"
+    photos.mkdir()
+    (photos / "x.jpg").write_bytes(b"x")
+    (photos / ("X_RASR.jpg" if link == "case" else "x_rasr.jpg")).write_bytes(b"mine")
+    if link in {"symbolic", "hard"}:
+        out = tmp_path / "out"
+        out.mkdir()
+        if link == "hard":
+            (out / "x_rasr.jpg").hardlink_to(photos / "x_rasr.jpg")
+        else:
+            (out / "x_rasr.jpg").symlink_to(photos / "x_rasr.jpg")
+    with pytest.raises(UsageError, match=r"(?i)x\.jpg would become .*x_rasr\.jpg, which is .*x_rasr\.jpg"):
+        plan_jobs([photos], out)
+    assert len(plan_jobs([photos], out, name="{stem}_new{ext}")) == 2
+    (tmp_path / "ref").mkdir()
+    (tmp_path / "ref/a_2.jpg").write_bytes(b"reference")
+    job = Job(tmp_path / "a.jpg", tmp_path / "ref/a_2.jpg")
+    with pytest.raises(UsageError, match=r"a_2\.jpg, which is .*ref/a_2\.jpg"):
+        check_places([job], [tmp_path / "ref/a_2.jpg"])
+
+
 def test_two_pictures_of_one_name_are_refused_with_a_way_out(tree: Path) -> None:
     (tree / "in/a.png").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"would both become .*a_rasr\.png.*\{name\}"):
@@ -241,22 +420,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 def resumed(folder: Path, out: Path, settings: Settings = TWICE) -> str:
     jobs = plan_jobs([folder / "0.png"], f"{out}/")
-    save = SaveOptions(overwrite=True)
-    (outcome,) = run_batch(jobs, Restorer("bicubic"), settings, save, journal_folder=out, resume=True)
-    return "failed" if outcome.error else "done" if outcome.result else "skipped"
-
-
-def test_finished_means_same_input_same_settings_and_a_whole_output(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
-    assert [resumed(folder, out, Settings()) for _ in range(2)] == ["done", "skipped"]
-    assert resumed(folder, out) == "done"
-    (out / "0_rasr.png").write_bytes(b"cut")
-    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
-    (out / "0_rasr.png").unlink()
-    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
-    (folder / "0.png").write_bytes((folder / "1.png").read_bytes())
-    assert [resumed(folder, out) for _ in range(2)] == ["done", "skipped"]
+    return kind(run(jobs, settings, journal_folder=out)[0])
 
 
 def test_a_journal_of_an_earlier_version_is_resumed(folder: Path, tmp_path: Path) -> None:
@@ -285,5 +449,5 @@ def test_a_torn_line_is_ignored_and_does_not_spoil_the_next(folder: Path, tmp_pa
     with (out / "report.jsonl").open("ab") as file:
         file.write(b'not json\n[1]\n{"error": null}\n{"input": "b.png", "outp\xff')
     assert resumed(folder, out) == "skipped"
-    assert resumed(folder, out, Settings()) == "done"
-    assert resumed(folder, out, Settings()) == "skipped"
+    (out / "0_rasr.png").unlink()
+    assert [resumed(folder, out, Settings()) for _ in range(2)] == ["done", "skipped"]

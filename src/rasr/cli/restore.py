@@ -42,7 +42,7 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     epilog=examples(
         "rasr restore old.jpg -g ~/Photos -o restored.png",
-        "rasr restore scans/ -g museum.gallery -o restored/ --long-side 4000 --resume --report report.html",
+        "rasr restore scans/ -g museum.gallery -o restored/ --long-side 4000 --report report.html",
         "rasr restore cat.jpg -o cat4x.png --reference my-cat.jpg --strength 0.8",
         "rasr restore *.png -o out/ --scale 2 --format webp --name '{stem}@2x{ext}' --json",
     )
@@ -54,7 +54,7 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 @option_group(Settings, SaveOptions)
 @click.option("--name", default="{stem}_rasr{ext}", show_default=True, help="Name of results in a folder; also {name}.")
-@click.option("--resume", is_flag=True, help="Skip pictures finished from the same input with the same settings.")
+@click.option("--resume", is_flag=True, expose_value=False, help="No effect: finished pictures are always skipped.")
 @click.option("--max-megapixels", type=NumberOr("none", float), help="Largest input.  [default: by memory]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page to compare input, result, references.")
@@ -70,7 +70,6 @@ def command(
     preset: str | None,
     device: str,
     name: str,
-    resume: bool,
     max_megapixels: float | str | None,
     as_json: bool,
     report: Path | None,
@@ -83,7 +82,8 @@ def command(
     """
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Limits
-    from rasr.restoration.batch import check_job, is_folder, measure_jobs, plan_jobs, run_batch
+    from rasr.restoration.batch import check_job, run_batch
+    from rasr.restoration.plan import check_places, is_folder, measure_jobs, plan_jobs
     from rasr.restoration.report import Report
     from rasr.restoration.restorer import Restorer, pick_references
 
@@ -100,6 +100,7 @@ def command(
         check_job(jobs[0], settings, save)
     if isinstance(settings.reference, tuple):
         pick_references(settings.reference)
+        check_places(jobs, settings.reference)
     check_gallery(gallery)
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
@@ -110,7 +111,7 @@ def command(
 
     run = partial(
         run_batch, jobs, restorer, settings, save,
-        journal_folder=Path(out) if several else None, resume=resume, limits=limits,
+        journal_folder=Path(out) if several else None, limits=limits,
     )  # fmt: skip
     failed = []
     for outcome in _told(jobs, run, ("clean", "restore") if restorer.generator.cleaner else ("restore",)):

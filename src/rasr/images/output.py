@@ -1,5 +1,6 @@
 """Saving: atomically, never over an input, never over anything else unless asked."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +22,13 @@ def write_picture(
     software: str | None = None,
     description: str | None = None,
     overwrite: bool = False,
+    placing: Callable[[bytes], None] | None = None,
 ) -> Path:
     """Save a picture in the format of ``path``'s extension, or in ``format``; returns the path.
 
     The choices are those of :class:`Encoding`; :func:`losses` tells beforehand what a format gives up. The file appears
-    whole or not at all: it is written beside its place, synced, and moved there. Raises OutputExists when something is
+    whole or not at all: it is written beside its place, synced, and moved there; ``placing`` is called with its bytes
+    before anything is written. Raises OutputExists when something is
     there and ``overwrite`` is false (also when it appeared meanwhile), OutputError when the place is the picture's own
     input, the folder is missing or not writable, the disk is full or the format cannot hold the size.
     """
@@ -42,7 +45,10 @@ def write_picture(
         origin=picture.origin,
     )
     encoding = Encoding(quality, bits, metadata, background, software, description)
-    return write_bytes(encode_picture(picture, chosen, encoding), path, overwrite=overwrite)
+    content = encode_picture(picture, chosen, encoding)
+    if placing is not None:
+        placing(content)
+    return write_bytes(content, path, overwrite=overwrite)
 
 
 def check_output(

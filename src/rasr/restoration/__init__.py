@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rasr.restoration.batch import Job, Outcome, plan_jobs, run_batch
+    from rasr.restoration.batch import Outcome, run_batch
+    from rasr.restoration.plan import Job, plan_jobs
     from rasr.restoration.report import Report, write_report
     from rasr.restoration.restorer import Restorer, Result, restore
     from rasr.restoration.settings import ColourMethod, SaveOptions, Settings, TargetSize
@@ -28,7 +29,7 @@ __all__ = [
     "write_report",
 ]
 
-_MODULES = ("settings", "restorer", "batch", "report")
+_MODULES = ("settings", "restorer", "plan", "batch", "report")
 
 
 def __getattr__(name: str) -> Any:

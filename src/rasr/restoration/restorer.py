@@ -7,7 +7,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -55,26 +55,41 @@ class Result:
     """Where it was saved last."""
 
     @takes_options(SaveOptions)
-    def save(self, path: str | Path, options: SaveOptions | None = None, **changes: Any) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        options: SaveOptions | None = None,
+        *,
+        placing: Callable[[bytes], None] | None = None,
+        **changes: Any,
+    ) -> Path:
         """Write the picture; with ``metadata="keep"`` also the settings, as EXIF Software and ImageHistory.
 
         ``changes`` are fields of :class:`SaveOptions`. What the format cannot hold (transparency, 16 bits, captions) is
-        added to the notes. Raises what :func:`rasr.images.write_picture` raises.
+        added to the notes. ``placing`` is called with the file's bytes before they are written. Raises what
+        :func:`rasr.images.write_picture` raises.
         """
         options = replace(options or SaveOptions(), **changes)
         keep = options.metadata == "keep"
-        self.timings.pop("save", None)
-        with timed(self.timings, "save"):
-            lost = losses(self.picture, path, format=options.format)
-            self.output = write_picture(
-                self.picture,
-                path,
-                **asdict(options),
-                software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
-                description=self._description() if keep else None,
-            )
+        lost = losses(self.picture, path, format=options.format)
         notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost]
-        self.notes += tuple(note for note in notes if note not in self.notes)
+        begun = time.perf_counter()
+
+        def encoded(content: bytes) -> None:
+            self.notes += tuple(note for note in notes if note not in self.notes)
+            self.timings["save"] = round(time.perf_counter() - begun, 3)
+            if placing is not None:
+                placing(content)
+
+        self.output = write_picture(
+            self.picture,
+            path,
+            **asdict(options),
+            software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
+            description=self._description() if keep else None,
+            placing=encoded,
+        )
+        self.timings["save"] = round(time.perf_counter() - begun, 3)
         return self.output
 
     def to_json(self) -> dict[str, Any]:
