@@ -79,6 +79,19 @@ def test_a_changed_photo_replaces_its_old_entry(gallery: Gallery, photos: Path) 
     assert gallery.search(path, 1)[0].path == path
 
 
+def test_a_photo_that_became_a_copy_of_another_leaves_no_stale_entry(gallery: Gallery, photos: Path) -> None:
+    path, other = photos / "cat" / "00.png", photos / "dog" / "02.png"
+    shutil.copyfile(other, path)
+    report = gallery.add(photos)
+    assert report.duplicates == [(path, other)]
+    assert path not in paths_of(gallery)
+    assert len(gallery) == 11
+    assert gallery.verify(deep=True).ok
+    assert gallery.search(other, 1)[0].path == other
+    make_picture(path, 0)
+    assert gallery.add(photos).added == 1, "and comes back with its own content"
+
+
 def test_two_photos_swapping_names_keep_both_embeddings(gallery: Gallery, photos: Path) -> None:
     first, second = photos / "cat" / "00.png", photos / "dog" / "02.png"
     content = first.read_bytes(), second.read_bytes()

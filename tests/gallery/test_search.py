@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,27 @@ def test_a_missing_photo_file_is_said_in_the_answer(gallery: Gallery, photos: Pa
     best = gallery.search(query, 1)[0]
     assert not best.accepted
     assert "missing" in best.why
+
+
+def test_a_photo_changed_since_it_was_indexed_is_not_used_until_it_is_added_again(
+    gallery: Gallery, photos: Path
+) -> None:
+    path = photos / "cat" / "00.png"
+    query = gallery.prepare([path])[0]
+    status = path.stat()
+    make_picture(path, 500)
+    changed = gallery.search(query, 1)[0]
+    assert changed.path == path
+    assert not changed.accepted
+    assert "changed since it was indexed" in changed.why
+    gallery.add(photos)
+    assert gallery.search(path, 1)[0].accepted
+    make_picture(path, 0)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    gallery.add(photos)
+    os.utime(path, (1, 1))
+    touched = gallery.search(path, 1)[0]
+    assert touched.accepted, "another time and the same content is the same photo"
 
 
 def test_wrong_questions(gallery: Gallery, photos: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class Catalogue:
     def unchanged(self, file: IngestFile) -> Prepared | None:
         """Answer for a known file whose size and modification time are as recorded, else None."""
         photo = self._by_path.get(file.path)
-        return Prepared(file, photo, unchanged=True) if photo is not None and _is_current(photo) else None
+        return Prepared(file, photo, unchanged=True) if photo is not None and photo.is_current() else None
 
     def stage(self, items: Sequence[Prepared]) -> None:
         """Queue embedded, known or failed files for the next commit."""
@@ -182,8 +182,10 @@ class Catalogue:
                 continue
             if known is not None and known.path != path and known.path.exists():
                 same = self._by_path.get(known.path)
-                if same is not None and same.id == known.id and _is_current(known):
+                if same is not None and same.id == known.id and known.is_current():
                     self._report.duplicates.append((path, known.path))
+                    if previous is not None and previous.id != photo.id:  # what lay here before it became a copy
+                        self._forget(previous, changes, keep=previous.id in arriving)
                     continue
             if previous is not None and previous.id != photo.id:
                 self._forget(previous, changes, keep=previous.id in arriving)
@@ -284,12 +286,3 @@ class _Changes:
 def _relabelled(photo: Photo, file: IngestFile) -> Photo:
     tags = (*photo.tags, *(tag for tag in file.tags if tag not in photo.tags))
     return replace(photo, tags=tags, category=file.category if file.explicit else photo.category)
-
-
-def _is_current(photo: Photo) -> bool:
-    """True unless the file at its path has visibly changed since it was added."""
-    try:
-        status = photo.path.stat()
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (photo.size, photo.mtime_ns)

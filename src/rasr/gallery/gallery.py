@@ -320,5 +320,5 @@ class _Pattern:
 
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:
-    gone = "" if photo.path.is_file() else "The photo's file is missing."
-    return Reference(photo.path, score, rank, photo.category, photo.tags, accepted=not gone, why=gone, id=photo.id)
+    fault = photo.fault()
+    return Reference(photo.path, score, rank, photo.category, photo.tags, accepted=not fault, why=fault, id=photo.id)

@@ -47,6 +47,29 @@ class Photo:
     near_duplicate_of: str = ""
     """Id of the earlier photo that shows the same picture, or empty."""
 
+    def is_current(self) -> bool:
+        """True unless the file is gone or has visibly changed, in size or time, since it was added."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)
+
+    def fault(self) -> str:
+        """Why the file cannot stand for what was embedded, in one sentence; empty when it is as it was added.
+
+        A file that was copied or touched, so that only its time is another, is compared by content.
+        """
+        if self.is_current():
+            return ""
+        try:
+            changed = self.path.stat().st_size != self.size or content_hash(self.path.read_bytes()) != self.id
+        except FileNotFoundError:
+            return "The photo's file is missing."
+        except OSError as error:
+            return f"The photo cannot be read ({error.strerror or error})."
+        return "The photo has changed since it was indexed. Add it again to use it." if changed else ""
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``rasr gallery list --json`` prints a photo."""
         return {
