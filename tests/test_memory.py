@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 import rasr.memory as module
-from rasr.memory import LruCache, free_memory, is_out_of_memory, release_memory, usable_memory
+from rasr.errors import OutOfMemory
+from rasr.memory import (
+    LruCache,
+    free_memory,
+    is_out_of_memory,
+    memory_errors_told,
+    release_memory,
+    sharing_memory,
+    usable_memory,
+)
 
 
 def test_free_memory_is_what_the_system_says() -> None:
@@ -71,3 +82,40 @@ def test_a_cache_of_no_bytes_keeps_nothing() -> None:
     cache: LruCache[bytes] = LruCache(0, len)
     assert [cache.get("a", lambda: b"x") for _ in range(2)] == [b"x", b"x"]
     assert len(cache) == 0
+
+
+def test_work_that_shares_memory_waits_for_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_memory", lambda: 200)
+    running: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def work(amount: int) -> None:
+        with sharing_memory(amount):
+            with lock:
+                running.append(amount)
+                most.append(sum(running))
+            time.sleep(0.002)
+            with lock:
+                running.remove(amount)
+
+    threads = [threading.Thread(target=work, args=(amount,)) for amount in [40, 40, 40, 70, 10] * 8]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 40
+    assert max(most) <= 100
+    with sharing_memory(5000):  # alone, more than there is does not wait for ever
+        pass
+    with pytest.raises(KeyError), sharing_memory(90):
+        raise KeyError
+    with sharing_memory(100):
+        pass
+
+
+def test_memory_errors_become_the_tree_s_and_others_stay() -> None:
+    with pytest.raises(OutOfMemory, match="a picture: not enough"), memory_errors_told("a picture: not enough"):
+        raise MemoryError
+    with pytest.raises(KeyError), memory_errors_told("x"):
+        raise KeyError

@@ -9,11 +9,14 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+
+from rasr.errors import OutOfMemory
 
 Value = TypeVar("Value")
 
@@ -64,6 +67,37 @@ def release_memory() -> None:
     cuda = _cuda()
     if cuda is not None:
         cuda.empty_cache()
+
+
+@contextmanager
+def memory_errors_told(sentence: str) -> Iterator[None]:
+    """Raise OutOfMemory with a sentence in place of Python's and numpy's MemoryError, which would end a batch."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory(sentence) from error
+
+
+_sharing = threading.Condition()
+_shared = [0]
+"""Bytes that work going on under :func:`sharing_memory` may take."""
+
+
+@contextmanager
+def sharing_memory(amount: int) -> Iterator[None]:
+    """Do work that takes ``amount`` bytes once it fits, with that of all other threads, into half of the memory.
+
+    What alone is more than that does not wait for ever: it waits until it is alone.
+    """
+    with _sharing:
+        _sharing.wait_for(lambda: _shared[0] == 0 or _shared[0] + amount <= usable_memory() // 2)
+        _shared[0] += amount
+    try:
+        yield
+    finally:
+        with _sharing:
+            _shared[0] -= amount
+            _sharing.notify_all()
 
 
 class LruCache(Generic[Value]):

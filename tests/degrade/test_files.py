@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rasr.degrade import draw
 from rasr.degrade.files import DegradeJob, Entry, Manifest, _output_names, degrade_files, plan_jobs, plan_rebuild
 from rasr.errors import ConfigError, UsageError
-from rasr.images import Picture, write_picture
+from rasr.images import Picture, read_picture, write_picture
 
 
 def _photo(path: Path, side: int = 40) -> Path:
@@ -131,3 +131,29 @@ def test_the_original_is_never_replaced(tmp_path: Path) -> None:
     assert entry is None
     assert "this is the input itself" in str(problem)
     assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize("preset", ["light", "realesrgan"])
+def test_hidden_colours_never_show(tmp_path: Path, preset: str) -> None:
+    """Whatever lies under full transparency, the same files come out: transparent pictures are laid on white."""
+    random = np.random.default_rng(0)
+    seen = random.random((64, 64, 3), np.float32)
+    alpha = np.zeros((64, 64), np.float32)
+    alpha[:, :32] = 1
+    results = []
+    for index in range(2):
+        pixels = np.where(alpha[:, :, None] > 0, seen, random.random((64, 64, 3), np.float32))
+        (tmp_path / f"{index}").mkdir()
+        write_picture(Picture(pixels, alpha), tmp_path / f"{index}" / "a.png")
+        (job,) = plan_jobs(
+            tmp_path / f"{index}", tmp_path / f"{index}-lq", tmp_path / f"{index}-hr", preset=preset, scale=2, seed=1
+        )
+        ((_, entry, problem),) = degrade_files([job])
+        assert entry is not None
+        assert problem is None
+        results.append((entry.sha256, (tmp_path / f"{index}-hr/a.png").read_bytes()))
+    assert results[0] == results[1]
+    high = read_picture(tmp_path / "0-hr/a.png")
+    assert high.alpha is None
+    np.testing.assert_allclose(high.pixels[:, 32:], 1)
+    np.testing.assert_allclose(high.pixels[:, :32], seen[:, :32], atol=0.6 / 255)

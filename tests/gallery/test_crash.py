@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from rasr.errors import GalleryBusy, GalleryCorrupt, GalleryNotFound
+from rasr.files import xxh3_file
 from rasr.gallery import Gallery
 from rasr.gallery.database import Database
-from rasr.gallery.photo import content_hash
 from rasr.gallery.store import MARKER, PART
 from rasr.images import read_picture
 from tests.gallery.standin import ColourLayout, make_picture
@@ -63,7 +63,7 @@ def storm(tmp_path: Path, kills: int, seed: int) -> None:
     for number in range(60):
         path = make_picture(photos / f"{number:03d}.png", number)
         picture = read_picture(path)
-        vectors[content_hash(path.read_bytes())] = encoder.embed(encoder.preprocess(picture.pixels)[None])[0]
+        vectors[xxh3_file(path)] = encoder.embed(encoder.preprocess(picture.pixels)[None])[0]
     inside = 0
     following = start("ingest_worker.py", folder, photos, log, rng.randrange(2**31))
     for cycle in range(kills):
@@ -94,7 +94,7 @@ def storm(tmp_path: Path, kills: int, seed: int) -> None:
         if listed:
             wanted = rng.choice(listed)
             best = gallery.search(vectors[wanted], 1)[0]
-            assert content_hash(best.path.read_bytes()) == wanted
+            assert xxh3_file(best.path) == wanted
             expected = max(float(vectors[photo] @ vectors[wanted]) for photo in listed)
             assert best.score == pytest.approx(expected, abs=1e-5)
         # What was under way is now decided; the log goes on from what the gallery holds.
@@ -140,7 +140,7 @@ def test_killed_within_a_change(
     make_picture(photos / "cat" / "00.png", 900, (50, 34))
     make_picture(photos / "new.png", 901)
     before = {photo.id for photo in gallery.list()}
-    wanted = {content_hash(path.read_bytes()) for path in photos.rglob("*.png")}
+    wanted = {xxh3_file(path) for path in photos.rglob("*.png")}
     killed_at(gallery.path, photos, function, moment)
     assert {photo.id for photo in reopen().list()} == (wanted if moment == "after" else before)
     assert {problem.kind for problem in reopen().verify().problems} <= {"photo-changed"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -269,3 +271,90 @@ def test_a_photo_removed_by_another_process_while_known_is_embedded_after_all(
     monkeypatch.setattr(ingest_module, "COMMIT_SECONDS", -1.0)  # commit after every batch, this one included
     assert gallery.add(path).added == 1
     assert len(gallery) == 12
+
+
+def test_a_pipe_or_a_device_is_named_and_never_opened(tmp_path: Path, photos: Path, encoder: ColourLayout) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    given = [tmp_path / "pipe.jpg", Path("/dev/zero"), photos / "cat" / "00.png"]
+    report = Gallery(tmp_path / "gallery", encoder=encoder).add(given)
+    assert report.added == 1
+    assert report.failed == [(tmp_path / "pipe.jpg", "not a regular file."), (Path("/dev/zero"), "not a regular file.")]
+
+
+def test_a_file_is_looked_at_before_it_is_read(
+    tmp_path: Path, photos: Path, encoder: ColourLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte of nothing called .jpg, and more than the limit on bytes: neither is hashed."""
+    for name, size in (("hole.jpg", 2**30), ("huge.png", 5 * 2**30)):
+        shutil.copy(photos / "cat" / "00.png", photos / name)
+        if name == "hole.jpg":
+            (photos / name).write_bytes(b"")
+        os.truncate(photos / name, size)
+    hashed: list[str] = []
+    real = ingest_module.xxh3_file
+    monkeypatch.setattr(ingest_module, "xxh3_file", lambda path: hashed.append(path.name) or real(path))
+    report = Gallery(tmp_path / "gallery", encoder=encoder).add(photos)
+    assert report.added == 12
+    assert len(hashed) == 12
+    assert [(path.name, reason[:40]) for path, reason in report.failed] == [
+        ("hole.jpg", "this is not a picture; JPEG, PNG, WebP, "),
+        ("huge.png", "not read, the file has 5.0 GiB and the l"),
+    ]
+
+
+def test_what_follows_a_picture_in_its_file_costs_no_memory(tmp_path: Path, photos: Path) -> None:
+    """Three hundred megabytes behind a JPEG, in a process of its own: hashed in blocks, never held."""
+    with Image.open(photos / "cat" / "00.png") as image:
+        image.save(tmp_path / "tail.jpg")
+    os.truncate(tmp_path / "tail.jpg", 300 * 2**20)
+    code = f"""
+from pathlib import Path
+from tests.gallery.standin import ColourLayout
+from rasr.gallery import Gallery
+def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+gallery = Gallery({str(tmp_path / "gallery")!r}, encoder=ColourLayout())
+gallery.add({str(photos)!r})
+before = peak()
+assert gallery.add({str(tmp_path / "tail.jpg")!r}).added == 1
+print(peak() - before)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(result.stdout) < 100
+
+
+def test_a_photo_that_changes_while_it_is_read_is_named(
+    tmp_path: Path, photos: Path, encoder: ColourLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ingest_module.read_picture
+
+    def changing(path: Path) -> object:
+        picture = real(path)
+        if path.name == "00.png":
+            os.utime(path, ns=(1, 1))
+        return picture
+
+    monkeypatch.setattr(ingest_module, "read_picture", changing)
+    gallery = Gallery(tmp_path / "gallery", encoder=encoder)
+    report = gallery.add(photos)
+    assert [(path.name, reason) for path, reason in report.failed] == [
+        ("00.png", "it was changed while it was read; add it again")
+    ]
+    monkeypatch.undo()
+    assert gallery.add(photos).added == 1
+
+
+def test_running_out_of_memory_on_a_photo_costs_that_photo_only(
+    tmp_path: Path, photos: Path, encoder: ColourLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ColourLayout.preprocess
+
+    def greedy(self: ColourLayout, pixels: np.ndarray) -> np.ndarray:
+        if pixels.shape[:2] == (64, 64):
+            raise MemoryError
+        return real(self, pixels)
+
+    monkeypatch.setattr(ColourLayout, "preprocess", greedy)
+    make_picture(photos / "big.png", 99, (64, 64))
+    report = Gallery(tmp_path / "gallery", encoder=encoder).add(photos)
+    assert report.added == 12
+    assert report.failed == [(photos / "big.png", "not enough memory to prepare it")]

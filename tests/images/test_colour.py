@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from skimage.color import deltaE_ciede2000, xyz2lab
 
 from rasr.images import Encoding, Picture, colour, encode_picture, read_picture
-from rasr.images.colour import _is_srgb, adobe_rgb, from_srgb, to_srgb, usable_profile
+from rasr.images.colour import ADOBE_RGB, _is_srgb, from_srgb, make_profile, to_srgb, usable_profile
 
 Save = Callable[..., bytes]
 
@@ -208,8 +208,8 @@ def test_adobe_rgb_said_by_a_camera_without_a_profile(photo: NDArray[np.uint8], 
     exif.get_ifd(0x8769).update({0xA001: 0xFFFF, 0xA005: {1: "R03"}})
     picture = read_picture(saved(photo, "JPEG", exif=exif, quality=95))
     assert "Adobe RGB by the camera" in picture.notes[0]
-    assert picture.origin.icc == adobe_rgb()
-    expected = read_picture(saved(photo, "JPEG", icc_profile=adobe_rgb(), quality=95))
+    assert picture.origin.icc == make_profile("rgb", *ADOBE_RGB)
+    expected = read_picture(saved(photo, "JPEG", icc_profile=picture.origin.icc, quality=95))
     np.testing.assert_array_equal(picture.pixels, expected.pixels)
 
 

@@ -6,6 +6,8 @@ import io
 import os
 import struct
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +21,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from rasr import memory
 from rasr.errors import ExtraMissing, OutOfMemory, PictureError, PictureTooLarge, UnsupportedFormat
-from rasr.images import Limits, decode, read_header, read_picture
+from rasr.images import Limits, colour, decode, read_header, read_picture
 
 Save = Callable[..., bytes]
 
@@ -388,3 +391,46 @@ def test_large_pictures_within_the_limit_give_no_warning(saved: Save, monkeypatc
         read_picture(saved(Image.new("RGB", (100, 90)), "TIFF"), limits=Limits.megapixels(0.008))
     with pytest.raises(PictureTooLarge, match="picture: not read, Image size"):  # libwebp's canvas: Pillow insists
         read_picture(saved(Image.new("RGB", (100, 90)), "WEBP"))
+
+
+@pytest.mark.parametrize("where", ["to_srgb", "usable_profile", "make_profile"])
+def test_running_out_of_memory_in_the_colours_is_said_too(
+    photo: NDArray[np.uint8], saved: Save, profiles: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(colour, where, full)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0xA001: 0xFFFF, 0xA005: {1: "R03"}})
+    profile = {} if where == "make_profile" else {"icc_profile": profiles["display-p3"]}
+    with pytest.raises(OutOfMemory, match="picture: not enough memory to decode 226×149 pixels"):
+        read_picture(saved(photo, "JPEG", exif=exif, **profile))
+
+
+def test_threads_decode_at_once_only_what_fits_into_half_of_the_memory(
+    photo: NDArray[np.uint8], saved: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = saved(photo, "PNG")
+    monkeypatch.setattr(memory, "usable_memory", lambda: 2 * 226 * 149 * 24 * 2)
+    running, most = [0], [0]
+    real, lock = decode._read, threading.Lock()
+
+    def counted(*args: Any) -> Any:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        try:
+            return real(*args)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    monkeypatch.setattr(decode, "_read", counted)
+    threads = [threading.Thread(target=read_picture, args=(data,)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 2

@@ -97,3 +97,12 @@ def test_a_folder_that_cannot_be_listed(
     refused = {"photos"}
     with pytest.raises(PictureError, match=r"photos: the folder cannot be listed \(Permission denied\)"):
         find_pictures(tree)
+
+
+def test_a_pipe_in_a_folder_is_passed_over_with_a_word(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = find_pictures(tree)
+    os.mkfifo(tree / "pipe.jpg")
+    (tree / "gone.jpg").symlink_to(tree / "nothing")
+    with caplog.at_level(logging.WARNING):
+        assert find_pictures(tree) == before
+    assert caplog.messages == [f"{tree / 'pipe.jpg'}: passed over (not a regular file)"]

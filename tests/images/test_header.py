@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from PIL import Image, ImageFile
 
 from rasr.errors import PictureError, PictureTooLarge
 from rasr.images import Limits, header, read_header, read_picture
-from rasr.images.plugins import _png_chunk, tiff_pages
+from rasr.images.parsing import Budget
+from rasr.images.tiff import read_directories
 
 Save = Callable[..., bytes]
 Chunk = Callable[[bytes, bytes], bytes]
@@ -118,7 +118,7 @@ def test_a_chain_of_directories_that_bites_its_tail_ends(tmp_path: Path) -> None
     assert read_header(data).frames == 5
     (tmp_path / "loop.tif").write_bytes(data)
     with (tmp_path / "loop.tif").open("rb") as file:
-        assert tiff_pages(file, 3) == 4  # one above what is allowed is enough to refuse it
+        assert read_directories(file, 3, Budget("loop")).pages == 4  # one above what is allowed is enough to refuse it
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -148,13 +148,6 @@ def test_an_exif_chunk_behind_the_pixels_of_a_png_counts(
     late = data[:-12] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[-12:]
     assert read_header(late).orientation == 6
     np.testing.assert_allclose(read_picture(late).pixels, np.rot90(photo, -1) / np.float32(255), atol=1e-7)
-
-
-def test_the_search_for_a_chunk_is_bounded(photo: NDArray[np.uint8], saved: Save) -> None:
-    data = io.BytesIO(saved(photo, "PNG", exif=b"Exif\0\0" + bytes(8)))
-    assert _png_chunk(data, b"eXIf") is not None
-    assert _png_chunk(data, b"eXIf", most=1) is None
-    assert _png_chunk(data, b"none") is None
 
 
 def test_limits_apply_to_headers_too(photo: NDArray[np.uint8], saved: Save, tmp_path: Path) -> None:
@@ -201,3 +194,31 @@ def test_frames_are_counted_and_the_refusal_says_nothing_of_megapixels() -> None
 
 def test_one_s_own_long_scan_counts_only_the_page_that_is_read() -> None:
     Limits(max_pixels=10**7).check(3000, 3000, 200, "scan.tif")
+
+
+def test_files_and_pictures_held_beside_count(photo: NDArray[np.uint8], saved: Save, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(saved(photo, "PNG"))
+    size = file.stat().st_size
+    assert read_header(file, limits=Limits(max_bytes=size)).width == 226
+    with pytest.raises(
+        PictureTooLarge, match=r"a.png: not read, the file has 0.0 GiB and the limit is 0.0. '--max-meg"
+    ):
+        read_header(file, limits=Limits(max_bytes=size - 1))
+    assert Limits.megapixels(None).max_bytes is None
+    pixels = 226 * 149
+    read_picture(file, limits=Limits(pixels + 5, held_pixels=5))
+    with pytest.raises(PictureTooLarge, match=r"beside 0\.0 megapixels of pictures that are needed with it"):
+        read_picture(file, limits=Limits(pixels + 5, held_pixels=6))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("WEBP", b"RIFF\xf8\xff\xff\x3fWEBPVP8 "), ("HEIF", b"\0\0\0\x18ftypheic")]
+)
+def test_what_its_library_reads_whole_is_bounded(tmp_path: Path, name: str, start: bytes) -> None:
+    file = tmp_path / "hole"
+    file.write_bytes(start + bytes(30))
+    with file.open("ab") as out:
+        out.truncate(2**30)
+    with pytest.raises(PictureTooLarge, match=f"{name} files are read up to 512 MiB"):
+        read_header(file)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,3 +156,31 @@ def test_png_of_wrong_depth_for_its_content() -> None:
     data = bytearray(imagecodecs.png_encode(np.zeros((8, 8, 3), np.uint8)))
     data[24] = 16
     survives(bytes(data))
+
+
+@pytest.mark.large
+@pytest.mark.timeout(3600)
+def test_ten_thousand_mutants(seeds: dict[str, bytes], saved: Save, photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    """No crash, no error outside of the PictureError family, none over half a minute, and little memory."""
+    large = {
+        "photo jpeg": saved(photo, "JPEG", progressive=True),
+        "photo restarts": saved(photo, "JPEG", restart_marker_rows=1),
+        "photo png": saved(photo, "PNG", dpi=(300, 300)),
+        "photo webp": saved(photo, "WEBP"),
+        "photo tiff": saved(photo, "TIFF", compression="tiff_lzw"),
+        "photo tiff jpeg": saved(photo, "TIFF", compression="jpeg"),
+    }
+    for name, content in (seeds | large).items():
+        (tmp_path / name).write_bytes(content)
+    total: Counter[str] = Counter()
+    for first in range(0, 10_000, 1000):
+        command = [sys.executable, "-m", "tests.images.mutants", str(tmp_path), str(first), "1000"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr[-3000:]
+        found = json.loads(result.stdout)
+        assert found["growth"] < 300
+        total.update(found["outcomes"])
+    sys.stderr.write(f"{dict(total)}\n")
+    assert sum(total.values()) == 10_000
+    assert total["read"] > 500
+    assert total["PictureError"] > 2000

@@ -13,12 +13,13 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, IptcImagePlugin
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
-from rasr.images import Encoding, encode_picture, losses, read_picture
+from rasr.images import Encoding, encode_picture, exif, losses, read_picture
 from rasr.images.decode import _upright
-from rasr.images.metadata import read_xmp
 from rasr.images.picture import Origin, Picture
+from rasr.images.xmp import clean_xmp
 
 Save = Callable[..., bytes]
 WRITTEN = ["JPEG", "PNG", "WEBP", "TIFF"]
@@ -266,10 +267,10 @@ def test_an_exif_block_that_defeats_the_parser_is_said(
 ) -> None:
     data = saved(photo, "JPEG", exif=camera_exif())
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise struct.error("unpack")
 
-    monkeypatch.setattr(Image.Exif, "get_ifd", broken)
+    monkeypatch.setattr(exif, "_load", broken)
     picture = read_picture(data)
     assert picture.notes == ("the EXIF block is damaged and was left out (error)",)
     assert picture.origin.exif is None
@@ -301,12 +302,14 @@ def test_iptc_declared_as_long_words(photo: NDArray[np.uint8]) -> None:
         assert read_picture(out.getvalue()).origin.iptc == words
 
 
-def test_xmp_as_text_counts(photo: NDArray[np.uint8], saved: Save) -> None:
-    with Image.open(io.BytesIO(saved(photo, "PNG"))) as image:
-        image.info["xmp"] = "<x>tiff:Orientation='3'</x>"
-        assert read_xmp(image) == b"<x>tiff:Orientation='1'</x>"  # type: ignore[arg-type]  # an ImageFile it is
-        image.info["xmp"] = b"\0\0"
-        assert read_xmp(image) is None  # type: ignore[arg-type]  # an ImageFile it is
+def test_xmp_written_as_text_in_a_png_counts(photo: NDArray[np.uint8]) -> None:
+    out, chunks = io.BytesIO(), PngInfo()
+    chunks.add_text("XML:com.adobe.xmp", "<x>tiff:Orientation='3'</x>")
+    Image.fromarray(photo).save(out, "PNG", pnginfo=chunks)
+    picture = read_picture(out.getvalue())
+    assert picture.origin.xmp == b"<x>tiff:Orientation='1'</x>"
+    assert picture.origin.texts == ()
+    assert clean_xmp(b"\0\0") == (None, [])
 
 
 def test_a_thumbnail_is_dropped(photo: NDArray[np.uint8], saved: Save) -> None:
@@ -318,3 +321,81 @@ def test_a_thumbnail_is_dropped(photo: NDArray[np.uint8], saved: Save) -> None:
         image.save(data, "JPEG", exif=image.info["exif"])
     assert thumbnail in data.getvalue()
     assert thumbnail not in encode_picture(read_picture(data.getvalue()), "JPEG")
+
+
+DENSITIES = {
+    "JPEG inch": ("JPEG", {"dpi": (300, 300)}, (300, 300, "inch")),
+    "JPEG not square": ("JPEG", {"dpi": (200, 100)}, (200, 100, "inch")),
+    "PNG": ("PNG", {"dpi": (300, 300)}, (11811, 11811, "m")),
+    "TIFF inch": ("TIFF", {"dpi": (72.5, 72.5)}, (72.5, 72.5, "inch")),
+    "TIFF cm": ("TIFF", {"resolution_unit": "cm", "x_resolution": 118.0, "y_resolution": 118.0}, (118, 118, "cm")),
+}
+
+
+def stated(content: bytes, format_: str) -> tuple[float, float]:
+    """Pixels per inch, as Pillow finds them in the container itself."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        if format_ == "WEBP":
+            exif = image.getexif()
+            assert exif[0x0128] in {2, 3}
+            factor = 2.54 if exif[0x0128] == 3 else 1.0
+            return float(exif[0x011A]) * factor, float(exif[0x011B]) * factor
+        if format_ == "JPEG":
+            factor = {1: 1.0, 2: 2.54}[image.info["jfif_unit"]]
+            across, down = image.info["jfif_density"]
+            return across * factor, down * factor
+        across, down = image.info["dpi"]
+        return float(across), float(down)
+
+
+@pytest.mark.parametrize("target", WRITTEN)
+@pytest.mark.parametrize("kind", DENSITIES)
+def test_a_result_of_any_size_has_the_density_of_the_file(
+    photo: NDArray[np.uint8], saved: Save, kind: str, target: str
+) -> None:
+    source, options, expected = DENSITIES[kind]
+    picture = read_picture(saved(photo, source, **options))
+    assert picture.origin.density == pytest.approx(expected)
+    doubled = picture.with_pixels(np.repeat(np.repeat(picture.pixels, 2, axis=0), 2, axis=1))
+    across, down, unit = expected
+    per_inch = {"inch": 1.0, "cm": 2.54, "m": 0.0254}[unit]
+    for encoding in (Encoding(), Encoding(software="RASR"), Encoding(metadata="strip")):
+        if target == "WEBP" and encoding.metadata == "strip":
+            continue  # EXIF is the only place it has
+        found = stated(encode_picture(doubled, target, encoding), target)
+        assert found == pytest.approx((across * per_inch, down * per_inch), abs=0.51)
+
+
+def test_density_survives_the_same_format_exactly(photo: NDArray[np.uint8], saved: Save) -> None:
+    for source, options, expected in DENSITIES.values():
+        picture = read_picture(saved(photo, source, **options))
+        assert read_picture(encode_picture(picture, source)).origin.density == pytest.approx(expected)
+    cm = bytearray(saved(photo, "JPEG", dpi=(118, 118)))
+    cm[13] = 2
+    assert read_picture(encode_picture(read_picture(bytes(cm)), "JPEG")).origin.density == (118, 118, "cm")
+
+
+def test_the_shape_of_pixels_that_are_not_square(photo: NDArray[np.uint8], saved: Save) -> None:
+    data = bytearray(saved(photo, "JPEG"))
+    data[13:18] = struct.pack(">BHH", 0, 16, 15)
+    picture = read_picture(bytes(data))
+    assert picture.origin.density == (16, 15, "")
+    assert read_picture(encode_picture(picture, "JPEG")).origin.density == (16, 15, "")
+    assert read_picture(encode_picture(picture, "PNG")).origin.density == (16, 15, "")
+    assert read_picture(encode_picture(picture, "TIFF")).origin.density == (16, 15, "")
+
+
+def test_a_camera_s_exif_states_the_density_where_the_container_does_not(photo: NDArray[np.uint8], saved: Save) -> None:
+    picture = read_picture(saved(photo, "WEBP", exif=camera_exif(1)))
+    assert picture.origin.density == (300, 300, "inch")
+    assert stated(encode_picture(picture, "PNG"), "PNG") == pytest.approx((300, 300), abs=0.1)
+    assert read_picture(saved(photo, "JPEG")).origin.density is None
+    nothing = read_picture(encode_picture(read_picture(saved(photo, "JPEG")), "PNG"))
+    assert nothing.origin.density is None
+
+
+def test_a_turned_picture_turns_its_density(photo: NDArray[np.uint8], saved: Save) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_picture(saved(photo, "JPEG", exif=exif, dpi=(200, 100))).origin.density == (100, 200, "inch")

@@ -155,3 +155,12 @@ def test_the_function_is_not_shadowed_by_a_module() -> None:
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("rasr.images.resize")
     assert rasr.images.resize is resize
+
+
+def test_opaque_pixels_are_what_shows() -> None:
+    pixels = np.array([[[0.2, 0.4, 0.6], [0.9, 0.1, 0.1]]], np.float32)
+    picture = Picture(pixels, np.array([[0.5, 0.0]], np.float32))
+    np.testing.assert_allclose(picture.opaque(), [[[0.6, 0.7, 0.8], [1, 1, 1]]], atol=1e-6)
+    np.testing.assert_allclose(picture.opaque((0, 0, 1))[0, 1], [0, 0, 1])
+    assert picture.opaque().dtype == np.float32
+    assert Picture(pixels).opaque() is pixels

@@ -13,9 +13,17 @@ import xxhash
 from PIL import Image
 
 import rasr.restoration.plan as module
-from rasr.errors import GalleryNotFound, OutputError, OutputExists, PictureError, UsageError, WeightsMissing
+from rasr.errors import (
+    GalleryNotFound,
+    OutOfMemory,
+    OutputError,
+    OutputExists,
+    PictureError,
+    UsageError,
+    WeightsMissing,
+)
 from rasr.files import atomic_write
-from rasr.images import read_header
+from rasr.images import decode, read_header
 from rasr.restoration import Job, Outcome, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
 from rasr.restoration.batch import check_job
 from rasr.restoration.plan import check_places, measure_jobs
@@ -451,3 +459,19 @@ def test_a_torn_line_is_ignored_and_does_not_spoil_the_next(folder: Path, tmp_pa
     assert resumed(folder, out) == "skipped"
     (out / "0_rasr.png").unlink()
     assert [resumed(folder, out, Settings()) for _ in range(2)] == ["done", "skipped"]
+
+
+def test_running_out_of_memory_on_one_picture_does_not_stop_the_rest(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = decode._to_working
+
+    def greedy(*args: Any) -> Any:
+        if int(args[0].colour.max()) == 40:  # 1.png
+            raise MemoryError
+        return real(*args)
+
+    monkeypatch.setattr(decode, "_to_working", greedy)
+    outcomes = list(run_batch(plan_jobs([folder], tmp_path / "out"), Restorer("bicubic"), TWICE))
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), OutOfMemory, PictureError, type(None)]
+    assert str(outcomes[1].error) == f"{folder / '1.png'}: not enough memory to decode 8×6 pixels."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from PIL import Image
 
 import rasr
 import rasr.restoration.restorer as module
-from rasr.errors import OutOfMemory, PictureError, UsageError
+from rasr.errors import OutOfMemory, PictureError, PictureTooLarge, UsageError
 from rasr.gallery import Reference
 from rasr.gallery.search import CleanQuery
-from rasr.images import FloatImage, Origin, Picture, resize
+from rasr.images import FloatImage, Limits, Origin, Picture, resize
 from rasr.restoration import Restorer, Settings, TargetSize, restore
 
 Make = Callable[..., Any]
@@ -345,3 +346,36 @@ def test_the_semantic_context_is_the_whole_pictures_embedding(
         restorer(Picture(lq))
         np.testing.assert_array_equal(generator.settings.embedding, lq.mean(axis=(0, 1)))
     assert loaded == ["means"], "loaded once, and only when asked for"
+
+
+def test_the_limit_counts_the_references_with_the_input(local: Make, lq: FloatImage, red: Path) -> None:
+    """1350 pixels of input and 400 of each reference."""
+    for picked, limit, fits in ((1, 1750, True), (1, 1749, False), (2, 2150, True), (2, 2149, False)):
+        restorer = Restorer(local(uses_reference=True))
+        call = partial(restorer, Picture(lq), reference=[red] * picked, limits=Limits(limit))
+        if fits:
+            assert len(call().references) == picked
+        else:
+            with pytest.raises(PictureTooLarge, match=r"red\.png: not read, it has 20×20 pixels .* needed with it"):
+                call()
+
+
+@pytest.mark.parametrize("where", ["match_colour", "resize_alpha", "bleed_colour"])
+def test_running_out_of_memory_anywhere_is_an_error_of_the_tree(
+    local: Make, lq: FloatImage, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, where, full)
+    with pytest.raises(OutOfMemory, match=r"Not enough memory to restore the picture\. Ask for a smaller --scale"):
+        Restorer(local())(Picture(lq, np.ones(lq.shape[:2], np.float32)), colour="wavelet")
+
+
+def test_what_transparency_hides_in_a_reference_is_not_shown_to_the_generator(
+    local: Make, lq: FloatImage, tmp_path: Path
+) -> None:
+    Image.new("RGBA", (20, 20), (200, 40, 40, 0)).save(tmp_path / "hidden.png")
+    generator = local(uses_reference=True)
+    Restorer(generator)(Picture(lq), reference=[tmp_path / "hidden.png"])
+    assert (generator.references[0].pixels == 1).all()

@@ -172,7 +172,7 @@ def _contact_sheet(folder: Path, records: Sequence[Record]) -> bytes:
     for row, photos in enumerate(shown.values()):
         for column, photo in enumerate(photos[:PER_ROW]):
             try:
-                thumb = _thumb(read_picture(folder / photo.file).pixels)
+                thumb = _thumb(read_picture(folder / photo.file).opaque())
             except PictureError:
                 continue
             left = LABEL + column * THUMB

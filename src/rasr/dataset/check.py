@@ -244,7 +244,7 @@ def _check_pixels(
     for done, record in enumerate(records):
         progress("comparing", done, len(records))
         try:
-            pixels = read_picture(report.folder / record.file).pixels
+            pixels = read_picture(report.folder / record.file).opaque()
         except RasrError as error:
             report.error("unreadable", str(error))
             continue

@@ -33,7 +33,7 @@ def measure(path: Path, min_short_side: int) -> tuple[Measures, FloatImage]:
     header = read_header(path)
     if min(header.width, header.height) < min_short_side:
         raise TooSmall(header)
-    pixels = read_picture(path).pixels
+    pixels = read_picture(path).opaque()
     luma = pixels @ _LUMA
     return Measures(
         sha256=sha256_file(path),

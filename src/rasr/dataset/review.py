@@ -112,7 +112,7 @@ class ReviewServer:
 
 @lru_cache(maxsize=64)
 def _shrunk(path: Path) -> bytes:
-    pixels = read_picture(path).pixels
+    pixels = read_picture(path).opaque()
     height, width = pixels.shape[:2]
     shrink = min(1.0, SHOWN / max(width, height))
     small = resize(pixels, (max(1, round(width * shrink)), max(1, round(height * shrink))), filter="area")

@@ -167,9 +167,9 @@ def degrade_files(
 def degrade_file(job: DegradeJob, *, crop: int | None = None, overwrite: bool = False) -> Entry:
     """Read, cut the centre ``crop`` × ``crop`` pixels, degrade, write; returns the entry.
 
-    Transparency is dropped and the pixels are taken in the working colour space (sRGB), so the LQ carries neither the
-    file's profile nor its metadata. Raises PictureError, also for a name that is not UTF-8 and for a picture smaller
-    than the crop (nothing is enlarged), OutputError or OutputExists.
+    Transparent pictures are laid on white, and pixels are taken in the working colour space (sRGB), so the LQ carries
+    neither the file's profile nor its metadata. Raises PictureError, also for a name that is not UTF-8 and for a picture
+    smaller than the crop (nothing is enlarged), OutputError or OutputExists.
     """
     try:
         job.name.encode()
@@ -178,7 +178,7 @@ def degrade_file(job: DegradeJob, *, crop: int | None = None, overwrite: bool = 
     for path in (job.output, job.hr_output):
         if path and path.exists():  # asked before any work, and before torch is loaded
             check_output(path, 1, 1, overwrite=overwrite, source=job.source)
-    hr = read_picture(job.source).pixels
+    hr = read_picture(job.source).opaque()
     hr = crop_to_multiple(_centre_crop(hr, crop) if crop else hr, job.recipe.scale)
     lq = degrade_array(hr, job.recipe)
     for path, pixels in ((job.output, lq), (job.hr_output, hr)):

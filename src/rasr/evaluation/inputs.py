@@ -80,11 +80,11 @@ def _make(sample: BenchmarkSample, out: Path, settings: InputSettings) -> dict[s
     from rasr.degrade import crop_to_multiple, degrade  # scipy is for those who make inputs
 
     try:
-        truth = read_picture(sample.truth).pixels
+        truth = read_picture(sample.truth).opaque()
         if sample.low is not None:
             if settings.crop:
                 raise BenchmarkError("--crop applies to benchmarks whose inputs are made here; this one has its own.")
-            low, recipe = read_picture(sample.low).pixels, None
+            low, recipe = read_picture(sample.low).opaque(), None
             _scale_of(sample, truth, low)
         else:
             truth = crop_to_multiple(_centre(sample, truth, settings.crop), settings.scale)

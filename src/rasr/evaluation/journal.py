@@ -63,7 +63,7 @@ class Scorer:
 
         @cache
         def pair() -> tuple[FloatImage, FloatImage]:
-            return read_picture(output).pixels, read_picture(item.truth).pixels
+            return read_picture(output).pixels, read_picture(item.truth).opaque()
 
         for metric in self._images:
             info = metric.info

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from rasr.errors import LeakFound, UsageError
 from rasr.evaluation.inputs import TestInput
 from rasr.evaluation.journal import Journal
+from rasr.files import xxh3_file
 from rasr.gallery import Gallery, Reference, retrieve
-from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, content_hash, hamming, perceptual_hash
+from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, hamming, perceptual_hash
 from rasr.generator import clean_query
 from rasr.images import read_picture
 from rasr.progress import Progress
@@ -162,7 +163,7 @@ def find_leaks(inputs: Sequence[TestInput], gallery: Gallery, progress: Progress
     leaks: dict[tuple[str, Path], Leak] = {}
     for done, item in enumerate(inputs):
         for path, what in ((item.source, "test picture"), (item.truth, "crop of the test picture")):
-            same = by_id.get(content_hash(path.read_bytes()))
+            same = by_id.get(xxh3_file(path))
             if same:
                 leaks.setdefault(
                     (item.name, same.path), Leak(item.name, same.path, f"is the {what} itself", exact=True)

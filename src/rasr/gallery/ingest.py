@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.errors import RasrError
+from rasr.errors import PictureError, RasrError
+from rasr.files import xxh3_file
 from rasr.gallery.catalogue import AddReport, Catalogue, IngestFile, Prepared
 from rasr.gallery.database import EncoderId, now
 from rasr.gallery.encoders import Encoder
-from rasr.gallery.photo import Photo, content_hash, perceptual_hash
+from rasr.gallery.photo import Photo, perceptual_hash
 from rasr.gallery.store import Store
-from rasr.images import read_picture
+from rasr.images import read_header, read_picture
 from rasr.progress import Progress
 
 BATCH = 32
@@ -100,27 +101,35 @@ def _result(item: Future[Prepared] | Prepared) -> Prepared:
 
 
 def _load(file: IngestFile, encoder: Encoder, catalogue: Catalogue, *, always: bool = False) -> Prepared:
-    """Read one file: hash it and, unless a photo with this content is known, decode it and prepare it for embedding."""
+    """Read one file: hash it and, unless a photo with this content is known, decode it and prepare it for embedding.
+
+    Its kind, size and header are looked at first: a pipe or what is no picture is never read.
+    """
     try:
         os.fsencode(file.path).decode()
+        read_header(file.path)
         status = file.path.stat()
-        content = file.path.read_bytes()
         photo = Photo(
-            id=content_hash(content), path=file.path, size=len(content), mtime_ns=status.st_mtime_ns,
+            id=xxh3_file(file.path), path=file.path, size=status.st_size, mtime_ns=status.st_mtime_ns,
             width=0, height=0, phash=0, category=file.category, tags=file.tags, added=now(),
         )  # fmt: skip
         if not always and catalogue.knows(photo.id):
             return Prepared(file, photo)
-        picture = read_picture(content)
+        picture = read_picture(file.path)
+        after = file.path.stat()
+        if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+            raise PictureError("it was changed while it was read; add it again")
+        pixels = picture.opaque()
+        photo = replace(photo, width=picture.width, height=picture.height, phash=perceptual_hash(pixels))
+        return Prepared(file, photo, tensor=encoder.preprocess(pixels))
     except UnicodeError:
         return Prepared(file, error="the file name is not valid UTF-8; rename the file")
     except OSError as error:
         return Prepared(file, error=error.strerror or str(error))
     except RasrError as error:
-        return Prepared(file, error=str(error))
-    phash = perceptual_hash(picture.pixels)
-    photo = replace(photo, width=picture.width, height=picture.height, phash=phash)
-    return Prepared(file, photo, tensor=encoder.preprocess(picture.pixels))
+        return Prepared(file, error=str(error).removeprefix(f"{file.path}: "))
+    except MemoryError:
+        return Prepared(file, error="not enough memory to prepare it")
 
 
 def _embed(items: Sequence[Prepared], encoder: Encoder, report: AddReport) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -123,11 +122,6 @@ def is_within(category: str, wanted: str | Collection[str]) -> bool:
     """True when ``category`` is one of those ``wanted`` or below one of them."""
     names = [wanted] if isinstance(wanted, str) else wanted
     return any(category == one or category.startswith(f"{one}/") for one in names)
-
-
-def content_hash(content: bytes) -> str:
-    """xxh3-128 of a file's bytes, 32 hexadecimal digits: a photo's id."""
-    return xxhash.xxh3_128_hexdigest(content)
 
 
 def perceptual_hash(pixels: FloatImage) -> int:

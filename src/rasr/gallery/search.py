@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import UsageError
+from rasr.files import xxh3_file
 from rasr.gallery.database import Table
 from rasr.gallery.encoders import Encoder
-from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, content_hash, hamming, is_within, perceptual_hash
+from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within, perceptual_hash
 from rasr.images import FloatImage, Picture, read_picture
 
 CleanQuery = Callable[[FloatImage, int], FloatImage]
@@ -61,11 +62,11 @@ class Query:
                 prepared.append(cls(_unit(asked, dimension)))
             else:
                 picture = asked if isinstance(asked, Picture) else read_picture(asked)
-                pixels = clean(picture.pixels, encoder.input_size) if clean else picture.pixels
+                pixels = clean(picture.opaque(), encoder.input_size) if clean else picture.opaque()
                 query = cls(np.zeros(0, np.float32))
                 if guard:
                     path = picture.path if isinstance(asked, Picture) else Path(asked)
-                    query.photo = content_hash(path.read_bytes()) if path and path.is_file() else None
+                    query.photo = xxh3_file(path) if path and path.is_file() else None
                     query.phash = perceptual_hash(pixels)
                 prepared.append(query)
                 waiting.append((query, encoder.preprocess(pixels)))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import GalleryCorrupt
-from rasr.gallery.photo import Photo, content_hash
+from rasr.files import xxh3_file
+from rasr.gallery.photo import Photo
 from rasr.gallery.store import Store
 from rasr.progress import Progress
 
@@ -137,7 +138,7 @@ def _change(photo: Photo, *, deep: bool) -> str:
     """What became of a photo's file: a key of :data:`CHANGES`, or an empty string."""
     try:
         # A copy or a backup changes time stamps, not content: without ``deep``, only another size counts as a change.
-        if photo.path.stat().st_size == photo.size and not (deep and content_hash(photo.path.read_bytes()) != photo.id):
+        if photo.path.stat().st_size == photo.size and not (deep and xxh3_file(photo.path) != photo.id):
             return ""
     except (OSError, ValueError):
         return "photo-missing"

@@ -7,6 +7,7 @@ through lcms in float. Colours outside sRGB (Display P3, Adobe RGB) are not lost
 is kept beside the pixels and added again before converting back.
 """
 
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -14,12 +15,38 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.errors import PictureError
+from rasr.images.parsing import printable
 from rasr.images.picture import from_levels
 
 Space = Literal["gray", "rgb", "cmyk"]
 
 _IN_HEADER: dict[Space, tuple[bytes, int]] = {"gray": (b"GRAY", 1), "rgb": (b"RGB ", 3), "cmyk": (b"CMYK", 4)}
 """Colour space → its signature in an ICC header, and its channels."""
+
+_D65 = (0.3127, 0.3290)
+SRGB_POINTS = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+"""Chromaticities (x, y) of white, red, green and blue."""
+ADOBE_RGB = ((*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 563 / 256)
+"""Adobe RGB (1998): chromaticities and gamma."""
+
+_PRIMARIES = {
+    1: SRGB_POINTS,
+    4: (0.310, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
+    6: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    7: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    9: (*_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
+    11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
+}
+"""ITU-T H.273, table 2: code of the colour primaries → chromaticities."""
+_GAMMAS = {1: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
+"""ITU-T H.273, table 3: code of the transfer characteristics → gamma; None for sRGB's curve, which still pictures have
+where they say BT.709 or BT.2020 (those codes are a camera's curve, not a display's)."""
+_HDR = {16: "PQ", 18: "HLG"}
+UNSPECIFIED = 2
 
 _STRIP = 1 << 20  # pixels converted at a time: bounds the float scratch at a few tens of MB
 
@@ -39,7 +66,8 @@ def usable_profile(icc: bytes, space: Space) -> str | None:
     """Return why a profile must be ignored; None when it fits the space and lcms accepts it."""
     signature, channels = _IN_HEADER[space]
     if icc[16:20] != signature:
-        return f"is for {icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} pixels, the picture is {space}"
+        other = printable(icc[16:20].decode("ascii", "replace").strip())
+        return f"is for {other or 'nothing'} pixels, the picture is {space}"
     try:
         _lcms(np.zeros((1, 1, channels), np.uint8), icc, _srgb(), space, "rgb", np.float32)
     except (RuntimeError, ValueError) as error:
@@ -106,13 +134,59 @@ def _srgb() -> bytes:
     return bytes(imagecodecs.cms_profile("srgb"))
 
 
-@lru_cache(maxsize=1)
-def adobe_rgb() -> bytes:
-    """Make an Adobe RGB (1998) profile from its specified primaries, white point and gamma."""
+@lru_cache(maxsize=16)
+def make_profile(space: Space, points: tuple[float, ...], gamma: float | None) -> bytes | None:
+    """Make an ICC profile from chromaticities (:data:`SRGB_POINTS`) and a gamma, None for sRGB's curve.
+
+    Returns None when that is sRGB itself, and for CMYK. Raises ValueError for impossible chromaticities.
+    """
     import imagecodecs
 
-    primaries = [0.64, 0.33, 1, 0.21, 0.71, 1, 0.15, 0.06, 1]
-    return bytes(imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.3290, 1], primaries=primaries, gamma=563 / 256))
+    if space == "cmyk" or (space == "gray" and gamma is None):
+        return None
+    value = np.linspace(0, 1, 1024)
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    try:
+        made = imagecodecs.cms_profile(
+            space,
+            whitepoint=[*points[:2], 1],
+            primaries=[*points[2:4], 1, *points[4:6], 1, *points[6:8], 1] if space == "rgb" else None,
+            transferfunction=np.rint(linear * 65535).astype(np.uint16) if gamma is None else None,
+            gamma=gamma,
+        )
+        # lcms dates it: the same picture shall give the same bytes tomorrow.
+        icc = bytes(made[:24]) + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + bytes(made[36:])
+        return None if space == "rgb" and _is_srgb(icc) else icc
+    except (RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def coded_profile(primaries: int, transfer: int, space: Space, name: str) -> tuple[bytes | None, str | None]:
+    """Return a profile for the codes of ITU-T H.273 (None for sRGB), or a note why they are ignored.
+
+    Raises PictureError for HDR.
+    """
+    refuse_hdr(transfer, name)
+    if UNSPECIFIED in {primaries, transfer}:
+        return None, None
+    if primaries not in _PRIMARIES or transfer not in _GAMMAS:
+        return None, f"colour codes {primaries} and {transfer} (ITU-T H.273) are not known and were ignored"
+    return make_profile(space, _PRIMARIES[primaries], _GAMMAS[transfer]), None
+
+
+def refuse_hdr(description: int | bytes, name: str) -> None:
+    """Raise PictureError when a transfer code, or a profile that holds one (ICC.1:2022, 9.2.17), is of an HDR system.
+
+    Its values mean light that no standard picture shows: taken as sRGB, or through the profile, they come out flat.
+    """
+    if isinstance(description, bytes):
+        place = description.find(b"cicp\0\0\0\0")
+        description = description[place + 9] if 0 <= place < len(description) - 9 else 0
+    if description in _HDR:
+        raise PictureError(
+            f"{name}: this is an HDR picture ({_HDR[description]}), which is not read. Convert it to standard range "
+            "(SDR) with the program that made it."
+        )
 
 
 def _mirrored(extended: NDArray[np.float32]) -> NDArray[np.float32]:

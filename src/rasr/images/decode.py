@@ -9,54 +9,102 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from rasr.errors import PictureError
-from rasr.images import colour, metadata
-from rasr.images.colour import Samples
-from rasr.images.header import ImageSource, Limits, Opened, expect, open_header, parsing, quiet
+from rasr.images import colour
+from rasr.images.colour import Samples, Space
+from rasr.images.header import BYTES_PER_PIXEL, ImageSource, Limits, Opened, open_header
+from rasr.images.jpeg import JpegHead, decode_jpeg
+from rasr.images.metadata import read_metadata
+from rasr.images.parsing import expect, parsing, quiet
 from rasr.images.picture import Origin, Picture, from_levels
 from rasr.images.plugins import TiffFile
-from rasr.images.tiff import plain_tiff, read_tiff
+from rasr.images.png import PngHead, check_complete, colour_profile, scale_transparency
+from rasr.images.tiff import TiffHead, check_strips, plain_tiff, read_tiff
+from rasr.memory import memory_errors_told, sharing_memory
 
 
 def read_picture(source: ImageSource, *, limits: Limits | None = None) -> Picture:
     """Read a picture from a path, or from a file's content as bytes.
 
     JPEG, PNG, WebP, TIFF and (with the extra ``heic``) HEIC are recognised by content. The result is upright, converted
-    from its ICC profile to sRGB, with 16-bit samples kept and alpha apart; of several frames the first is read, with a
-    note. ``limits`` (:meth:`Limits.from_memory` by default) are checked on the header before anything is decoded.
-    Raises PictureError for what is missing, empty, damaged or truncated, UnsupportedFormat, PictureTooLarge, and
-    ExtraMissing for HEIC without its package.
+    from its colour profile to sRGB, with 16-bit samples kept and alpha apart; of several frames the first is read, with
+    a note. ``limits`` (:meth:`Limits.from_memory` by default) are checked on the header before anything is decoded;
+    threads that read at once wait for one another where their pictures together would take more than half of the
+    memory. Raises PictureError for what is missing, empty, damaged, truncated or HDR, UnsupportedFormat,
+    PictureTooLarge, OutOfMemory, and ExtraMissing for HEIC without its package.
     """
     limits = limits or Limits.from_memory()
     with open_header(source, limits) as opened:
-        header, image = opened.header, opened.image
-        icc = None if image.mode == "LAB" else image.info.get("icc_profile") or None
-        with parsing(opened.name):
-            samples = _samples(opened)
-        with quiet():  # after the pixels: PNG may keep text and EXIF behind them
-            exif, broken = metadata.clean_exif(image)
-            xmp, iptc = metadata.read_xmp(image), metadata.read_iptc(image)
-            adobe = icc is None and samples.space == "rgb" and metadata.dcf_adobe_rgb(image)
-        notes = [broken] if broken else []
-        if header.frames > 1:
-            notes.append(f"first of {header.frames} {'pages' if header.format == 'TIFF' else 'frames'}")
-        if adobe:
-            icc = colour.adobe_rgb()
-            notes.append("tagged as Adobe RGB by the camera (DCF), without a profile")
-        if icc is not None and (problem := colour.usable_profile(icc, samples.space)):
-            notes.append(f"the colour profile {problem}; it was ignored")
-            icc = None
+        header = opened.header
+        told = f"{opened.name}: not enough memory to decode {header.width}×{header.height} pixels."
+        with sharing_memory(header.width * header.height * BYTES_PER_PIXEL), memory_errors_told(told):
+            return _read(opened, None if isinstance(source, bytes) else Path(source))
+
+
+def _read(opened: Opened, path: Path | None) -> Picture:
+    header, image = opened.header, opened.image
+    icc = None if image.mode == "LAB" else image.info.get("icc_profile") or None
+    notes: list[str] = []
+    with parsing(opened.name):
+        samples = _samples(opened, notes)
+    with quiet():  # after the pixels: PNG may keep text and EXIF behind them
+        exif, fields, remarks = read_metadata(opened)
+    notes += _about_frames(opened)
+    icc = _profile(opened, icc, samples.space, notes)
+    if icc is None and samples.space == "rgb" and exif is not None and exif.dcf_adobe_rgb:
+        icc = colour.make_profile("rgb", *colour.ADOBE_RGB)
+        notes.append("tagged as Adobe RGB by the camera (DCF), without a profile")
     pixels, alpha, beyond = _to_working(samples, icc, 1 if samples.upright else header.orientation, notes)
     origin = Origin(
         format=header.format,
         bits=header.bits,
         gray=samples.space == "gray",
         icc=None if samples.space == "cmyk" else icc,
-        exif=exif,
-        xmp=xmp,
-        iptc=iptc,
+        **fields,
     )
-    path = None if isinstance(source, bytes) else Path(source)
-    return Picture(pixels, alpha, origin, path, tuple(notes), beyond)
+    return Picture(pixels, alpha, origin, path, (*remarks, *notes), beyond)
+
+
+def _about_frames(opened: Opened) -> list[str]:
+    frames, head = opened.header.frames, opened.head
+    if isinstance(head, TiffHead) and head.page:
+        return [f"first full picture of {frames} pages; those before it are thumbnails or masks"]
+    notes = ["the file says that this is a thumbnail, and has no other picture"] if getattr(head, "reduced", 0) else []
+    return (
+        [*notes, f"first of {frames} {'pages' if opened.header.format == 'TIFF' else 'frames'}"]
+        if frames > 1
+        else notes
+    )
+
+
+def _profile(opened: Opened, icc: bytes | None, space: Space, notes: list[str]) -> bytes | None:
+    """Choose the profile: the embedded one, else what PNG chunks or a HEIC's codes describe. Refuses HDR."""
+    try:
+        if icc is not None:
+            colour.refuse_hdr(icc, opened.name)
+        elif _announces_profile(opened):
+            notes.append("the colour profile is incomplete; it was ignored")
+        if isinstance(opened.head, PngHead):
+            icc, note = colour_profile(opened.head, icc, space, opened.name)
+        elif icc is None and (codes := opened.image.info.get("nclx_profile")):
+            pair = (codes["color_primaries"], codes["transfer_characteristics"])
+            icc, note = colour.coded_profile(int(pair[0]), int(pair[1]), space, opened.name)
+        else:
+            note = None
+    except ValueError as error:
+        icc, note = None, f"the colour description is impossible ({error}) and was ignored"
+    if note:
+        notes.append(note)
+    if icc is not None and (problem := colour.usable_profile(icc, space)):
+        notes.append(f"the colour profile {problem}; it was ignored")
+        return None
+    return icc
+
+
+def _announces_profile(opened: Opened) -> bool:
+    """Tell whether the file has a profile, though the parser gave none."""
+    if isinstance(opened.head, PngHead):
+        return b"iCCP" in opened.head.chunks
+    return isinstance(opened.head, JpegHead) and any(one.startswith(b"ICC_PROFILE\0") for one in opened.head.of(0xE2))
 
 
 def _to_working(
@@ -67,8 +115,9 @@ def _to_working(
         how = "by its profile" if icc else "without a profile, so colours are approximate"
         notes.append(f"converted from CMYK {how}; results are saved as sRGB")
         if icc is None:  # the plain rule, as Pillow has it: (1 − ink)(1 − black)
-            paper = (255 - samples.colour.astype(np.uint16)) * np.uint16(257)
-            product = paper[:, :, :3].astype(np.uint32) * paper[:, :, 3:] // 65535
+            whole = int(np.iinfo(samples.colour.dtype).max)
+            paper = (whole - samples.colour).astype(np.uint32) * (65535 // whole)
+            product = paper[:, :, :3] * paper[:, :, 3:] // 65535
             samples = Samples(product.astype(np.uint16), samples.alpha, "rgb")
     stored = np.ascontiguousarray(_upright(samples.colour, orientation))
     # Without a profile, gray and RGB are taken as sRGB.
@@ -81,13 +130,24 @@ def _to_working(
     return pixels, alpha, None if ink else beyond
 
 
-def _samples(opened: Opened) -> Samples:
-    image, file, header = opened.image, opened.file, opened.header
-    if isinstance(image, TiffFile) and (header.bits == 16 or plain_tiff(image)):
-        return read_tiff(image, file, opened.name)
-    if header.bits == 8:
-        return _pillow8(image, opened.name)
-    return _png16(image, file) if header.format == "PNG" else _heif16(image, file)
+def _samples(opened: Opened, notes: list[str]) -> Samples:
+    image, file, header, head = opened.image, opened.file, opened.header, opened.head
+    if isinstance(head, JpegHead):
+        array, remarks = decode_jpeg(file, head, image.mode, opened.name)
+        notes += remarks
+        expect(array.shape[1::-1] == image.size)
+        return Samples(array, None, "cmyk") if image.mode == "CMYK" else _split(array)
+    if isinstance(image, TiffFile) and isinstance(head, TiffHead):
+        check_strips(image, file, opened.name)
+        if header.bits == 16 or image.beyond_pillow or plain_tiff(image):
+            return read_tiff(file, image.size, head.page, opened.name)
+    if isinstance(head, PngHead):
+        scale_transparency(image, head)
+        if header.bits == 16:
+            return _png16(image, file, head.end)
+        image.load()
+        check_complete(file, image, head)
+    return _pillow8(image, opened.name) if header.bits == 8 else _heif16(image, file)
 
 
 def _pillow8(image: ImageFile, name: str) -> Samples:
@@ -112,13 +172,13 @@ def _pillow8(image: ImageFile, name: str) -> Samples:
     return samples
 
 
-def _png16(image: ImageFile, file: BinaryIO) -> Samples:
+def _png16(image: ImageFile, file: BinaryIO, end: int) -> Samples:
     """Decode a 16-bit PNG through libpng, since Pillow cuts colour to 8 bits."""
     import imagecodecs
 
     image.load()  # for the chunks behind the pixels, and for the same verdict on truncation
     file.seek(0)
-    array = imagecodecs.png_decode(file.read())
+    array = imagecodecs.png_decode(file.read(end))
     expect(array.dtype == np.uint16 and array.shape[1::-1] == image.size)
     return _split(array)
 

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutOfMemory, OutputError
-from rasr.images import colour, metadata
-from rasr.images.header import quiet
-from rasr.images.picture import Origin, Picture, resize
+from rasr.images import colour
+from rasr.images.exif import exif_for_result, with_density
+from rasr.images.picture import Origin, Picture, print_density, resize
+from rasr.images.png import encode_png, name_texts
 from rasr.images.tiff import encode_tiff
+from rasr.images.xmp import jpeg_segments, xmp_for_result
 
 _STRIP_PIXELS = 1 << 20
+_SEGMENT = 65_000
+"""Bytes of a block that fit into a JPEG marker segment beside its signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +38,14 @@ class OutputFormat:
     quality: int | None = None
     """Default quality of a lossy format."""
     metadata_room: int | None = None
-    """Bytes that one block of EXIF, XMP or IPTC can have: a JPEG marker segment less its signature."""
+    """Bytes that one block of EXIF or IPTC can have, and XMP where it cannot be split."""
 
 
 FORMATS = {
     format_.name: format_
     for format_ in (
         OutputFormat(
-            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, (8,), alpha=False, quality=95, metadata_room=65_000
+            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, (8,), alpha=False, quality=95, metadata_room=_SEGMENT
         ),
         OutputFormat("PNG", (".png",), 2**31 - 1, (8, 16), alpha=True),
         OutputFormat("WEBP", (".webp",), 16_383, (8,), alpha=True, gray=False, quality=95),
@@ -103,9 +106,16 @@ def losses(picture: Picture, path: str | Path, *, format: str | None = None) -> 
     if format_.metadata_room is not None:
         blocks = {"EXIF": picture.origin.exif, "XMP": picture.origin.xmp, "IPTC": picture.origin.iptc}
         for name, block in blocks.items():
-            if block and len(block) > format_.metadata_room:
-                part = "its maker note is" if name == "EXIF" else "it is"
-                found.append(f"the {name} block is too long for {format_.name}: {part} left out")
+            if not block or len(block) <= format_.metadata_room:
+                continue
+            if name == "XMP" and jpeg_segments(block, format_.metadata_room)[0]:
+                continue
+            part = "its maker note is" if name == "EXIF" else "it is"
+            found.append(f"the {name} block is too long for {format_.name}: {part} left out")
+    if picture.origin.texts and format_.name != picture.origin.format:
+        texts = picture.origin.texts
+        named = "JPEG comments" if picture.origin.format == "JPEG" else f"PNG texts ({name_texts(texts)})"
+        found.append(f"{format_.name} has no place for {named}: left out")
     return tuple(found)
 
 
@@ -142,8 +152,7 @@ def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encod
     bits = check_format(name, format_, width, height, picture.origin, encoding.bits)
     try:
         samples = _samples(picture, format_, bits, encoding.background)
-        with quiet():
-            attached = _attachments(picture, format_, encoding)
+        attached = _attachments(picture, format_, encoding)
         return _ENCODERS[format_.name](samples, attached, encoding)
     except MemoryError as error:
         raise OutOfMemory(f"Not enough memory to encode {picture.width}×{picture.height} {format_.name}.") from error
@@ -206,18 +215,25 @@ def _attachments(picture: Picture, format_: OutputFormat, encoding: Encoding) ->
     """Choose the profile and the metadata blocks that are embedded beside the pixels."""
     origin = picture.origin
     keep = encoding.metadata == "keep"
-    exif = metadata.exif_for_result(
-        origin.exif if keep else None,
+    block = origin.exif if keep else None
+    if keep and format_.name == "WEBP":  # which has no other place for it
+        block = with_density(block, origin.density)
+    exif = exif_for_result(
+        block,
         picture.width,
         picture.height,
         software=encoding.software,
         description=encoding.description,
         room=format_.metadata_room,
     )
-    xmp = origin.xmp if keep else None
-    if xmp and format_.metadata_room is not None and len(xmp) > format_.metadata_room:
-        xmp = None
-    return replace(origin, icc=_profile(picture, format_), exif=exif, xmp=xmp, iptc=origin.iptc if keep else None)
+    return replace(
+        origin,
+        icc=_profile(picture, format_),
+        exif=exif,
+        xmp=xmp_for_result(origin.xmp, picture.width, picture.height) if keep and origin.xmp else None,
+        iptc=origin.iptc if keep else None,
+        texts=origin.texts if keep and origin.format == format_.name else (),
+    )
 
 
 def _profile(picture: Picture, format_: OutputFormat) -> bytes | None:
@@ -231,8 +247,17 @@ def _image(samples: NDArray[Any]) -> Image.Image:
 
 def _jpeg(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:
     quality = _quality(encoding, lossless=False)
-    extra = _app13(attached.iptc) if attached.iptc else b""
-    return _by_pillow(_image(samples), "JPEG", attached, quality=quality, subsampling=0, extra=extra)
+    xmp, extra = jpeg_segments(attached.xmp, _SEGMENT) if attached.xmp else (None, b"")
+    extra += b"".join(b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text for text in attached.texts)
+    extra += _app13(attached.iptc) if attached.iptc else b""
+    attached = replace(attached, xmp=xmp)
+    data = _by_pillow(_image(samples), "JPEG", attached, quality=quality, subsampling=0, extra=extra)
+    if not attached.density:
+        return data
+    across, down, unit = print_density(attached.density)
+    axes = [min(65_535, max(1, round(axis))) for axis in (across, down)]
+    # Of JFIF's header Pillow writes dots per inch only; it stands first.
+    return data[:13] + struct.pack(">BHH", {"": 0, "inch": 1, "cm": 2}[unit], *axes) + data[18:]
 
 
 def _webp(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:
@@ -251,28 +276,11 @@ def _by_pillow(image: Image.Image, name: str, attached: Origin, **options: Any) 
 
 
 def _png(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:  # noqa: ARG001
-    """Encode by libpng (Pillow has no 16-bit colour); metadata goes behind the header chunk."""
-    import imagecodecs
-
-    data = imagecodecs.png_encode(samples[:, :, 0] if samples.shape[2] == 1 else samples)
-    chunks = []
-    if attached.icc:
-        chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(attached.icc)))
-    if attached.exif:
-        chunks.append(_chunk(b"eXIf", attached.exif.removeprefix(b"Exif\0\0")))
-    if attached.xmp:
-        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + attached.xmp))
-    after_header = 8 + 25  # signature, IHDR
-    return b"".join([data[:after_header], *chunks, memoryview(data)[after_header:]])
+    return encode_png(samples, attached)
 
 
 def _tiff(samples: NDArray[Any], attached: Origin, encoding: Encoding) -> bytes:  # noqa: ARG001
-    return encode_tiff(samples, icc=attached.icc, exif=attached.exif, xmp=attached.xmp, iptc=attached.iptc)
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    """Make a PNG chunk (PNG specification, 5.3)."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return encode_tiff(samples, attached)
 
 
 def _app13(iptc: bytes) -> bytes:

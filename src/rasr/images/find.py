@@ -69,8 +69,12 @@ def _in_folder(top: Path, *, recursive: bool) -> Iterator[Path]:
         subfolders[:] = sorted(name for name in subfolders if recursive and not _is_system(name))
         for name in sorted(names):
             file = Path(folder, name)
-            if not name.startswith(".") and file.suffix.lower() in PICTURE_EXTENSIONS and file.is_file():
+            if name.startswith(".") or file.suffix.lower() not in PICTURE_EXTENSIONS:
+                continue
+            if file.is_file():
                 yield file
+            elif file.exists():
+                _log.warning("%s: passed over (not a regular file)", file)
 
 
 def _is_system(name: str) -> bool:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from rasr.errors import OutOfMemory, PictureError, PictureTooLarge, RasrError, UnsupportedFormat
-from rasr.images.plugins import PLUGINS, TiffFile, sample_bits, stored_orientation, tiff_pages, webp_size
+from rasr.errors import PictureError, PictureTooLarge, UnsupportedFormat
+from rasr.images.jpeg import JpegHead, read_head
+from rasr.images.parsing import Budget, parsing, quiet
+from rasr.images.plugins import PLUGINS, sample_bits, stored_orientation, webp_size
+from rasr.images.png import PngHead, read_chunks
+from rasr.images.tiff import TiffHead, read_directories
 from rasr.memory import usable_memory
 
 ImageSource = str | Path | bytes
@@ -27,6 +28,9 @@ FLOOR_PIXELS = 89_478_485
 
 BYTES_PER_PIXEL = 24
 """Peak cost of reading: file samples, their copy in Pillow, float32 RGB and one strip of work."""
+
+MAX_WHOLE = 512 * 2**20
+"""Bytes of a WebP or HEIC: their libraries want the whole file at once."""
 
 _KNOWN_BUT_REFUSED = {
     b"GIF8": "a GIF",
@@ -47,8 +51,6 @@ _KNOWN_BUT_REFUSED = {
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
-_warnings_lock = threading.Lock()
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -58,6 +60,10 @@ class Limits:
     """Width times height."""
     max_frames: int | None = 10_000
     """Frames or pages; only the first one is ever decoded."""
+    max_bytes: int | None = 4 * 2**30
+    """Size of the file: what classic TIFF can address."""
+    held_pixels: int = 0
+    """Pixels of other pictures that stay in memory meanwhile, and count as well."""
 
     @classmethod
     def from_memory(cls) -> Limits:
@@ -67,14 +73,16 @@ class Limits:
     @classmethod
     def megapixels(cls, number: float | None) -> Limits:
         """Return the limit that ``--max-megapixels`` sets; None allows any number of pixels."""
-        return cls(None if number is None else round(number * 1e6))
+        return cls(None, max_bytes=None) if number is None else cls(round(number * 1e6))
 
     def check(self, width: int, height: int, frames: int, name: str) -> None:
         """Raise PictureTooLarge when the header of the picture ``name`` announces too much."""
         if self.max_frames is not None and frames > self.max_frames:
             raise PictureTooLarge(f"{name}: not read, it has more than {self.max_frames} frames, which is the limit.")
-        if self.max_pixels is not None and width * height > self.max_pixels:
+        if self.max_pixels is not None and width * height + self.held_pixels > self.max_pixels:
             found = f"it has {width}×{height} pixels ({width * height / 1e6:.1f} megapixels)"
+            if self.held_pixels:
+                found += f" beside {self.held_pixels / 1e6:.1f} megapixels of pictures that are needed with it"
             raise PictureTooLarge(
                 f"{name}: not read, {found} and the limit is {self.max_pixels / 1e6:.1f} megapixels. "
                 "Raise the limit with --max-megapixels N, or 'none' if you trust the file."
@@ -105,6 +113,8 @@ class Opened:
     file: BinaryIO
     image: ImageFile
     header: Header
+    head: JpegHead | PngHead | TiffHead | None
+    """What was found while walking the file's structure."""
 
 
 def read_header(source: ImageSource, *, limits: Limits | None = None) -> Header:
@@ -121,52 +131,44 @@ def open_header(source: ImageSource, limits: Limits) -> Iterator[Opened]:
     """Open a picture and check its header against the limits; closes it at the end of the block."""
     name = "picture" if isinstance(source, bytes) else str(source)
     with ExitStack() as stack:
-        file = stack.enter_context(_open_file(source, name))
+        file, size = _open_file(source, name, limits)
+        stack.enter_context(file)
         with parsing(name), quiet():
-            head = file.read(32)
-            format_ = _sniff(head, name)
+            start = file.read(32)
+            format_ = _sniff(start, name)
+            head = _walk(file, format_, limits, Budget(name))
             if format_ == "WEBP":  # its plugin allocates the canvas at once
-                limits.check(*webp_size(head), 1, name)
+                limits.check(*webp_size(start), 1, name)
+            if format_ in {"WEBP", "HEIF"} and size > MAX_WHOLE:
+                raise PictureTooLarge(f"{name}: not read, {format_} files are read up to {MAX_WHOLE >> 20} MiB.")
             file.seek(0)
             image = stack.enter_context(PLUGINS[format_](file))
+            if isinstance(head, TiffHead) and head.page:
+                image.seek(head.page)
             bits, (width, height) = sample_bits(image), image.size
             limits.check(width, height, 1, name)
-            frames = _frames(image, file, limits)
+            frames = head.pages if isinstance(head, TiffHead) else int(getattr(image, "n_frames", 1))
             limits.check(width, height, frames, name)
-            orientation = stored_orientation(image, file)
+            orientation = stored_orientation(image, head.chunks.get(b"eXIf") if isinstance(head, PngHead) else None)
         if orientation >= 5 and format_ != "TIFF":  # Pillow's TIFF says the upright size by itself
             width, height = height, width
         # Outside of "parsing": what goes wrong in the caller's block is not this file's doing.
-        yield Opened(name, file, image, Header(format_, width, height, bits, frames, orientation))
+        yield Opened(name, file, image, Header(format_, width, height, bits, frames, orientation), head)
 
 
-@contextmanager
-def parsing(name: str) -> Iterator[None]:
-    """Turn whatever a parser raises on hostile bytes into one PictureError that names the file.
-
-    Pillow, tifffile, libpng and libheif let a zoo of exceptions out of damaged files (struct.error, SyntaxError,
-    ZeroDivisionError, ...), so this boundary is the one place that catches Exception.
-    """
-    try:
-        yield
-    except RasrError:
-        raise
-    except MemoryError as error:
-        raise OutOfMemory(f"{name}: not enough memory to decode it.") from error
-    except Image.DecompressionBombError as error:
-        raise PictureTooLarge(f"{name}: not read, {error}.") from error
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{name}: damaged or truncated picture ({reason.rstrip('.')[:200]}).") from error
+def _walk(file: BinaryIO, format_: str, limits: Limits, budget: Budget) -> JpegHead | PngHead | TiffHead | None:
+    """Walk the file's structure before a parser does. Raises PictureTooLarge when that would be long work."""
+    if format_ == "JPEG":
+        return read_head(file, budget)
+    if format_ == "PNG":
+        return read_chunks(file, budget)
+    if format_ == "TIFF":
+        return read_directories(file, 2**31 if limits.max_frames is None else limits.max_frames, budget)
+    return None
 
 
-def expect(consistent: bool) -> None:
-    """Raise ValueError when two parts of a file contradict each other."""
-    if not consistent:
-        raise ValueError("header and content disagree")
-
-
-def _open_file(source: ImageSource, name: str) -> BinaryIO:
+def _open_file(source: ImageSource, name: str, limits: Limits) -> tuple[BinaryIO, int]:
+    """Open a regular file within the limits, and tell its size; a pipe or a device is never opened."""
     if isinstance(source, bytes):
         size = len(source)
         file: BinaryIO = io.BytesIO(source)
@@ -183,10 +185,15 @@ def _open_file(source: ImageSource, name: str) -> BinaryIO:
             raise PictureError(f"{name}: no such file.") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
             raise PictureError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from error
-    if size == 0:
+    if size == 0 or (limits.max_bytes is not None and size > limits.max_bytes):
         file.close()
-        raise PictureError(f"{name}: the file is empty.")
-    return file
+        if size == 0:
+            raise PictureError(f"{name}: the file is empty.")
+        raise PictureTooLarge(
+            f"{name}: not read, the file has {size / 2**30:.1f} GiB and the limit is "
+            f"{(limits.max_bytes or 0) / 2**30:.1f}. '--max-megapixels none' lifts it if you trust the file."
+        )
+    return file, size
 
 
 def _sniff(head: bytes, name: str) -> str:
@@ -208,17 +215,3 @@ def _sniff(head: bytes, name: str) -> str:
         found = "a camera raw file"
     is_a = f"this is {found}" if found else "this is not a picture"
     raise UnsupportedFormat(f"{name}: {is_a}; JPEG, PNG, WebP, TIFF and HEIC are read.")
-
-
-def _frames(image: ImageFile, file: BinaryIO, limits: Limits) -> int:
-    if isinstance(image, TiffFile):
-        return tiff_pages(file, 2**31 if limits.max_frames is None else limits.max_frames)
-    return int(getattr(image, "n_frames", 1))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep parsers' warnings off the terminal; the lock is for ``catch_warnings``."""
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -13,6 +13,9 @@ from PIL import Image
 FloatImage = NDArray[np.float32]
 """An array of shape (H, W, 3), RGB order, float32 in [0, 1], sRGB-encoded (not linear light)."""
 
+Density = tuple[float, float, str]
+"""Pixels per unit across and down, and the unit: "inch", "cm", "m", or "" where only their ratio is known."""
+
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 
 _FILTERS = {
@@ -42,6 +45,10 @@ class Origin:
     """Raw XMP packet, or None."""
     iptc: bytes | None = None
     """Raw IPTC-IIM records (captions and credits of press and museum photos), or None."""
+    texts: tuple[bytes, ...] = ()
+    """Comments of a JPEG, or text chunks of a PNG (type and content), as stored; only the same format can hold them."""
+    density: Density | None = None
+    """Density for print of the file; results keep it, so that a larger result prints larger."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +85,16 @@ class Picture:
         """Height in pixels."""
         return int(self.pixels.shape[0])
 
+    def opaque(self, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> FloatImage:
+        """Return the pixels as they show: laid on an sRGB background (white) where they are transparent.
+
+        What programs leave under full transparency was never to be seen.
+        """
+        if self.alpha is None:
+            return self.pixels
+        cover = np.clip(self.alpha, 0, 1)[:, :, None]
+        return self.pixels * cover + np.array(background, np.float32) * (1 - cover)
+
     def with_pixels(self, pixels: FloatImage, alpha: NDArray[np.float32] | None = None) -> Picture:
         """Return the same picture (origin, path, notes) with other pixels, as after restoration."""
         return replace(self, pixels=pixels, alpha=alpha)
@@ -88,6 +105,12 @@ def from_levels(samples: NDArray[np.uint8] | NDArray[np.uint16]) -> FloatImage:
     pixels = np.empty((*samples.shape[:2], 3), np.float32)
     np.multiply(samples, np.float32(1 / np.iinfo(samples.dtype).max), out=pixels)  # gray broadcasts to three channels
     return pixels
+
+
+def print_density(density: Density) -> Density:
+    """Return the density with PNG's pixels per metre made per inch: 11811 a metre is 300 an inch."""
+    across, down, unit = density
+    return (round(across * 0.0254, 2), round(down * 0.0254, 2), "inch") if unit == "m" else density
 
 
 def resize(

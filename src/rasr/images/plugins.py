@@ -5,7 +5,6 @@ Pillow's process-wide pixel limit gives way to :class:`~rasr.images.Limits`.
 """
 
 import logging
-import os
 import struct
 from collections.abc import Callable
 from typing import BinaryIO, cast
@@ -20,15 +19,18 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks o
 
 
 class TiffFile(TiffImagePlugin.TiffImageFile):
-    """Pillow's TIFF; opens deep pixels too (tifffile decodes them), and knows only our limits."""
+    """Pillow's TIFF; opens pixels it has no mode for too (tifffile decodes them), and knows only our limits."""
+
+    beyond_pillow = False
+    """True when only tifffile can read the pixels of the current page."""
 
     def _setup(self) -> None:
         try:
+            self.beyond_pillow = False
             super()._setup()
         except SyntaxError:
-            if sample_bits(self) != 16:
-                raise
-            self._mode = "I;16"  # a placeholder: these samples are read by tifffile
+            self.beyond_pillow = True
+            self._mode = "I;16" if sample_bits(self) == 16 else "L"  # a placeholder
             if profile := self.tag_v2.get(TiffImagePlugin.ICCPROFILE):
                 self.info["icc_profile"] = profile
 
@@ -56,12 +58,14 @@ PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
 """Format name → function that parses the header of an open file."""
 
 
-def stored_orientation(image: ImageFile.ImageFile, file: BinaryIO) -> int:
-    """Read the EXIF orientation of the stored pixels, 1 to 8 (else 1), without decoding them."""
-    if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info:
-        # Pillow would decode the whole picture to see whether an EXIF chunk follows the pixels.
-        if block := _png_chunk(file, b"eXIf"):
-            image.info["exif"] = b"Exif\0\0" + block
+def stored_orientation(image: ImageFile.ImageFile, exif: bytes | None = None) -> int:
+    """Read the EXIF orientation of the stored pixels, 1 to 8 (else 1), without decoding them.
+
+    ``exif`` is a PNG's chunk, wherever it stands: Pillow would decode the picture to see whether one follows it.
+    """
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        if exif:
+            image.info["exif"] = b"Exif\0\0" + exif
         found = Image.Image.getexif(image).get(_ORIENTATION, 1)
     else:
         found = image.getexif().get(_ORIENTATION, 1)
@@ -89,38 +93,3 @@ def webp_size(head: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack("<HH", head[26:30])
     return width & 0x3FFF, height & 0x3FFF
-
-
-def tiff_pages(file: BinaryIO, most: int) -> int:
-    """Count a TIFF's chain of directories; stops above ``most`` and where the chain loops."""
-    file.seek(0)
-    head = file.read(16)
-    order = "<" if head.startswith(b"II") else ">"
-    big = head[2:4] in {b"+\0", b"\0+"}
-    count, link, entry = (order + "Q", order + "Q", 20) if big else (order + "H", order + "I", 12)
-    (offset,) = struct.unpack_from(link, head, 8 if big else 4)
-    seen = set[int]()
-    while offset and offset not in seen and len(seen) <= most:
-        seen.add(offset)
-        try:
-            file.seek(offset)
-            (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
-            file.seek(entries * entry, os.SEEK_CUR)
-            (offset,) = struct.unpack(link, file.read(struct.calcsize(link)))
-        except (struct.error, OSError, ValueError, OverflowError):  # the chain leaves the file
-            break
-    return max(1, len(seen))
-
-
-def _png_chunk(file: BinaryIO, wanted: bytes, most: int = 100_000) -> bytes | None:
-    """Read a PNG's first chunk of this type (at most 1 MiB), and of others only the heads."""
-    file.seek(8)
-    for _ in range(most):
-        head = file.read(8)
-        if len(head) < 8 or head[4:] == b"IEND":
-            return None
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == wanted:
-            return file.read(min(length, 1 << 20))
-        file.seek(length + 4, os.SEEK_CUR)
-    return None

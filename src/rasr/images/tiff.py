@@ -1,29 +1,32 @@
-"""TIFF through tifffile, which keeps 16 bits both ways and the samples as they are."""
+"""TIFF: directories walked before any parser; pixels through tifffile, which keeps 16 bits and samples as they are."""
 
 import io
 import logging
 import math
 import os
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, FILLORDER, SAMPLEFORMAT, IFDRational, ImageFileDirectory_v2
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
+from PIL import TiffImagePlugin as Tags
+from PIL.ExifTags import IFD, Base
 
-from rasr.errors import PictureError
+from rasr.errors import PictureError, UnsupportedFormat
 from rasr.images.colour import Samples, Space
-from rasr.images.header import expect, quiet
-from rasr.images.plugins import TiffFile
+from rasr.images.exif import LONG, Entry, Exif, encode_directory, load_exif
+from rasr.images.jpeg import check_stream
+from rasr.images.parsing import Budget, expect, quiet
+from rasr.images.picture import Origin, print_density
+from rasr.images.plugins import TiffFile, webp_size
 
-Base = ExifTags.Base
-IFD = ExifTags.IFD
+_XMP, _IPTC, _SUBDIRECTORIES = 700, 33723, 330
+_KIND, _OLD_KIND = 254, 255
+"""NewSubfileType, of which bit 0 means a reduced picture and bit 2 a mask; and SubfileType, 2 for a reduced one."""
 
-_XMP, _IPTC = 700, 33723
-
-Tag = tuple[int, int | str, int, Any, bool]
+Tag = tuple[int, int, int, Any, bool]
 """A tag in tifffile's form: code, type, count, value, first page only."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else its remarks on odd tags go to the terminal
@@ -32,8 +35,91 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else its rema
 _SPACES: dict[int, tuple[Space, int]] = {0: ("gray", 1), 1: ("gray", 1), 2: ("rgb", 3), 5: ("cmyk", 4)}
 """Photometric interpretation (0 is gray with white as zero) → colour space and its channels."""
 
-_NOT_JPEG = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
+_ANY_DEPTH = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
 """Compressions: none, LZW, deflate (two codes), PackBits, LZMA, Zstandard."""
+_FAX = frozenset({2, 3, 4, 32771})
+_TILEBYTECOUNTS = 325
+_OLD_JPEG, _JPEG, _WEBP = 6, 7, 50001
+_EIGHT_BITS = _ANY_DEPTH | {_OLD_JPEG, _JPEG, _WEBP} | _FAX
+"""Compressions of pictures with up to 8 bits a channel."""
+STRIP_COST = 128
+"""What a strip or tile counts beside its tags: each is decoded by a call of its own."""
+
+
+@dataclass(slots=True)
+class TiffHead:
+    """What the chain of directories says."""
+
+    pages: int = 1
+    page: int = 0
+    """Index of the first directory that is neither a reduced picture (thumbnail) nor a mask, else 0."""
+    reduced: bool = False
+    """True when there is no such directory."""
+
+
+def read_directories(file: BinaryIO, most: int, budget: Budget) -> TiffHead:
+    """Walk the chain of directories; stops above ``most`` and where the chain loops or leaves the file.
+
+    The tags of the pages up to the one that will be read are paid for. Raises UnsupportedFormat where the full picture
+    lies in a sub-directory, as in cameras' raw files (DNG, NEF).
+    """
+    file.seek(0)
+    start = file.read(16)
+    order = "<" if start.startswith(b"II") else ">"
+    big = start[2:4] in {b"+\0", b"\0+"}
+    count, link, entry = (
+        (order + "Q", order + "Q", order + "HHQ8x") if big else (order + "H", order + "I", order + "HHI4x")
+    )
+    (offset,) = struct.unpack_from(link, start, 8 if big else 4)
+    seen = set[int]()
+    head = TiffHead(reduced=True)
+    elsewhere = False
+    while offset and offset not in seen and len(seen) <= most:
+        seen.add(offset)
+        try:
+            file.seek(offset)
+            (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
+            size = entries * struct.calcsize(entry)
+            if head.reduced:
+                budget.spend(size)
+                table = file.read(size)
+                tags = {tag: (kind, values) for tag, kind, values in struct.iter_unpack(entry, table)}
+                budget.spend(sum(values * (8 if kind in {5, 10, 12, 16} else 4) for kind, values in tags.values()))
+                elsewhere |= _SUBDIRECTORIES in tags
+                if not (_value(table, order, big, _KIND) & 5 or _value(table, order, big, _OLD_KIND) == 2):
+                    head.page, head.reduced = len(seen) - 1, False
+                    _refuse_compression(_value(table, order, big, Tags.COMPRESSION) or 1, 8, budget.name)
+            else:
+                file.seek(size, os.SEEK_CUR)
+            (offset,) = struct.unpack(link, file.read(struct.calcsize(link)))
+        except (struct.error, OSError, ValueError, OverflowError):
+            break
+    if head.reduced and elsewhere:
+        raise UnsupportedFormat(
+            f"{budget.name}: this is a camera raw file, or a TIFF of which only the thumbnail can be read. Export it "
+            "as TIFF or JPEG."
+        )
+    head.pages = max(1, len(seen))
+    return head
+
+
+def _refuse_compression(compression: int, depth: int, name: str) -> None:
+    if compression not in (_EIGHT_BITS if depth <= 8 else _ANY_DEPTH):
+        deep = f" of {depth} bits" if depth > 8 else ""
+        raise PictureError(
+            f"{name}: TIFF{deep} with compression {compression} is not read; save it with LZW or deflate."
+        )
+
+
+def _value(table: bytes, order: str, big: bool, wanted: int) -> int:
+    """Return the number in a directory's entry, 0 without one; it stands in the entry's last bytes."""
+    step, inline = (20, 8) if big else (12, 4)
+    for row in range(0, len(table) - step + 1, step):
+        tag, kind = struct.unpack_from(order + "HH", table, row)
+        if tag == wanted:
+            letter = {3: "H", 4: "I"}.get(kind)
+            return int(struct.unpack_from(order + letter, table, row + step - inline)[0]) if letter else 0
+    return 0
 
 
 def plain_tiff(image: TiffFile) -> bool:
@@ -43,33 +129,70 @@ def plain_tiff(image: TiffFile) -> bool:
     """
     tags = image.tag_v2
     return (
-        tags.get(PHOTOMETRIC) in _SPACES
-        and set(tags.get(BITSPERSAMPLE, (1,))) == {8}
-        and set(tags.get(SAMPLEFORMAT, (1,))) == {1}
-        and tags.get(COMPRESSION, 1) in _NOT_JPEG
-        and tags.get(FILLORDER, 1) == 1
+        tags.get(Tags.PHOTOMETRIC_INTERPRETATION) in _SPACES
+        and set(tags.get(Tags.BITSPERSAMPLE, (1,))) == {8}
+        and set(tags.get(Tags.SAMPLEFORMAT, (1,))) == {1}
+        and tags.get(Tags.COMPRESSION, 1) in _ANY_DEPTH
+        and tags.get(Tags.FILLORDER, 1) == 1
     )
 
 
-def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
-    """Decode the first page of a gray, RGB or CMYK TIFF of 8 or 16 bits; else PictureError."""
+def check_strips(image: TiffFile, file: BinaryIO, name: str) -> None:
+    """Check, before anything is decoded, that the work is what the declared size asks for.
+
+    Raises PictureError for a compression that is not read, and ValueError for strips or tiles that are missing, that
+    together hold more than the file and the declared size, or that hold a picture of another size. (Nothing is checked
+    in old-style JPEG, whose strips are no pictures of their own.)
+    """
+    with quiet():
+        tags = {tag: image.tag_v2[tag] for tag in image.tag_v2 if tag <= Tags.JPEGTABLES}  # those on the pixels
+    compression, depth = tags.get(Tags.COMPRESSION, 1), max(tags.get(Tags.BITSPERSAMPLE, (1,)))
+    _refuse_compression(compression, depth, name)
+    width, height = tags[Tags.IMAGEWIDTH], tags[Tags.IMAGELENGTH]
+    part = (width, min(height, tags.get(Tags.ROWSPERSTRIP, height)))
+    offsets, lengths = tags.get(Tags.STRIPOFFSETS, ()), tags.get(Tags.STRIPBYTECOUNTS, ())
+    if Tags.TILEOFFSETS in tags:
+        offsets, lengths = tags[Tags.TILEOFFSETS], tags.get(_TILEBYTECOUNTS, ())
+        part = tags.get(Tags.TILEWIDTH, 0), tags.get(Tags.TILELENGTH, 0)
+    Budget(name).spend(STRIP_COST * len(offsets))
+    declared = width * height * tags.get(Tags.SAMPLESPERPIXEL, 1) * max(1, depth // 8)
+    expect(sum(lengths) <= file.seek(0, os.SEEK_END) + 2 * declared, "strips hold more than the picture has")
+    if compression not in {_JPEG, _WEBP}:
+        return
+    tables = tags.get(Tags.JPEGTABLES, b"") if compression == _JPEG else b""
+    for offset, length in zip(offsets, lengths, strict=True):
+        file.seek(offset)
+        data = file.read(length)
+        if compression == _WEBP:
+            inner = webp_size(data[:30])
+            expect(inner[0] <= part[0] and inner[1] <= part[1])
+        elif data:
+            check_stream(tables[:-2] + data[2:] if tables else data, *part, name)
+
+
+def read_tiff(file: BinaryIO, size: tuple[int, int], index: int, name: str) -> Samples:
+    """Decode one page of a gray, RGB or CMYK TIFF of up to 16 bits; else PictureError.
+
+    Depths between 8 and 16 bits, and below 8, are stretched to the next full one.
+    """
     import tifffile
 
-    size = file.seek(0, os.SEEK_END)
+    length = file.seek(0, os.SEEK_END)
     file.seek(0)
     with tifffile.TiffFile(file) as parsed:
-        page = parsed.pages.first
+        page: Any = parsed.pages[index]
         stored = (page.imagewidth, page.imagelength)
-        expect(sorted(stored) == sorted(image.size) and page.samplesperpixel <= 5)
+        expect(sorted(stored) == sorted(size) and page.samplesperpixel <= 5)
         expect(page.size == stored[0] * stored[1] * page.samplesperpixel)  # no volumes
-        if page.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or page.bitspersample not in {8, 16}:
+        bits = page.bitspersample
+        if page.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or not isinstance(bits, int):
             raise PictureError(f"{name}: {page.dtype} samples are not read; save it with 8 or 16 bits.")
         photometric = int(page.photometric)
         if photometric not in _SPACES:
             raise PictureError(f"{name}: 16-bit TIFF of this colour model ({photometric}) is not read; save it as RGB.")
         expect(len(page.dataoffsets) == math.prod(page.chunked))
-        for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
-            if not length or offset + length > size:  # tifffile would fill these with black
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if not count or start + count > length:  # tifffile would fill these with black
                 raise ValueError("strips are missing")
         array = page.asarray()
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and array.ndim == 3:
@@ -78,7 +201,10 @@ def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
     array = array.reshape(*array.shape[:2], -1)
     space, channels = _SPACES[photometric]
     expect(array.shape[1::-1] == stored and array.shape[2] >= channels)
-    whole = np.iinfo(array.dtype).max
+    whole = int(np.iinfo(array.dtype).max)
+    if bits not in {8, 16}:
+        top = (1 << bits) - 1
+        array = ((array.astype(np.uint32) * whole + top // 2) // top).astype(array.dtype)
     colours = array[:, :, :channels]
     if photometric == 0:
         colours = whole - colours
@@ -89,98 +215,68 @@ def read_tiff(image: TiffFile, file: BinaryIO, name: str) -> Samples:
     return Samples(colours, alpha, space)
 
 
-def encode_tiff(
-    samples: NDArray[Any], *, icc: bytes | None, exif: bytes | None, xmp: bytes | None, iptc: bytes | None
-) -> bytes:
+def encode_tiff(samples: NDArray[Any], attached: Origin) -> bytes:
     """Encode (H, W, 1..4) uint8 or uint16 as TIFF; of two or four channels the last is alpha.
 
     tifffile writes the picture and the main directory. It has no way to write the Exif and GPS directories, so these
-    are serialised by Pillow, appended, and their pointers filled in.
+    are appended, and their pointers filled in.
     """
     import tifffile
 
     channels = samples.shape[2]
-    with quiet():
-        tags, details, resolution, unit = _directories(exif)
-    tags += [(tag, "B", len(data), data, True) for tag, data in ((_XMP, xmp), (_IPTC, iptc)) if data]
+    exif = load_exif(attached.exif) if attached.exif else Exif()
+    directories = {int(IFD.Exif): exif.details, int(IFD.GPSInfo): exif.place}
+    directories = {ifd: entries for ifd, entries in directories.items() if entries}
+    density: dict[str, Any] = {"resolution": None, "resolutionunit": None}
+    if attached.density:
+        across, down, unit = print_density(attached.density)
+        density = {"resolution": (across, down), "resolutionunit": {"": 1, "inch": 2, "cm": 3}[unit]}
     out = io.BytesIO()
     tifffile.imwrite(
         out,
         np.squeeze(samples, 2) if channels == 1 else samples,
-        byteorder="<",
+        byteorder=exif.order,  # in which maker notes and comments may hold numbers of their own
         photometric="rgb" if channels >= 3 else "minisblack",
         planarconfig="contig" if channels > 1 else None,
         extrasamples=["unassalpha"] if channels in {2, 4} else None,
         compression="adobe_deflate",
         predictor=True,
         rowsperstrip=max(1, (1 << 20) // samples[0].nbytes),
-        iccprofile=icc,
+        iccprofile=attached.icc,
         metadata=None,
         software=False,
-        resolution=resolution,
-        resolutionunit=unit,
-        extratags=tags,
+        extratags=list(_tags(exif, attached, directories)),
+        **density,
     )
-    if details:
-        _append_directories(out, details)
+    if directories:
+        _append_directories(out, directories, exif)
     return out.getvalue()
 
 
-def _directories(exif: bytes | None) -> tuple[list[Tag], dict[int, dict[int, Any]], tuple[float, float] | None, Any]:
-    """Split an EXIF block: main directory's tags, further directories, resolution and its unit."""
-    if not exif:
-        return [], {}, None, None
-    block = Image.Exif()
-    block.load(exif)
-    density: list[Any] = [block.get(Base.XResolution), block.get(Base.YResolution)]
-    resolution, unit = None, None
-    if all(isinstance(value, float | int | IFDRational) and 0 < value < 1e6 for value in density):
-        resolution = (float(density[0]), float(density[1]))
-        unit = block.get(Base.ResolutionUnit) if block.get(Base.ResolutionUnit) in {1, 2, 3} else None
-    details = {int(ifd): dict(block.get_ifd(ifd)) for ifd in (IFD.Exif, IFD.GPSInfo) if block.get_ifd(ifd)}
-    if IFD.Exif in details and (interop := block.get_ifd(IFD.Interop)):
-        details[IFD.Exif][IFD.Interop] = dict(interop)
-    # tifffile refuses to write the pointers to these itself: they get the code below, unused, until the end.
-    pointers: list[Tag] = [(ifd - 1, "I", 1, 0, True) for ifd in details]
-    return _main_tags(block) + pointers, details, resolution, unit
+def _tags(exif: Exif, attached: Origin, directories: dict[int, Any]) -> Iterator[Tag]:
+    for tag, (kind, data) in exif.main.items():
+        if tag not in {Base.XResolution, Base.YResolution, Base.ResolutionUnit}:
+            width = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 1: 1, 2: 1, 6: 1, 7: 1, 129: 1}.get(kind, 8)
+            yield int(tag), kind, len(data) // width, data, True
+    for tag, block in ((_XMP, attached.xmp), (_IPTC, attached.iptc)):
+        if block:
+            yield tag, 1, len(block), block, True
+    # tifffile refuses to write the pointers to directories itself: they get the code below, unused, until the end.
+    yield from ((ifd - 1, LONG, 1, 0, True) for ifd in directories)
 
 
-def _main_tags(block: Image.Exif) -> list[Tag]:
-    """Convert the descriptive tags of the main directory."""
-    directory = ImageFileDirectory_v2()
-    tags: list[Tag] = []
-    for tag, value in block.items():
-        if tag in {IFD.Exif, IFD.GPSInfo, Base.XResolution, Base.YResolution, Base.ResolutionUnit}:
-            continue
-        directory[tag] = value
-        kind = directory.tagtype[tag]
-        values = directory[tag] if isinstance(directory[tag], tuple) else (directory[tag],)
-        if kind == 2:
-            text = str(directory[tag]).encode("utf-8", "replace")
-            tags.append((tag, 2, len(text) + 1, text + b"\0", True))
-        elif kind in {1, 7}:
-            data = values[0] if isinstance(values[0], bytes) else bytes(values)
-            tags.append((tag, kind, len(data), data, True))
-        else:
-            tags.append((tag, kind, len(values), values if len(values) > 1 else values[0], True))
-    return tags
-
-
-def _append_directories(out: io.BytesIO, details: dict[int, dict[int, Any]]) -> None:
+def _append_directories(out: io.BytesIO, directories: dict[int, dict[int, Entry]], exif: Exif) -> None:
     """Append each directory, and turn its placeholder (the unused code below it) into its tag."""
     import tifffile
 
     out.seek(0)
     with tifffile.TiffFile(out) as file:
         big = file.is_bigtiff
-        places = {ifd: file.pages.first.tags[int(ifd) - 1].offset for ifd in details}
-    for ifd, entries in details.items():
+        places = {ifd: file.pages.first.tags[ifd - 1].offset for ifd in directories}
+    for ifd, entries in directories.items():
         offset = out.seek(0, io.SEEK_END)
         offset += out.write(b"\0" * (offset % 2))
-        directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0", group=int(ifd))
-        for tag, value in entries.items():
-            directory[tag] = value
-        out.write(directory.tobytes(offset))
+        out.write(encode_directory(entries, exif.order, offset, exif.interop if ifd == IFD.Exif else None, big=big))
         out.seek(places[ifd])
         # One entry of the main directory: tag, type LONG, count 1, value.
-        out.write(struct.pack("<HHQQ" if big else "<HHII", int(ifd), 4, 1, offset))
+        out.write(struct.pack(exif.order + ("HHQI4x" if big else "HHII"), ifd, LONG, 1, offset))

@@ -22,7 +22,7 @@ from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
 from rasr.images import FloatImage, Limits, Picture, losses, read_header, read_picture, resize, write_picture
-from rasr.memory import LruCache, free_memory
+from rasr.memory import LruCache, free_memory, memory_errors_told
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
@@ -149,6 +149,7 @@ class Restorer:
         return self._gallery
 
     @takes_options(Settings)
+    @memory_errors_told("Not enough memory to restore the picture. Ask for a smaller --scale, --long-side or --tile.")
     def __call__(
         self,
         picture: Picture | str | Path,
@@ -178,7 +179,7 @@ class Restorer:
         reduced = self._reduced(lq, size, info.grid)
         with timed(timings, "prepare"):
             accepted = [one for one in references if one.accepted and info.uses_reference and settings.strength > 0]
-            pictures = [ReferencePicture(read_picture(one.path).pixels, one.score, one.path) for one in accepted]
+            pictures = _read_references(accepted, limits, held=reduced.shape[0] * reduced.shape[1])
             generation = replace(settings.generation, size=size, embedding=self._embedding(reduced))
             conditioning = self.generator.prepare(reduced, pictures, generation)
         side = choose_tile(settings.tile, info)
@@ -326,6 +327,19 @@ def pick_references(paths: Sequence[Path]) -> list[Reference]:
     for path in paths:
         read_header(path)
     return [Reference(path, 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
+
+
+def _read_references(references: Sequence[Reference], limits: Limits | None, held: int) -> list[ReferencePicture]:
+    """Read references, best first. Raises PictureError naming the one that cannot be read.
+
+    The limit on pixels holds for all of them together, and for the ``held`` ones of the input.
+    """
+    limits, pictures = limits or Limits.from_memory(), []
+    for one in references:
+        picture = read_picture(one.path, limits=replace(limits, held_pixels=held))
+        held += picture.width * picture.height
+        pictures.append(ReferencePicture(picture.opaque(), one.score, one.path))
+    return pictures
 
 
 def _generator_facts(generator: Generator) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class DecodedPhotos:
             entry.unlink(missing_ok=True)
         else:
             return cached
-        pixels = read_picture(photo.path).pixels
+        pixels = read_picture(photo.path).opaque()
         height, width = pixels.shape[:2]
         if 0 < self._long_side < max(height, width):
             factor = self._long_side / max(height, width)

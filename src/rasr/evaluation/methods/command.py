@@ -231,7 +231,7 @@ class _Run:
         place = Path(self._places["inputs"]) / self._fill(self._profile.input_name, number, job)
         write_picture(Picture(pixels), _with_folder(place), format="PNG", bits=8, overwrite=True)
         for rank, choice in enumerate(job.references if self._profile.uses_reference else (), 1):
-            reference = read_picture(choice.path).pixels
+            reference = read_picture(choice.path).opaque()
             if self._profile.reference_fit:
                 reference = _fit(reference, job.width, job.height)
             place = Path(self._places["references"]) / self._fill(self._profile.reference_name, number, job, rank)

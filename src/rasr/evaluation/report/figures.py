@@ -72,7 +72,7 @@ def case_pictures(evaluation: Evaluation, cases: _Cases, name: str) -> Iterator[
             value = row.scores.get(cases.metric.name, {}).get(name)
             score = "" if value is None else f", {cases.metric.name} {value:.{cases.metric.decimals}f}"
             yield window.cut(pictures[row.key]), f"{row.label}{score}"
-    yield window.cut(read_picture(item.truth).pixels), "ground truth"
+    yield window.cut(read_picture(item.truth).opaque()), "ground truth"
     used: dict[Path, str] = {}
     for row in (cases.row, *rows):
         for choice in row.references.get(name, ())[:1]:
@@ -164,7 +164,7 @@ def _block(evaluation: Evaluation, rows: Sequence[Row], item: TestInput) -> Imag
     """The whole input with the window marked, then a grid of two lines of crops."""
     present = [row for row in rows if item.name in row.outputs]
     pictures = [read_picture(evaluation.output(row, item.name)).pixels for row in present]
-    low, truth = _enlarged_input(item), read_picture(item.truth).pixels
+    low, truth = _enlarged_input(item), read_picture(item.truth).opaque()
     window = telling_window(pictures[-1] if pictures else low, truth)
     crops = [(window.cut(low), "input")]
     crops += [(window.cut(pixels), row.info.label) for row, pixels in zip(present, pictures, strict=True)]

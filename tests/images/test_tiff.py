@@ -1,0 +1,230 @@
+"""TIFF: every depth, ink and page; compressions that are read; strips that hold something else than they should."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from rasr.errors import PictureError, PictureTooLarge, UnsupportedFormat
+from rasr.images import Encoding, encode_picture, read_header, read_picture
+
+Save = Callable[..., bytes]
+
+
+def tiff(array: NDArray[Any], **options: Any) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, array, **options)
+    return out.getvalue()
+
+
+def directory(entries: dict[int, tuple[int, int, int]], data: bytes = b"") -> bytes:
+    """A little-endian TIFF of one directory (tag → type, count, value) with ``data`` behind it."""
+    body = b"".join(struct.pack("<HHII", tag, *entry) for tag, entry in sorted(entries.items()))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + bytes(4) + data
+
+
+def one_strip(width: int, height: int, bits: int, compression: int, data: bytes, count: int = 1) -> bytes:
+    """A gray TIFF whose ``count`` strips all are the same bytes."""
+    entries = {
+        256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, bits), 259: (3, 1, compression), 262: (3, 1, 1),
+        277: (3, 1, 1), 278: (4, 1, height // count),
+    }  # fmt: skip
+    start = 8 + 2 + 12 * 9 + 4
+    if count == 1:
+        return directory(entries | {273: (4, 1, start), 279: (4, 1, len(data))}, data)
+    place = start + 8 * count
+    arrays = struct.pack(f"<{count}I", *[place] * count) + struct.pack(f"<{count}I", *[len(data)] * count)
+    entries |= {273: (4, count, start), 279: (4, count, start + 4 * count)}
+    return directory(entries, arrays + data)
+
+
+@pytest.mark.parametrize("colour", ["gray", "RGB"])
+@pytest.mark.parametrize("bits", [*range(2, 17)])
+def test_every_depth_up_to_sixteen_bits(bits: int, colour: str) -> None:
+    top = 2**bits - 1
+    samples = np.random.default_rng(bits).integers(0, top + 1, (20, 31) + ((3,) if colour == "RGB" else ()))
+    samples.flat[:2] = 0, top
+    options = {"photometric": "rgb" if colour == "RGB" else "minisblack", "bitspersample": bits}
+    picture = read_picture(tiff(samples.astype(np.uint8 if bits <= 8 else np.uint16), **options))
+    expected = samples / top if colour == "RGB" else (samples / top)[:, :, None].repeat(3, axis=2)
+    np.testing.assert_allclose(picture.pixels, expected, atol=0.51 / (255 if bits <= 8 else 65535))
+    assert (picture.pixels.reshape(-1, 3)[:2, 0] == [0, 1]).all() or colour == "RGB"
+    assert picture.origin.bits == (8 if bits <= 8 else 16)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [4, 5])
+def test_ink_of_both_depths_with_and_without_alpha(
+    photo: NDArray[np.uint8], cmyk_profile: bytes, channels: int, bits: int
+) -> None:
+    """The sample maximum is the type's, with a profile and without; 8 and 16 bits give the same colours."""
+    ink = np.asarray(Image.fromarray(photo).convert("CMYK"))
+    cover = np.tile(np.linspace(0, 255, photo.shape[1]).round().astype(np.uint8), (photo.shape[0], 1))
+    stored = np.dstack([ink, cover])[:, :, :channels].astype(np.uint8 if bits == 8 else np.uint16)
+    stored *= 1 if bits == 8 else 257
+    for profile in (None, cmyk_profile):
+        options = {"extrasamples": ["unassalpha"] if channels == 5 else None, "iccprofile": profile}
+        picture = read_picture(tiff(stored, photometric="separated", planarconfig="contig", **options))
+        reference = read_picture(tiff(ink, photometric="separated", planarconfig="contig", iccprofile=profile))
+        np.testing.assert_allclose(picture.pixels, reference.pixels, atol=6e-3)  # 8 bits go through tables
+        if profile is None:
+            np.testing.assert_allclose(picture.pixels, photo / 255, atol=1e-4)
+        if channels == 5:
+            np.testing.assert_allclose(picture.alpha, cover / 255, atol=1e-6)
+        else:
+            assert picture.alpha is None
+
+
+def pages(*given: tuple[NDArray[Any], int], **options: Any) -> bytes:
+    """Pages with their NewSubfileType."""
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out, **options) as writer:
+        for array, kind in given:
+            writer.write(array, photometric="rgb", subfiletype=kind, compression="deflate")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}], ids=str)
+@pytest.mark.parametrize("thumb", [8, 16])
+@pytest.mark.parametrize("full", [8, 16])
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_thumbnail_that_comes_first_is_not_the_picture(
+    photo: NDArray[np.uint8], before: int, full: int, thumb: int, options: dict[str, Any]
+) -> None:
+    def deep(array: NDArray[np.uint8], bits: int) -> NDArray[Any]:
+        return array if bits == 8 else array.astype(np.uint16) * 257
+
+    small = deep(np.ascontiguousarray(photo[::8, ::8]), thumb)
+    data = pages(*[(small, 1)] * before, (deep(photo, full), 0), **options)
+    picture = read_picture(data)
+    np.testing.assert_allclose(picture.pixels, photo / np.float32(255), atol=1e-6)
+    assert picture.notes == (f"first full picture of {before + 1} pages; those before it are thumbnails or masks",)
+    header = read_header(data)
+    assert (header.width, header.height, header.bits, header.frames) == (226, 149, full, before + 1)
+
+
+def test_a_thumbnail_alone_is_said_and_a_raw_file_refused(photo: NDArray[np.uint8]) -> None:
+    alone = read_picture(pages((photo, 1)))
+    assert alone.notes == ("the file says that this is a thumbnail, and has no other picture",)
+    assert read_picture(pages((photo, 0), (photo, 1))).notes == ("first of 2 pages",)
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as writer:
+        writer.write(photo[::4, ::4], photometric="rgb", subfiletype=1, subifds=1)
+        writer.write(photo, photometric="rgb", subfiletype=0)
+    with pytest.raises(UnsupportedFormat, match="camera raw file, or a TIFF of which only the thumbnail can be read"):
+        read_picture(out.getvalue())
+
+
+CODECS: dict[int, Callable[[NDArray[Any]], bytes]] = {
+    34712: lambda array: bytes(imagecodecs.jpeg2k_encode(array)),
+    50001: lambda array: bytes(imagecodecs.webp_encode(np.ascontiguousarray(array[:, :, None].repeat(3, axis=2)))),
+    50002: lambda array: bytes(imagecodecs.jpegxl_encode(array)),
+    7: lambda array: bytes(imagecodecs.jpeg8_encode(array)),
+    34887: lambda array: bytes(imagecodecs.lerc_encode(array)),
+}
+
+
+@pytest.mark.parametrize("side", [16, 400])
+@pytest.mark.parametrize("compression", CODECS)
+def test_sixteen_bits_hold_no_file_of_another_format(compression: int, side: int) -> None:
+    """A picture inside, of the declared size or another, is not decoded: the list of compressions is closed."""
+    inside = CODECS[compression](np.full((side, side), 200, np.uint8))
+    for bits in (16,) if compression in {7, 50001} else (8, 16):
+        with pytest.raises(PictureError, match=f"TIFF.* with compression {compression} is not read; save it with"):
+            read_picture(one_strip(16, 16, bits, compression, inside))
+
+
+@pytest.mark.parametrize("compression", [7, 50001])
+def test_a_strip_larger_than_it_says_is_refused_before_it_is_decoded(
+    compression: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoding(*_: object) -> None:
+        raise AssertionError("pixels were decoded")
+
+    from PIL import ImageFile, TiffImagePlugin
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoding)
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", decoding)
+    inside = CODECS[compression](np.full((400, 400), 200, np.uint8))
+    with pytest.raises(PictureError, match="header and content disagree"):
+        read_picture(one_strip(16, 16, 8, compression, inside))
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773, 34925, 50000])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_strips_that_share_their_bytes_are_no_more_work_than_the_declared_size(compression: int, bits: int) -> None:
+    """A thousand strips of 64 pixels, each of which would be half a megabyte to decompress."""
+    data = np.random.default_rng(0).integers(0, 256, 1 << 19, np.uint8).tobytes()
+    with pytest.raises(PictureError, match="strips hold more than the picture has"):
+        read_picture(one_strip(64, 1000, bits, compression, data, count=1000))
+
+
+def test_strips_are_counted() -> None:
+    count = 600_000
+    with pytest.raises(PictureTooLarge, match="of metadata or stray data"):
+        read_picture(one_strip(1, count, 8, 8, b"x", count=count))
+
+
+def test_strips_that_are_the_same_are_fine() -> None:
+    """Writers store equal tiles once."""
+    import zlib
+
+    picture = read_picture(one_strip(64, 100, 8, 8, zlib.compress(bytes([77]) * 64), count=100))
+    np.testing.assert_allclose(picture.pixels, 77 / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9, 0.98])
+@pytest.mark.parametrize("planar", [False, True])
+def test_a_jpeg_inside_that_ends_early_is_refused(
+    photo: NDArray[np.uint8], planar: bool, cut: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {"compression": "jpeg", "rowsperstrip": 48}
+    if planar:
+        data = tiff(np.moveaxis(photo, 2, 0), photometric="rgb", planarconfig="separate", **options)
+    else:
+        data = tiff(photo, photometric="ycbcr", **options)
+    assert read_picture(data).width == 226
+    with tifffile.TiffFile(io.BytesIO(data)) as parsed:
+        page = parsed.pages[0]
+        start, length = page.dataoffsets[1], page.databytecounts[1]
+    kept = int(length * cut)
+    broken = data[: start + kept] + b"\xff\xd9" + bytes(length - kept - 2) + data[start + length :]
+    with pytest.raises(PictureError, match="damaged or truncated"):
+        read_picture(broken)
+    assert capfd.readouterr().err == ""
+
+
+def test_scans_inside_are_counted(saved: Save) -> None:
+    data = saved(Image.new("L", (64, 64), 90), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    flood = data[:-2] + scan * 200 + b"\xff\xd9"
+    with pytest.raises(PictureTooLarge, match="more than 100 scans"):
+        read_picture(one_strip(64, 64, 8, 7, flood))
+
+
+def test_tags_that_share_their_bytes_are_refused() -> None:
+    entries = {1000 + index: (7, 40_000_000, 8) for index in range(5000)}
+    entries |= {256: (3, 1, 1), 257: (3, 1, 1), 258: (3, 1, 8), 262: (3, 1, 1), 273: (4, 1, 8), 279: (4, 1, 1)}
+    with pytest.raises(PictureTooLarge, match="of metadata or stray data"):
+        read_header(directory(entries, bytes(40_000_000)))
+
+
+def test_what_is_written_has_the_density_the_exif_and_the_gps(photo: NDArray[np.uint8], saved: Save) -> None:
+    exif = Image.Exif()
+    exif[0x011A], exif[0x011B], exif[0x0128] = 118.0, 118.0, 3
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.5)})
+    picture = read_picture(saved(photo, "WEBP", exif=exif))
+    with tifffile.TiffFile(io.BytesIO(encode_picture(picture, "TIFF", Encoding(software="RASR")))) as file:
+        tags = file.pages.first.tags
+        assert (tags["XResolution"].value, tags["ResolutionUnit"].value) == ((118, 1), 3)
+        assert tags["GPSTag"].value["GPSLatitude"] == (48, 1, 51, 1, 59, 2)
+        assert tags["Software"].value == "RASR"
