@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from rasr.errors import PictureError, PictureTooLarge
 from rasr.images import Limits, header, read_header, read_picture
-from rasr.images.parsing import Budget
+from rasr.images.plugins import Budget
 from rasr.images.tiff import read_directories
 
 Save = Callable[..., bytes]

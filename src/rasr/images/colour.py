@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import PictureError
-from rasr.images.parsing import printable
 from rasr.images.picture import from_levels
+from rasr.images.plugins import printable
 
 Space = Literal["gray", "rgb", "cmyk"]
 

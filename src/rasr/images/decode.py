@@ -1,7 +1,7 @@
-"""Decoding: from a file's samples to a Picture in the working space."""
+"""Decoding: from a file's samples to a Picture in the working space, with the metadata that hold for a result."""
 
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,15 @@ from rasr.errors import PictureError
 from rasr.images import colour
 from rasr.images.colour import Samples, Space
 from rasr.images.header import BYTES_PER_PIXEL, ImageSource, Limits, Opened, open_header
-from rasr.images.jpeg import JpegHead, decode_jpeg
-from rasr.images.metadata import read_metadata
-from rasr.images.parsing import expect, parsing, quiet
-from rasr.images.picture import Origin, Picture, from_levels
-from rasr.images.plugins import TiffFile
-from rasr.images.png import PngHead, check_complete, colour_profile, scale_transparency
+from rasr.images.jpeg import COMMENT, JpegHead, decode_jpeg, xmp_extension
+from rasr.images.picture import Density, Origin, Picture, from_levels
+from rasr.images.plugins import TiffFile, expect, parsing, quiet
+from rasr.images.png import PngHead, check_complete, colour_profile, kept_text, scale_transparency
 from rasr.images.tiff import TiffHead, check_strips, plain_tiff, read_tiff
 from rasr.memory import memory_errors_told, sharing_memory
+
+if TYPE_CHECKING:
+    from rasr.images.exif import Exif
 
 
 def read_picture(source: ImageSource, *, limits: Limits | None = None) -> Picture:
@@ -47,7 +48,7 @@ def _read(opened: Opened, path: Path | None) -> Picture:
     with parsing(opened.name):
         samples = _samples(opened, notes)
     with quiet():  # after the pixels: PNG may keep text and EXIF behind them
-        exif, fields, remarks = read_metadata(opened)
+        exif, fields, remarks = _metadata(opened)
     notes += _about_frames(opened)
     icc = _profile(opened, icc, samples.space, notes)
     if icc is None and samples.space == "rgb" and exif is not None and exif.dcf_adobe_rgb:
@@ -62,6 +63,68 @@ def _read(opened: Opened, path: Path | None) -> Picture:
         **fields,
     )
     return Picture(pixels, alpha, origin, path, (*remarks, *notes), beyond)
+
+
+def _metadata(opened: Opened) -> tuple["Exif | None", dict[str, Any], list[str]]:
+    """Return the EXIF, further fields of an Origin, and notes on what is left out and why."""
+    image, head, orientation = opened.image, opened.head, opened.header.orientation
+    exif, notes = None, list[str]()
+    if isinstance(image, TiffFile) or any(image.info.get(key) for key in ("exif", "Raw profile type exif")):
+        from rasr.images.exif import read_exif  # here and below: few files have any
+
+        exif, broken = read_exif(image, opened.file, turned=orientation >= 5)
+        notes += [broken] if broken else []
+    packet: Any = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    extension, size = xmp_extension(head) if isinstance(head, JpegHead) else (b"", 0)
+    if size and not extension:
+        notes.append(f"the extended XMP ({size} bytes) is incomplete and was left out")
+    xmp = None
+    if packet or extension:
+        from rasr.images.xmp import clean_xmp
+
+        packet = packet.encode() if isinstance(packet, str) else bytes(packet)
+        xmp, remarks = clean_xmp(packet, extension, turned=orientation != 1)
+        notes += remarks
+    texts: tuple[bytes, ...] = ()
+    if isinstance(head, JpegHead):
+        texts = tuple(head.of(COMMENT))
+    elif isinstance(head, PngHead):
+        texts, dropped = kept_text(head)
+        if dropped:
+            notes.append(f"PNG text that describes the old file was left out ({dropped})")
+    fields = {
+        "exif": exif.to_bytes() if exif else None,
+        "xmp": xmp,
+        "iptc": _iptc(image),
+        "texts": texts,
+        "density": _stated_density(opened) or (exif.density if exif else None),
+    }
+    return exif, fields, notes
+
+
+def _stated_density(opened: Opened) -> Density | None:
+    """Density of the upright picture as the container states it; JFIF's 1:1 without a unit states nothing."""
+    info, stated = opened.image.info, None
+    if isinstance(opened.head, PngHead):
+        stated = opened.head.density
+    elif opened.header.format == "JPEG" and all(info.get("jfif_density", (0, 0))):
+        across, down = info["jfif_density"]
+        unit = {1: "inch", 2: "cm"}.get(info.get("jfif_unit", 0), "")
+        stated = (across, down, unit) if unit or across != down else None
+    if stated and opened.header.orientation >= 5:
+        stated = stated[1], stated[0], stated[2]
+    return stated
+
+
+def _iptc(image: ImageFile) -> bytes | None:
+    """Read the IPTC-IIM records of a JPEG (resource 0x0404) or TIFF (tag 33723), or None."""
+    value: Any
+    if isinstance(image, TiffFile):
+        # The bytes as stored: many writers declare them as LONGs, of which Pillow's public face keeps only the first.
+        value = image.tag_v2._tagdata.get(33723)
+    else:
+        value = image.info.get("photoshop", {}).get(0x0404)
+    return value if isinstance(value, bytes) and value else None
 
 
 def _about_frames(opened: Opened) -> list[str]:

@@ -165,7 +165,7 @@ def read_exif(image: ImageFile, file: BinaryIO, *, turned: bool) -> tuple[Exif |
             if not block:
                 return None, None
             exif = load_exif(block)
-    except Exception as error:  # noqa: BLE001  the boundary of parsing.py, but a broken tag must not cost the picture
+    except Exception as error:  # noqa: BLE001  the boundary of plugins.parsing, but a broken tag must not cost the picture
         return None, f"the EXIF block is damaged and was left out ({type(error).__name__})"
     exif.main = {tag: entry for tag, entry in exif.main.items() if tag in _DESCRIPTIVE}
     across, down = exif.main.get(Base.XResolution), exif.main.get(Base.YResolution)

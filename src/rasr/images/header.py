@@ -14,8 +14,7 @@ from PIL.ImageFile import ImageFile
 
 from rasr.errors import PictureError, PictureTooLarge, UnsupportedFormat
 from rasr.images.jpeg import JpegHead, read_head
-from rasr.images.parsing import Budget, parsing, quiet
-from rasr.images.plugins import PLUGINS, sample_bits, stored_orientation, webp_size
+from rasr.images.plugins import PLUGINS, Budget, parsing, quiet, sample_bits, stored_orientation, webp_size
 from rasr.images.png import PngHead, read_chunks
 from rasr.images.tiff import TiffHead, read_directories
 from rasr.memory import usable_memory

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import JpegImagePlugin
 
 from rasr.errors import PictureTooLarge
-from rasr.images.parsing import ITEM_BYTES, METADATA_BYTES, Budget, expect
+from rasr.images.plugins import ITEM_BYTES, METADATA_BYTES, Budget, expect
 
 MAX_SCANS = 100
 """Progressive files have about ten. Each is a pass over all pixels, however few bytes it has."""

@@ -1,4 +1,4 @@
-"""Parsers: one for each allowed format, for headers without decoding, with our own limits.
+"""Parsers: one for each allowed format, for headers without decoding, with our own limits, errors and silence.
 
 Each file goes straight to its plugin, not through ``Image.open``: it can never reach the parser of another format, and
 Pillow's process-wide pixel limit gives way to :class:`~rasr.images.Limits`.
@@ -6,16 +6,82 @@ Pillow's process-wide pixel limit gives way to :class:`~rasr.images.Limits`.
 
 import logging
 import struct
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from rasr.errors import ExtraMissing
+from rasr.errors import ExtraMissing, OutOfMemory, PictureError, PictureTooLarge, RasrError
 
 _ORIENTATION = 0x0112
 
+METADATA_BYTES = 64 * 2**20
+"""What one file may hold beside its pixels, extended XMP with whole pictures in it included."""
+ITEM_BYTES = 512
+"""What a segment, chunk or directory entry counts beside its content: parsers walk them one by one, in Python."""
+
+_warnings_lock = threading.Lock()
+
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on odd tags go to the terminal
+
+
+class Budget:
+    """Bytes of metadata and structure that all parsers of one file may go through together."""
+
+    def __init__(self, name: str, limit: int = METADATA_BYTES) -> None:
+        self.name = name
+        self._limit = self._left = limit
+
+    def spend(self, amount: int) -> None:
+        """Count ``amount`` bytes. Raises PictureTooLarge when the file holds more than the limit."""
+        self._left -= amount
+        if self._left < 0:
+            raise PictureTooLarge(
+                f"{self.name}: not read, it holds more than {self._limit >> 20} MiB of metadata or stray data beside "
+                "the picture. Save it anew with another program if you trust it."
+            )
+
+
+@contextmanager
+def parsing(name: str) -> Iterator[None]:
+    """Turn whatever a parser raises on hostile bytes into one PictureError that names the file.
+
+    Pillow, tifffile, libjpeg, libpng and libheif let a zoo of exceptions out of damaged files (struct.error,
+    SyntaxError, ZeroDivisionError, ...), so this boundary is the one place that catches Exception.
+    """
+    try:
+        yield
+    except RasrError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(f"{name}: not enough memory to decode it.") from error
+    except Image.DecompressionBombError as error:
+        raise PictureTooLarge(f"{name}: not read, {error}.") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"{name}: damaged or truncated picture ({reason.rstrip('.')[:200]}).") from error
+
+
+def printable(text: str) -> str:
+    """Return a file's own words as they can be shown on a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def expect(consistent: bool, what: str = "header and content disagree") -> None:
+    """Raise ValueError when two parts of a file contradict each other."""
+    if not consistent:
+        raise ValueError(what)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep parsers' warnings off the terminal; the lock is for ``catch_warnings``."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class TiffFile(TiffImagePlugin.TiffImageFile):

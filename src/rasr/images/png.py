@@ -12,8 +12,8 @@ from PIL.ImageFile import ImageFile
 
 from rasr.images import colour
 from rasr.images.colour import Space
-from rasr.images.parsing import ITEM_BYTES, METADATA_BYTES, Budget, printable
 from rasr.images.picture import Density, Origin
+from rasr.images.plugins import ITEM_BYTES, METADATA_BYTES, Budget, printable
 
 PIXEL_CHUNK_COST = 32
 """What a chunk of pixels counts beside its content: large files have many."""

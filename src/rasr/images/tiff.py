@@ -18,9 +18,8 @@ from rasr.errors import PictureError, UnsupportedFormat
 from rasr.images.colour import Samples, Space
 from rasr.images.exif import LONG, Entry, Exif, encode_directory, load_exif
 from rasr.images.jpeg import check_stream
-from rasr.images.parsing import Budget, expect, quiet
 from rasr.images.picture import Origin, print_density
-from rasr.images.plugins import TiffFile, webp_size
+from rasr.images.plugins import Budget, TiffFile, expect, quiet, webp_size
 
 _XMP, _IPTC, _SUBDIRECTORIES = 700, 33723, 330
 _KIND, _OLD_KIND = 254, 255
