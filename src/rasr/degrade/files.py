@@ -168,8 +168,8 @@ def degrade_file(job: DegradeJob, *, crop: int | None = None, overwrite: bool = 
     """Read, cut the centre ``crop`` × ``crop`` pixels, degrade, write; returns the entry.
 
     Transparent pictures are laid on white, and pixels are taken in the working colour space (sRGB), so the LQ carries
-    neither the file's profile nor its metadata. Raises PictureError, also for a name that is not UTF-8 and for a picture
-    smaller than the crop (nothing is enlarged), OutputError or OutputExists.
+    neither the file's profile nor its metadata. Raises PictureError, also for a name that is not UTF-8 and for a
+    picture smaller than the crop (nothing is enlarged), OutputError or OutputExists.
     """
     try:
         job.name.encode()
