@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rasr.files import xxh3_file
 from rasr.images import FloatImage
 
 NEAR_BITS = 8
@@ -62,7 +63,7 @@ class Photo:
         if self.is_current():
             return ""
         try:
-            changed = self.path.stat().st_size != self.size or content_hash(self.path.read_bytes()) != self.id
+            changed = self.path.stat().st_size != self.size or xxh3_file(self.path) != self.id
         except FileNotFoundError:
             return "The photo's file is missing."
         except OSError as error:
