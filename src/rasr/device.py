@@ -1,10 +1,13 @@
-"""Device and number format, chosen once, with the reason in words."""
+"""Device, number format and CPU threads, each chosen once, with the reason in words."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import math
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +17,14 @@ from rasr.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Device", "check_device", "choose_device"]
+__all__ = ["Device", "Threads", "check_device", "choose_device", "choose_threads", "use_threads"]
 
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 NO_FP16 = "fp16 does not run on the CPU. Use --dtype fp32, or bf16."
 NO_MPS = "This machine or this build of torch has no Apple GPU (mps). Use --device cpu."
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +141,101 @@ def _surely_without_gpu() -> bool:
     except OSError:
         return True
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """How many CPU threads compute. ``str(threads)`` is the sentence ``rasr doctor`` prints."""
+
+    count: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.count}: {self.reason}"
+
+
+def choose_threads(asked: int | None = None) -> Threads:
+    """Choose the number of threads: ``asked``, else ``OMP_NUM_THREADS``, else the cores this process may use.
+
+    Those are the cores of its affinity (taskset, cpuset), and no more than the quota of its container lets run at once.
+    How busy the machine is does not count: it changes while the work lasts. What other processes cost is bounded by
+    :func:`use_threads` instead.
+    """
+    if asked is not None:
+        return Threads(asked, "as asked by --threads")
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdecimal() and int(wanted) > 0:
+        return Threads(int(wanted), "as OMP_NUM_THREADS says")
+    machine = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
+    quota = cpu_quota()
+    if quota is not None and quota < cores:
+        return Threads(max(1, math.ceil(quota)), f"the container's quota is {quota:g} of {cores} cores")
+    if cores < machine:
+        return Threads(cores, f"this process may use {cores} of {machine} cores")
+    return Threads(cores, "one a core")
+
+
+def use_threads(asked: int | None = None) -> Threads:
+    """Tell the numerical libraries that this process is going to load how many threads to use, and to wait asleep.
+
+    Only for a program's own start: it sets the process's environment. OpenMP (torch, ncnn), MKL and OpenBLAS read it
+    once, when they are loaded; what the user has set stays, except the number when ``asked``. Threads that wait asleep
+    cost nothing on an idle machine; by default they spin at each of a network's thousand barriers, and beside other
+    processes each barrier then lasts until the one thread that does not run gets its turn.
+    """
+    global _used  # noqa: PLW0603 - the environment of the process is one thing, too
+    chosen = choose_threads(asked) if asked is not None or _used is None else _used
+    _used = chosen
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        if asked is not None or name not in os.environ:
+            os.environ[name] = str(chosen.count)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # the same for Intel's and LLVM's OpenMP, which conda's torch has
+    if asked is not None and "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(chosen.count)
+    return chosen
+
+
+_used: Threads | None = None
+"""What this process was told, before that stands in its environment like a wish of the user."""
+
+
+def cpu_quota() -> float | None:
+    """Cores that the container's quota lets run at once on average (cgroup version 2 or 1), or None without one."""
+    found = [quota for folder in _own_groups() if (quota := _quota_of(folder)) is not None]
+    return min(found, default=None)
+
+
+def _own_groups() -> Iterator[Path]:
+    """Yield the folders that may bound this process: its control groups, those around them, and the root.
+
+    A container sees its own group as the root, whatever path the kernel names.
+    """
+    try:
+        lines = _OWN_CGROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        controllers, _, place = line.partition(":")[2].partition(":")
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        for top in {_CGROUPS, _CGROUPS / "unified"} if not controllers else {_CGROUPS / controllers, _CGROUPS / "cpu"}:
+            group = top / place.strip("/")
+            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
+
+
+def _quota_of(folder: Path) -> float | None:
+    """Read one group's quota in cores: ``cpu.max`` of version 2, two files of version 1. None for no bound."""
+    try:
+        if (both := folder / "cpu.max").is_file():
+            quota, period = both.read_text(encoding="ascii").split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        cores = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such controller, or "max"
+        return None
+    return cores if cores > 0 else None  # version 1 says -1 for no bound

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rasr.device import use_threads
 from rasr.errors import RasrError, shown
 
 VERBS = {
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(argv: list[str]) -> int:
+    use_threads()  # before any verb loads a library that asks
     try:
         result: Any = rasr.main(args=argv, prog_name="rasr", standalone_mode=False)
     except click.ClickException as error:

@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.device import choose_threads
 from rasr.errors import RasrError, UsageError, WeightsCorrupt
 from rasr.generator.protocol import (
     Batch,
@@ -63,7 +64,7 @@ class RealESRGAN:
 
         ``device`` is auto, cpu, or a GPU as vulkan[:N] or cuda[:N] (ncnn reaches every GPU through Vulkan). ``dtype``
         is auto or fp32 on the CPU, also fp16 on a GPU. ``threads`` is the number of CPU threads, by default
-        ``OMP_NUM_THREADS`` or all cores this process may use; the result does not depend on it. ``weights`` is a folder
+        those of :func:`rasr.device.choose_threads`; the result does not depend on it. ``weights`` is a folder
         with the two weight files, by default the installed package's; ``tuned`` a file of layers that replace its last
         ones. Raises UsageError for a device or dtype that cannot be had.
         """
@@ -73,7 +74,7 @@ class RealESRGAN:
                 f"Real-ESRGAN runs in fp32{', or fp16' if self._gpu is not None else ' here'}, not {dtype}."
             )
         self._half = dtype == "fp16"
-        self._threads = threads or _threads()
+        self._threads = threads or choose_threads().count
         self._folder = None if weights is None else Path(weights).expanduser()
         self._tuned = None if tuned is None else Path(tuned).expanduser()
         self._net: Any = None
@@ -150,22 +151,14 @@ class RealESRGAN:
 
 
 def _ncnn() -> Any:
-    """Import ncnn, with threads that wait asleep.
+    """Import ncnn, with threads that wait asleep, in programs that have not said how (:func:`rasr.device.use_threads`).
 
-    By default its OpenMP spins at each of a network's thousand barriers, which on a machine with other work to do costs
-    a factor of five: 35 s against 7.6 s for a tile of 128 on two busy cores.
+    On two busy cores a tile of 128 takes 35 s with spinning threads and 7.6 s with sleeping ones.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read once, when the library is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when the library is loaded
     import ncnn
 
     return ncnn
-
-
-def _threads() -> int:
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _choose_gpu(device: str) -> tuple[int | None, str]:
