@@ -78,7 +78,9 @@ def main() -> int:
     parser.add_argument("--tree", type=Path, default=ROOT / "src", help="source tree to measure [this one]")
     parser.add_argument("--check", action="store_true", help="exit 1 when the bar is not met")
     options = parser.parse_args()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {sys.version.split()[0]}"
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {sys.version.split()[0]}"
+    )
     print(f"{time.strftime('%Y-%m-%d')}, {machine}, load before: {os.getloadavg()[0]:.2f}")
     medians: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import rasr
-from rasr.cli.console import build_options, option_group
+from rasr.cli.arguments import build_options, option_group
 from rasr.cli.restore import command
 from rasr.errors import UsageError
 from rasr.options import check_options, option, options_json, options_of, takes_options

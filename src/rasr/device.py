@@ -234,7 +234,9 @@ def _quota_of(folder: Path) -> float | None:
         if (both := folder / "cpu.max").is_file():
             quota, period = both.read_text(encoding="ascii").split()
         else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+            )
         cores = int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):  # no such controller, or "max"
         return None

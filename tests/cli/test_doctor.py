@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from rasr import device
 from rasr.cli import doctor
 from rasr.device import _surely_without_gpu
 
@@ -29,9 +30,23 @@ def test_it_says_what_runs_where_and_why(run_rasr: Run) -> None:
 def test_people_get_the_same_facts_as_a_list(run_rasr: Run) -> None:
     done = run_rasr("doctor")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "rasr"
+    assert done.stdout.splitlines()[0] == "rasr: what is installed"
     for section in ("machine", "encoders", "generators", "extras"):
-        assert f"\n{section}\n" in done.stdout
+        assert f"\n{section}: {doctor.SECTIONS[section]}\n" in done.stdout
+
+
+def test_every_line_fits_80_columns_and_says_what_it_is_for(run_rasr: Run) -> None:
+    facts = json.loads(run_rasr("doctor", "--json").stdout)
+    assert facts["machine"]["threads"] == f"{device.choose_threads()}"
+    done = run_rasr("doctor")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    text = " ".join(done.stdout.split())
+    for section, entries in facts.items():
+        for name, value in entries.items():
+            said = f"({doctor.PURPOSES[name]})" if name in doctor.PURPOSES else value.split()[0]
+            assert said in text, (section, name)
+    assert "(how many compute at once: --threads N)" in text
+    assert doctor.PURPOSES.keys() <= {name for entries in facts.values() for name in entries}, "none is left over"
 
 
 def test_torch_is_not_loaded_where_there_is_no_gpu(run_rasr: Run) -> None:

@@ -55,6 +55,45 @@ def test_an_unknown_verb_is_usage(run_rasr: Run) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("restaur", "restore"), ("gallery ad", "add"), ("models lst", "list"), ("dataset chek", "check")],
+)
+def test_a_mistyped_verb_is_asked_back(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(*words.split()) == 2
+    assert f"No such command '{words.rsplit(maxsplit=1)[-1]}'. Did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_a_verb_unlike_any_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("xyzzy") == 2
+    assert f"There are: {', '.join(cli.VERBS)}." in capsys.readouterr().err
+
+
+def test_a_mistyped_option_is_asked_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("restore", "a.png", "--galery", "x") == 2
+    assert "'--gallery'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("rasr re", {"restore"}),
+        ("rasr restore --preset sd21-", {"sd21-osediff", "sd21-pisasr"}),
+        ("rasr search --encoder dino", {"dinov2-small", "dinov2-base", "dinov2-large"}),
+        ("rasr demo --preset bi", {"bicubic"}),
+        ("rasr restore --thr", {"--threads"}),
+    ],
+)
+def test_the_shell_completes(run_rasr: Run, words: str, offered: set[str]) -> None:
+    done = run_rasr(_RASR_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
+
+
+def test_help_says_how_to_turn_completion_on(run_rasr: Run) -> None:
+    assert "_RASR_COMPLETE=bash_source rasr" in run_rasr("--help").stdout
+    assert "_rasr_completion" in run_rasr(_RASR_COMPLETE="bash_source").stdout
+
+
 @pytest.mark.parametrize(("error", "code"), [(PictureError("a.png is empty."), 1), (UsageError("No such preset."), 2)])
 def test_a_rasr_error_is_one_line_and_its_exit_code(
     verb: Callable[..., None], capsys: pytest.CaptureFixture[str], error: Exception, code: int

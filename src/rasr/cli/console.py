@@ -1,47 +1,81 @@
-"""Shared by verbs: data on stdout, talk on stderr, progress on a terminal, options made from declarations."""
+"""Console: data on stdout, talk on stderr, progress of long work, and what an interruption leaves."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
-from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.device import check_device
-from rasr.errors import PictureError, UsageError, shown
+from rasr.errors import shown
 from rasr.files import json_text
-from rasr.options import Option, options_of
 
 if TYPE_CHECKING:
     import rich.progress
 
     from rasr.progress import Progress
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Kind = TypeVar("Kind")
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
+class _State:
+    """What one run of the command line knows of itself; :func:`begin` makes it anew."""
+
+    def __init__(self) -> None:
+        self.loudness = 0
+        """-1 with --quiet, 1 with --verbose."""
+        self.bar: rich.progress.Progress | None = None
+        """The bar that is on the terminal now."""
+        self.standing: list[Callable[[], str]] = []
+        """How far the work is that an interruption would stop, the innermost last."""
+
+
+_state = _State()
+
+
+def begin() -> None:
+    """Forget what an earlier command in this process said of itself."""
+    global _state  # noqa: PLW0603 - one command line, one state
+    _state = _State()
+
+
+def louder(by: int) -> None:
+    """Say more (1), or less (-1), from here on."""
+    _state.loudness += by
+
+
 def say(message: str) -> None:
-    """Print one line on stderr, fit for a terminal whatever the names in it hold."""
-    click.echo(shown(message), err=True)
+    """Print one line of talk on stderr, fit for a terminal whatever the names in it hold; not with --quiet."""
+    if _state.loudness >= 0:
+        warn(message)
+
+
+def detail(message: str) -> None:
+    """Print one line on stderr for those who asked for more: only with --verbose."""
+    if _state.loudness > 0:
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr that nobody may miss, such as what failed, also with --quiet."""
+    if _state.bar is not None:
+        _print_above_bar(_state.bar, shown(message))
+    else:
+        click.echo(shown(message), err=True)
 
 
 def print_data(*fields: object) -> None:
     """Print a line of data on stdout, its fields separated by tabs.
 
-    On a terminal what would not print is escaped; a file or a program gets names as they are, byte by byte.
+    On a terminal what would not print is escaped, and a bar stays below it; a file or a program gets names as they are,
+    byte by byte.
     """
     if sys.stdout.isatty():
-        click.echo("\t".join(map(shown, fields)))
+        _print_on_terminal("\t".join(map(shown, fields)))
         return
     line = "\t".join(map(str, fields))
     try:
@@ -54,24 +88,126 @@ def print_data(*fields: object) -> None:
 
 def print_json(value: Any) -> None:
     """Print a JSON value as one line on stdout."""
-    click.echo(json_text(value))
+    if sys.stdout.isatty():
+        _print_on_terminal(json_text(value))
+    else:
+        click.echo(json_text(value))
 
 
-def progress_bar() -> rich.progress.Progress:
-    """Make a progress bar on stderr, which is silent where that is not a terminal."""
+def _print_on_terminal(line: str) -> None:
+    """Print on stdout, which is a terminal. Where it shows the bar too, the bar makes room first."""
+    if _state.bar is not None and os.path.sameopenfile(sys.__stdout__.fileno(), sys.__stderr__.fileno()):  # type: ignore[union-attr]  # stdout is a terminal
+        _print_above_bar(_state.bar, line)
+    else:
+        click.echo(line)
+
+
+def _print_above_bar(bar: rich.progress.Progress, line: str) -> None:
+    from rich.text import Text
+
+    bar.console.print(Text(line), soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[rich.progress.Progress]:
+    """Show a progress bar on stderr, or none where that is not a terminal or the user asked for quiet."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskProgressColumn, TextColumn
+    from rich.text import Text
 
-    return Progress(
+    class Left(ProgressColumn):
+        """Time left, as :func:`left`."""
+
+        max_refresh = 0.5
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.known: dict[int, tuple[float, float]] = {}
+
+        def render(self, task: Task) -> Text:
+            done, elapsed = task.completed, task.elapsed or 0.0
+            if self.known.get(task.id, (-1.0, 0.0))[0] != done:
+                self.known[task.id] = done, elapsed
+            return Text(left(done, task.total, self.known[task.id][1], elapsed), style="progress.remaining")
+
+    terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+    bar = Progress(
+        SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TimeRemainingColumn(),
+        Left(),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        redirect_stdout=sys.stdout.isatty(),  # data that goes to a file or a pipe stays on stdout
+        disable=not terminal or _state.loudness < 0,
+        redirect_stdout=False,  # print_data makes room; what else is written to stdout is for a file or a pipe
         transient=True,
     )
+    with bar:
+        _state.bar = None if bar.disable else bar
+        try:
+            yield bar
+        finally:
+            _state.bar = None
+
+
+def left(done: float, total: float | None, until: float, elapsed: float) -> str:
+    """Say how long the rest will take, by the work done: nothing before the first piece is, then always something.
+
+    ``done`` of ``total`` was reached after ``until`` seconds; from then to ``elapsed`` the time left counts down.
+    """
+    if not total or done <= 0:
+        return ""
+    if done >= total:
+        return "0:00 left"
+    seconds = max(1, round(until * (total - done) / done - (elapsed - until)))
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
+
+
+class Lines:
+    """Progress in lines, where there is no bar: one when a stage begins, then one in half a minute at most.
+
+    ``whole``: done and total, and with them the time left, are those of all stages together.
+    """
+
+    EVERY = 30.0
+
+    def __init__(self, *, whole: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._whole = whole
+        self._clock = clock
+        self._stage = ""
+        self._begun = self._told = clock()
+
+    def show(self, stage: str, done: float, total: float | None) -> None:
+        """Tell where the work is, if it is time to."""
+        now = self._clock()
+        if stage != self._stage:
+            self._stage, self._told = stage, now
+            self._begun = self._begun if self._whole else now
+            say(f"  {stage} …")
+        elif now - self._told >= self.EVERY and total and done < total:
+            self._told = now
+            rest = left(done, total, now - self._begun, now - self._begun)
+            say(f"  {stage}: {done / total:.0%}{', ' * bool(rest)}{rest}")
+
+
+@contextmanager
+def resumable(standing: Callable[[], str]) -> Iterator[None]:
+    """Say, should the block be interrupted, how far it was and how to go on: ``standing()`` is that sentence."""
+    _state.standing.append(standing)
+    try:
+        yield
+    except Exception:  # an interruption is none, and then main asks for it
+        _state.standing.pop()
+        raise
+    else:
+        _state.standing.pop()
+
+
+def standing() -> str:
+    """How far the work is that is being interrupted, in a sentence, or nothing."""
+    return _state.standing[-1]() if _state.standing else ""
 
 
 def examples(*lines: str) -> str:
@@ -83,12 +219,16 @@ def examples(*lines: str) -> str:
 def stage_bars(unit: str = "") -> Iterator[Progress]:
     """Show a bar a stage on stderr, fed by the callback that is given; a bar goes when its stage is done.
 
-    With a ``unit``, a bar says how many of them a second are done.
+    With a ``unit``, a bar says how many of them a second are done. Without a terminal there are lines instead.
     """
     with progress_bar() as bar:
         tasks: dict[str, tuple[rich.progress.TaskID, float]] = {}
+        lines = Lines()
 
         def show(stage: str, done: float, total: float) -> None:
+            if bar.disable:
+                lines.show(stage, done, total)
+                return
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total), time.monotonic()
             task, begun = tasks[stage]
@@ -96,131 +236,3 @@ def stage_bars(unit: str = "") -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, description=f"{stage}{rate}", visible=done < total)
 
         yield show
-
-
-class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in click's newest version
-    """A positive number, or one word such as ``auto``."""
-
-    def __init__(self, word: str, kind: type[int] | type[float]) -> None:
-        self.word = word
-        self.kind = kind
-        self.name = f"N|{word}"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """Show it as it is typed, not in capitals."""
-        return self.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or the word as it is."""
-        if value == self.word:
-            return value
-        try:
-            number = self.kind(value)
-        except ValueError:
-            number = self.kind(0)
-        if not number > 0:
-            self.fail(f"'{value}' is neither a positive number nor '{self.word}'.", param, ctx)
-        return number
-
-
-def _checked_device(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    check_device(name)  # what this machine surely has not is refused at once, before any work
-    return name
-
-
-def device_option(default: str, help: str) -> Callable[[Function], Function]:
-    """Make ``--device``, which is checked while the command line is read."""
-    return click.option("--device", default=default, show_default=True, callback=_checked_device, help=help)
-
-
-encoder_device_option = device_option("cpu", "Where the encoder runs: auto, cpu, cuda, cuda:N, mps.")
-
-
-def option_group(*kinds: type) -> Callable[[Function], Function]:
-    """Decorate a command with the options that ``kinds`` declare; :func:`build_options` reads them back."""
-
-    def decorate(function: Function) -> Function:
-        for kind in reversed(kinds):
-            hints = get_type_hints(kind)
-            for item in reversed(fields(kind)):
-                declared = options_of(kind).get(item.name)
-                if declared is None:
-                    continue
-                hint = hints[item.name]
-                if is_dataclass(hint):
-                    function = option_group(hint)(function)  # type: ignore[arg-type]  # a class, since it is a hint
-                else:
-                    function = _click_option(item.name, hint, item.default, declared)(function)
-        return function
-
-    return decorate
-
-
-def build_options(kind: type[Kind], given: dict[str, Any]) -> Kind:
-    """Build a ``kind`` from what click passed for its options, which leave ``given``."""
-    hints = get_type_hints(kind)
-    values = {}
-    for item in fields(kind):  # type: ignore[arg-type]  # a dataclass
-        if is_dataclass(hints[item.name]):
-            values[item.name] = build_options(hints[item.name], given)
-        elif (value := given.pop(item.name, ())) != ():
-            values[item.name] = value
-    return kind(**values)
-
-
-def check_gallery(path: Path | None) -> None:
-    """Refuse a path with neither a gallery nor a picture, before anything is loaded. Raises GalleryNotFound."""
-    if path is None:
-        return
-    from rasr.gallery import is_gallery, open_gallery_or_folder
-    from rasr.images import walk_pictures
-
-    folder = path.expanduser()
-    try:
-        found = folder.is_dir() and (is_gallery(folder) or next(walk_pictures(folder)))
-    except PictureError:
-        found = False
-    if not found:
-        open_gallery_or_folder(path)  # it says what is there instead
-
-
-def key_values(pairs: Iterable[str], flag: str, form: str = "KEY=VALUE") -> dict[str, str]:
-    """Read ``KEY=VALUE`` texts into a dictionary. Raises UsageError for a text of another form."""
-    found = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if not key or not value:
-            raise UsageError(f"{flag} {pair}: write it as {form}.")
-        found[key] = value
-    return found
-
-
-def _click_option(name: str, hint: Any, default: Any, declared: Option) -> Callable[[Function], Function]:
-    facts: dict[str, Any] = {"help": declared.help, "metavar": declared.metavar, "hidden": declared.expert}
-    parts = [part for part in _parts(hint) if part is not type(None)]
-    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
-    kinds = [part for part in parts if get_origin(part) is not Literal]
-    if any(get_origin(kind) is tuple for kind in kinds):
-        facts["multiple"] = True
-    elif kinds == [bool]:
-        facts["is_flag"] = True
-    else:
-        if default is not None:
-            facts |= {"default": default, "show_default": True}
-        if declared.choices or not kinds:
-            facts["type"] = click.Choice(declared.choices or words)
-        elif words:
-            facts["type"] = NumberOr(words[0], kinds[0])
-        else:
-            facts["type"] = click.Path(path_type=Path) if kinds == [Path] else kinds[0]
-    if declared.choices and kinds == [int]:
-        facts["callback"] = lambda _context, _parameter, value: None if value is None else int(value)
-    flags = declared.flags or (f"--{name.replace('_', '-')}",)
-    return click.option(*flags, name, **facts)
-
-
-def _parts(hint: Any) -> list[Any]:
-    """List the members of a union, flat: ``int | Literal["auto"]`` gives both."""
-    if get_origin(hint) in {Union, UnionType}:
-        return [part for member in get_args(hint) for part in _parts(member)]
-    return [hint]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from rasr.cli.console import examples, print_data, print_json, say, stage_bars
+from rasr.cli.arguments import Commands
+from rasr.cli.console import examples, print_data, print_json, say, stage_bars, warn
 from rasr.errors import UsageError
 
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -15,12 +16,13 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 
 @click.group(
+    cls=Commands,
     epilog=examples(
         "rasr dataset configs",
         "rasr dataset build rasr-flickr30 -o rasr-flickr30",
         "rasr dataset check rasr-flickr30",
         "rasr dataset review rasr-flickr30",
-    )
+    ),
 )
 def command() -> None:
     """Build galleries with training and test splits from licensed photos, and check them."""
@@ -51,7 +53,7 @@ def build(config: str, out: Path, seed: int | None, as_json: bool) -> int:
     with stage_bars() as progress:
         report = build_dataset(chosen, out, say=say, progress=progress)
     for problem in report.problems:
-        say(f"rasr: {problem}")
+        warn(f"rasr: {problem}")
     if as_json:
         print_json(report.as_json())
     say(f"{report.photos} photos in {report.folder}")
@@ -148,7 +150,7 @@ def adapt(name: str | None, downloaded: Path | None, out: Path | None, as_json: 
     if as_json:
         print_json(report.as_json())
     for problem in report.problems:
-        say(f"rasr: {problem}")
+        warn(f"rasr: {problem}")
     say(f"{report.files} pictures in {report.folder}")
     return 1 if report.problems else 0
 

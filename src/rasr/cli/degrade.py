@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rasr.cli.console import examples, print_json, progress_bar, say
+from rasr.cli.console import examples, print_json, progress_bar, say, warn
 from rasr.errors import UsageError
 
 
@@ -52,6 +52,7 @@ def command(
     pixels at the right and bottom first (--hr-out writes exactly what remains), so an LQ is never off by a fraction.
     JPEG compression is the real codec. Every random choice depends on the seed and the picture's name only.
     """
+    say("Degrading …")  # the libraries that compute take their time to load
     from rasr.degrade.files import Manifest, degrade_files, plan_jobs, plan_rebuild
     from rasr.files import check_writable
 
@@ -84,7 +85,7 @@ def command(
                 entries.append(entry)
             if problem:
                 failed += 1
-                say(f"{job.source}: {problem}")
+                warn(f"{job.source}: {problem}")
             if as_json:
                 print_json(
                     {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rasr.cli.arguments import PRESET
 from rasr.cli.console import examples, print_data, print_json, say
 
 QUERY = "motorcycle_left.png"
@@ -35,7 +36,7 @@ SCALE = 4
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to write.",
 )
-@click.option("--preset", default=None, help="Generator to use (default: the one 'rasr restore' uses).")
+@click.option("--preset", type=PRESET, help="Generator to use (default: the one 'rasr restore' uses).")
 @click.option("--seed", default=0, show_default=True, help="Seed of the degradation and of the generator.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
@@ -44,6 +45,7 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     Takes photographs that come with scikit-image, makes the left view of a motorcycle small, blurry and noisy, puts the
     right view and ten other photos into a gallery, finds the best match, restores, and writes the picture and a report.
     """
+    say("Degrading a photo …")  # the libraries that compute take their time to load
     import skimage
 
     from rasr.degrade import crop_to_multiple, degrade

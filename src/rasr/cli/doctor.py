@@ -5,18 +5,57 @@ import importlib.util
 import os
 import platform
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
-from rasr.cli.console import examples, print_json
-from rasr.errors import RasrError, WeightsMissing
+from rasr.cli.console import examples, print_data, print_json
+from rasr.device import use_threads
+from rasr.errors import RasrError, WeightsMissing, install_command
 from rasr.files import home, offline
 from rasr.memory import free_memory, usable_memory
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "lancedb", "ncnn", "pillow", "numpy")
-EXTRAS = {"heic": "pillow_heif", "lance": "lancedb", "train": "accelerate"}
+EXTRAS = {"dataset": "httpx2", "heic": "pillow_heif", "lance": "lancedb", "spandrel": "spandrel", "train": "accelerate"}
+WIDTH = 80
+KEYS = 20
+SECTIONS = {
+    "rasr": "what is installed",
+    "machine": "what it computes with",
+    "encoders": "networks that find matching photos: --encoder NAME",
+    "generators": "networks that restore: --preset NAME",
+    "extras": "optional packages",
+}
+"""Section → what its lines are about, for readers."""
+PURPOSES = {
+    "torch": "networks",
+    "diffusers": "Stable Diffusion",
+    "transformers": "DINOv2, text of prompts",
+    "peft": "not needed: compared with in tests",
+    "lancedb": "galleries of format 1",
+    "ncnn": "Real-ESRGAN",
+    "pillow": "pictures in and out",
+    "numpy": "arithmetic",
+    "home": "indexed folders, downloaded weights: RASR_HOME",
+    "cores": "processors of the machine",
+    "threads": "how many compute at once: --threads N",
+    "memory": "bounds the size of tiles",
+    "disk": "for galleries and weights",
+    "device": "where networks run, and in which numbers: --device NAME",
+    "effnet-lite0-robust": "for bad pictures, on any machine",
+    "effnet-lite0": "the same network, as published",
+    "dinov2-small": "the paper's kind, its smallest",
+    "dinov2-base": "the paper's kind",
+    "dinov2-large": "the paper's kind, its largest",
+    "dataset": "rasr dataset build, from the web",
+    "heic": "photos of iPhones",
+    "lance": "galleries of format 1",
+    "spandrel": "others' model files in rasr evaluate",
+    "train": "rasr train",
+}
+"""Line → what it is for; presets say it themselves."""
 
 
 @click.command(epilog=examples("rasr doctor", "rasr doctor --json"))
@@ -29,17 +68,23 @@ def command(as_json: bool) -> None:
         "encoders": _encoders(),
         "generators": _generators(),
         "extras": {
-            name: "installed" if importlib.util.find_spec(module) else f"not installed: pip install 'rasr[{name}]'"
+            name: "installed" if importlib.util.find_spec(module) else f"not installed: {install_command(name)}"
             for name, module in EXTRAS.items()
         },
     }
     if as_json:
         print_json(facts)
         return
+    from rasr.generator import PRESETS
+
+    purposes = PURPOSES | {name: preset.summary for name, preset in PRESETS.items()}
     for section, entries in facts.items():
-        click.echo(section)
+        print_data(f"{section}: {SECTIONS[section]}")
         for key, value in entries.items():
-            click.echo(f"  {key:<18} {value}")
+            purpose = f" ({purposes[key]})" if key in purposes else ""
+            lines = textwrap.wrap(f"{value}{purpose}", WIDTH - KEYS - 3, break_on_hyphens=False) or [""]
+            for number, line in enumerate(lines):
+                print_data(f"  {'' if number else key:<{KEYS}} {line}".rstrip())
 
 
 def _installation() -> dict[str, str]:
@@ -58,6 +103,7 @@ def _machine() -> dict[str, str]:
     return {
         "system": platform.platform(terse=True),
         "cores": str(os.cpu_count() or 1),
+        "threads": str(use_threads()),
         "memory": f"{usable_memory() / 2**30:.1f} GiB, {free_memory() / 2**30:.1f} GiB free",
         "disk": f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free at {existing}",
         "device": str(choose_device()),

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.console import (
-    build_options,
-    check_gallery,
-    device_option,
-    examples,
-    key_values,
-    option_group,
-    print_json,
-    say,
-    stage_bars,
-)
+from rasr.cli.arguments import build_options, check_gallery, device_option, key_values, option_group
+from rasr.cli.console import examples, print_json, say, stage_bars, warn
 from rasr.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
@@ -83,6 +74,7 @@ def command(
     RASR-Flickr30. Writes results.md, results.csv, results.json, scores.csv, report.html and figure.png to OUT. What is
     finished there is not done again. Exits 1 when a row is incomplete or could not be run.
     """
+    say("Reading the benchmark …")  # the libraries that compute take their time to load
     from rasr.degrade import draw
     from rasr.device import choose_device
     from rasr.evaluation import MethodOptions, evaluate, load_benchmark, load_method, write_report
@@ -118,9 +110,9 @@ def command(
 def _tell_problems(evaluation: Evaluation) -> None:
     for row in evaluation.rows:
         if row.failed:
-            say(f"rasr: {row.label} could not be run: {row.failed}")
+            warn(f"rasr: {row.label} could not be run: {row.failed}")
         for name, problem in row.problems.items():
-            say(f"rasr: {row.label}, picture '{name}': {problem}")
+            warn(f"rasr: {row.label}, picture '{name}': {problem}")
 
 
 @click.command(

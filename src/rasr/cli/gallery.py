@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rasr.cli.console import encoder_device_option, examples, json_option, print_data, print_json, say, stage_bars
+from rasr.cli.arguments import ENCODER, Commands, encoder_device_option
+from rasr.cli.console import examples, json_option, print_data, print_json, say, stage_bars, warn
 
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, Photo
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 gallery_argument = click.argument("gallery", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Commands)
 def command() -> None:
     """Create, extend, check and list galleries of good photos."""
 
@@ -29,7 +30,7 @@ def command() -> None:
 )
 @gallery_argument
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option("--encoder", help="Encoder of a new gallery; an existing one keeps its own.")
+@click.option("--encoder", type=ENCODER, help="Encoder of a new gallery; an existing one keeps its own.")
 @click.option("--category", help="Category of all these photos, instead of their folder's name.")
 @click.option("--tag", "tags", multiple=True, help="Tag for all these photos; may be repeated.")
 @encoder_device_option
@@ -51,6 +52,7 @@ def add(
     stay where they are. Repeating the command after an interruption, or when photos were added, changed or moved,
     does only what is left to do.
     """
+    say(f"Adding to {gallery} …")  # the libraries that compute take their time to load
     from rasr.gallery import Gallery
 
     target = Gallery(gallery, encoder=encoder, device=device)
@@ -114,11 +116,11 @@ def verify(gallery: Path, deep: bool, as_json: bool) -> int:
     if as_json:
         print_json(report.to_json())
     for problem in report.problems:
-        say(f"{problem.kind}: {problem.path}: {problem.what}")
+        warn(f"{problem.kind}: {problem.path}: {problem.what}")
     if report.leftovers:
         say(f"{len(report.leftovers)} file(s) of an interrupted or superseded write; the next 'add' removes them.")
     if not report.ok:
-        say(f"{len(report.problems)} problem(s) in {gallery}.")
+        warn(f"{len(report.problems)} problem(s) in {gallery}.")
         return 1
     say(f"{gallery}: {report.photos} photos and {report.files} files ({report.bytes / 2**20:.1f} MiB) are in order.")
     return 0
@@ -155,7 +157,7 @@ def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missi
 def upgrade(gallery: Path, as_json: bool) -> None:
     """Bring GALLERY to the current format, embedding nothing again.
 
-    Galleries of format 1 (LanceDB) need the extra for it: pip install 'rasr[lance]'. Their files are checked first, and
+    Galleries of format 1 (LanceDB) need the extra 'lance' (see 'rasr doctor'). Their files are checked first, and
     removed once the new ones have been read back.
     """
     from rasr.gallery import Gallery
@@ -169,7 +171,7 @@ def upgrade(gallery: Path, as_json: bool) -> None:
 
 def _tell(report: AddReport) -> None:
     for path, reason in report.failed:
-        say(f"skipped {path}: {reason.removeprefix(f'{path}: ')}")
+        warn(f"skipped {path}: {reason.removeprefix(f'{path}: ')}")
     for path, of in report.duplicates:
         say(f"left out {path}: the same file as {of}")
     for path, of in report.near_duplicates:

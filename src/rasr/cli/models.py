@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rasr.cli.arguments import Commands
 from rasr.cli.console import examples, json_option, print_json, say, stage_bars
 from rasr.errors import UsageError
 
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    cls=Commands,
     epilog=examples(
         "rasr models list                  what there is, and what is on this machine",
         "rasr models licence sd21          read the terms first",
         "rasr models download sd21         shows size and licence, then asks",
         "rasr models path osediff          for scripts: its path, or exit 1",
-    )
+    ),
 )
 def command() -> None:
     """The weights of presets, encoders, metrics and training losses. Nothing is ever downloaded unless asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,27 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rasr.cli.arguments import PRESET, NumberOr, build_options, check_gallery, key_values, option_group
 from rasr.cli.console import (
-    NumberOr,
-    build_options,
-    check_gallery,
+    Lines,
+    detail,
     examples,
-    key_values,
-    option_group,
     print_data,
     print_json,
     progress_bar,
+    resumable,
     say,
     stage_bars,
+    warn,
 )
+from rasr.device import use_threads
 from rasr.errors import shown
 from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
+    from rasr.errors import RasrError
     from rasr.restoration import Job, Outcome
 
 GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
 """Those of the generator's options that may also be spelled ``--NAME VALUE``, as before ``--set NAME=VALUE``."""
+
+COSTS = {"clean": 6.0, "restore": 1.0}
+"""Shares of the time that the stages of a picture take, until the first picture has told its own."""
 
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +56,7 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-g", "--gallery", type=click.Path(path_type=Path), help="Gallery, or folder of photos, to look in.")
 @click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
-@click.option("--preset", help="Generator, see 'rasr doctor'.  [default: mini]")
+@click.option("--preset", type=PRESET, help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 @option_group(Settings, SaveOptions)
 @click.option("--name", default="{stem}_rasr{ext}", show_default=True, help="Name of results in a folder; also {name}.")
@@ -80,6 +86,7 @@ def command(
 
     Prints the paths of the results. A gallery photo guides only if it is a good match; the result says which did.
     """
+    say("Looking at the pictures …")  # the libraries that compute take their time to load
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Limits
     from rasr.restoration.batch import check_job, run_batch
@@ -104,6 +111,7 @@ def command(
     check_gallery(gallery)
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
+    detail(f"Threads: {use_threads()}")
     if gallery is not None:
         with stage_bars("images") as progress:  # a folder of photos is indexed here
             opened = restorer.open_gallery(progress)
@@ -114,7 +122,8 @@ def command(
         journal_folder=Path(out) if several else None, limits=limits,
     )  # fmt: skip
     failed = []
-    for outcome in _told(jobs, run, ("clean", "restore") if restorer.generator.cleaner else ("restore",)):
+    telling = _Telling(jobs, ("clean", "restore") if restorer.generator.cleaner else ("restore",))
+    for outcome in telling.follow(run):
         if outcome.error is not None:
             failed.append(outcome.error)
         if as_json:
@@ -129,10 +138,8 @@ def command(
         say(f"Report: {page.write()}")
     if restorer.generator.info.weights and len(failed) < len(jobs):
         say("Restored detail is plausible, not evidence: it was not in the input.")
-    if failed:
-        say(f"{len(failed)} of {len(jobs)} failed:")
-    for error in failed:
-        say(f"  {error}")
+    if several:
+        telling.conclude(failed, Path(out))
     return 1 if failed else 0
 
 
@@ -145,50 +152,102 @@ def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in spelled.items() if value is not None} | named | numbers
 
 
-def _told(jobs: Sequence[Job], run: Callable[..., Iterator[Outcome]], stages: tuple[str, ...]) -> Iterator[Outcome]:
-    """Pass on what ``run`` yields and tell it on stderr: a line a picture, and on a terminal a bar in pixels."""
-    bar = progress_bar()
-    sizes = [job.size[0] * job.size[1] if job.size else 0 for job in jobs]
-    task = bar.add_task("", total=sum(sizes) or None)
-    number = done = 0
+class _Telling:
+    """Told on stderr: a line a picture, what becomes of it, a bar or lines of progress, and a summary."""
 
-    def tell(line: str) -> None:
-        if bar.disable:
-            say(line)
+    def __init__(self, jobs: Sequence[Job], stages: Sequence[str]) -> None:
+        self.jobs = jobs
+        self.begun = time.monotonic()
+        self.counts = {"done": 0, "skipped": 0, "failed": 0}
+        self._costs = {stage: COSTS[stage] for stage in stages}
+        self._sizes = [job.size[0] * job.size[1] if job.size else 0 for job in jobs]
+        self._total = float(sum(self._sizes))
+        self._done = 0.0
+        self._lines = Lines(whole=True)
+
+    @property
+    def number(self) -> int:
+        """Pictures that are over, whatever became of them."""
+        return sum(self.counts.values())
+
+    @property
+    def place(self) -> str:
+        """Which picture it is of how many, where there are several."""
+        return f"[{self.number + 1}/{len(self.jobs)}] " if len(self.jobs) > 1 else ""
+
+    def follow(self, run: Callable[..., Iterator[Outcome]]) -> Iterator[Outcome]:
+        """Pass on what ``run`` yields, and tell it."""
+        with resumable(self.standing), progress_bar() as bar:
+            task = bar.add_task("", total=self._total or None)
+
+            def announce(job: Job, target: tuple[int, int]) -> None:
+                width, height = job.size or (0, 0)
+                say(f"{self.place}{job.input}: {width}×{height} → {target[0]}×{target[1]} pixels")
+                bar.update(task, description=shown(f"{self.place}{job.input.name}"), refresh=True)
+
+            def progress(stage: str, part: float, total: float) -> None:
+                done = self._done + self._share(stage, part / total) * self._sizes[self.number]
+                words = shown(f"{self.place}{self.jobs[self.number].input.name}: {stage}")
+                bar.update(task, completed=done, description=words)
+                if bar.disable:
+                    self._lines.show(f"{self.place}{stage}", done, self._total)
+
+            for outcome in run(announce=announce, progress=progress):
+                for line in _lines(outcome, self.place):
+                    (warn if outcome.error else say)(line)
+                if outcome.result is not None:
+                    detail(
+                        f"  Seconds: {', '.join(f'{name} {took:.2f}' for name, took in outcome.result.timings.items())}"
+                    )
+                self._count(outcome)
+                bar.update(task, completed=self._done, total=self._total or None)
+                yield outcome
+
+    def standing(self) -> str:
+        """How far an interrupted run was."""
+        if len(self.jobs) == 1:
+            return "nothing was written."
+        return f"{self.counts['done'] + self.counts['skipped']} of {len(self.jobs)} done; the same command goes on."
+
+    def conclude(self, failed: Sequence[RasrError], where: Path) -> None:
+        """Tell the end of a batch: what failed, and one line that sums up."""
+        if failed:
+            warn(f"{len(failed)} of {len(self.jobs)} failed:")
+        for error in failed:
+            warn(f"  {error}")
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        say(f"{counts} in {time.monotonic() - self.begun:.0f} s: {where}")
+
+    def _share(self, stage: str, part: float) -> float:
+        """The share of a picture's work that is done, when ``part`` of a stage is."""
+        before = 0.0
+        for name, cost in self._costs.items():
+            if name == stage:
+                return (before + part * cost) / sum(self._costs.values())
+            before += cost
+        return 0.0
+
+    def _count(self, outcome: Outcome) -> None:
+        size = self._sizes[self.number]
+        if outcome.result is None:  # no work: it tells nothing of the time that the others take
+            self._total -= size
         else:
-            bar.console.print(shown(line), markup=False, highlight=False, soft_wrap=True)
-
-    def place() -> str:
-        return f"[{number + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
-
-    def announce(job: Job, target: tuple[int, int]) -> None:
-        width, height = job.size or (0, 0)
-        tell(f"{place()}{job.input}: {width}×{height} → {target[0]}×{target[1]} pixels")
-        bar.update(task, description=shown(f"{place()}{job.input.name}"), refresh=True)
-
-    def progress(stage: str, part: float, total: float) -> None:
-        share = (stages.index(stage) + part / total) / len(stages)
-        bar.update(task, completed=done + share * sizes[number])
-
-    with bar:
-        for outcome in run(announce=announce, progress=progress):
-            done += sizes[number]
-            bar.update(task, completed=done)
-            for line in _lines(outcome, f"[{number + 1}/{len(jobs)}]"):
-                tell(line)
-            number += 1
-            yield outcome
+            self._done += size
+            took = {stage: outcome.result.timings.get(stage, 0.0) for stage in self._costs}
+            if all(took.values()):
+                self._costs = took
+        self.counts["failed" if outcome.error else "skipped" if outcome.result is None else "done"] += 1
 
 
 def _lines(outcome: Outcome, place: str) -> Iterator[str]:
     """Say what became of a picture; of one that failed alone, its error says all."""
     if outcome.error is not None:
-        if not place.endswith("/1]"):
-            yield f"{place} failed: {outcome.error}"
+        if place:
+            yield f"{place}failed: {outcome.error}"
     elif outcome.result is None:
-        yield f"{place} {outcome.job.input}: finished in an earlier run"
+        yield f"{place}{outcome.job.input}: finished in an earlier run"
     else:
         references = outcome.result.references
         for reference in [found for found in references if found.accepted] or references[:1]:
-            yield f"  Reference {reference.rank}: {reference.path}, score {reference.score:.3f}. {reference.why}"
+            yield f"  Reference {reference.rank}: {reference.path}. {reference.why}"
         yield from (f"  {note}" for note in outcome.result.notes)

@@ -6,7 +6,8 @@ from typing import Literal
 
 import click
 
-from rasr.cli.console import encoder_device_option, examples, json_option, print_data, print_json, say, stage_bars
+from rasr.cli.arguments import ENCODER, encoder_device_option
+from rasr.cli.console import examples, json_option, print_data, print_json, say, stage_bars, warn
 
 
 @click.command(
@@ -30,7 +31,7 @@ from rasr.cli.console import encoder_device_option, examples, json_option, print
     show_default=True,
     help="Clean the query with Real-ESRGAN before it is embedded.",
 )
-@click.option("--encoder", help="Encoder for a plain folder; a gallery has its own.")
+@click.option("--encoder", type=ENCODER, help="Encoder for a plain folder; a gallery has its own.")
 @encoder_device_option
 @json_option
 def command(
@@ -51,6 +52,7 @@ def command(
     Prints score, category and path, tab-separated, best first, and, as talk, whether each would be accepted as a
     reference and why.
     """
+    say("Looking …")  # the libraries that compute take their time to load
     from rasr.gallery import open_gallery_or_folder, retrieve
     from rasr.generator import clean_query
     from rasr.images import read_picture
@@ -59,7 +61,7 @@ def command(
     with stage_bars("images") as progress:
         opened = open_gallery_or_folder(gallery, encoder=encoder, device=device, progress=progress)
     for path, reason in opened.refreshed.failed if opened.refreshed else ():
-        say(f"skipped {path}: {reason}")
+        warn(f"skipped {path}: {reason}")
     references = retrieve(
         opened,
         picture,

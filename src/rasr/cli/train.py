@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -52,6 +52,7 @@ def command(
     settings.check_batch(int(os.environ.get("WORLD_SIZE", "1")))
     settings.model.read_preset()
 
+    say(f"Training {settings.name}: loading …")
     from rasr.training import Trainer  # torch comes with it: what is wrong above is said at once
 
     leads = os.environ.get("RANK", "0") == "0"
@@ -69,8 +70,7 @@ def command(
                 elif not sys.stderr.isatty():
                     say(f"step {step}/{settings.loop.steps}: {_line('', values)}")
 
-        log: Callable[[str], None] = progress.console.print if sys.stderr.isatty() else say
-        trainer = Trainer(settings, folder, log=log, on_step=on_step)
+        trainer = Trainer(settings, folder, log=say, on_step=on_step)
         outcome = trainer.run(resume=resume, max_minutes=max_minutes)
     if leads:
         state = "done" if not outcome.stopped else f"stopped ({outcome.stopped}), --resume goes on"

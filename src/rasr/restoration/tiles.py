@@ -57,9 +57,9 @@ def generate_tiled(
 ) -> tuple[FloatImage, int]:
     """Restore ``lq`` to ``size`` (width, height); returns the canvas and the side of the smallest tile needed.
 
-    ``base`` is the cleaner's output on the generator's grid. ``progress(stage, done, 1.0)`` is called after each tile
-    with the finished share of the canvas. Only the canvas and one tile exist at a time: the enlargements of ``lq`` to
-    the output or to the network's own size are never made as a whole.
+    ``base`` is the cleaner's output on the generator's grid. ``progress(stage, done, 1.0)`` is called
+    before the first and after each tile with the finished share of the canvas. Only the canvas and one tile exist at a
+    time: the enlargements of ``lq`` to the output or to the network's own size are never made as a whole.
     Raises OutOfMemory when the generator's smallest tile does not fit.
     """
     grid = size if generator.info.grid == "output" else (lq.shape[1], lq.shape[0])
@@ -68,6 +68,7 @@ def generate_tiled(
         if progress is not None:
             progress(stage, done, 1.0)
 
+    advance(0.0)  # the stage has begun, and its first tile may take long
     run = _TiledRun(generator, conditioning, lq, base, grid, advance)
     canvas = run.paint((0, 0, grid[1], grid[0]), (size[1], size[0]), tile)
     advance(1.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rasr.errors import RasrError, UsageError
+from rasr.errors import RasrError, UsageError, install_command
 from rasr.evaluation.method import Method, MethodInfo
 from rasr.evaluation.methods.command import CommandMethod, Profile
 from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod, SpandrelGenerator
@@ -105,7 +105,7 @@ def list_methods(options: MethodOptions | None = None) -> list[MethodInfo]:
     try:
         import spandrel as _  # noqa: F401
     except (ImportError, RuntimeError):  # a torchvision that does not fit torch raises RuntimeError
-        spandrel = replace(spandrel, state="needs package", todo="pip install 'rasr[spandrel]'")
+        spandrel = replace(spandrel, state="needs package", todo=install_command("spandrel"))
     outputs = MethodInfo("outputs:FOLDER", "Other", "finished pictures of any method", uses_reference=False)
     return [*infos, spandrel, outputs]
 
