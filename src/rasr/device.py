@@ -168,7 +168,7 @@ def choose_threads(asked: int | None = None) -> Threads:
         return Threads(int(wanted), "as OMP_NUM_THREADS says")
     machine = os.cpu_count() or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
-    quota = cpu_quota()
+    quota = _cpu_quota()
     if quota is not None and quota < cores:
         return Threads(max(1, math.ceil(quota)), f"the container's quota is {quota:g} of {cores} cores")
     if cores < machine:
@@ -203,7 +203,7 @@ _used: Threads | None = None
 """What this process was told, before that stands in its environment like a wish of the user."""
 
 
-def cpu_quota() -> float | None:
+def _cpu_quota() -> float | None:
     """Cores that the container's quota lets run at once on average (cgroup version 2 or 1), or None without one."""
     found = [quota for folder in _own_groups() if (quota := _quota_of(folder)) is not None]
     return min(found, default=None)
