@@ -6,6 +6,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,19 @@ def test_every_error_is_a_rasr_error_with_a_documented_meaning() -> None:
         assert error.exit_code in {1, 2}
 
 
-def test_a_missing_extra_names_the_command_that_installs_it() -> None:
-    error = errors.ExtraMissing("Reading HEIC", "heic")
-    assert "pip install 'rasr[heic]'" in str(error)
+def test_a_missing_extra_names_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> str:
+        return str(errors.ExtraMissing("Reading HEIC", "heic"))
+
+    checkout = tmp_path / "my checkout"
+    (checkout / "src" / "rasr").mkdir(parents=True)
+    (checkout / "pyproject.toml").touch()
+    monkeypatch.setattr(errors, "__file__", str(checkout / "src" / "rasr" / "errors.py"))
+    monkeypatch.chdir(tmp_path)
+    assert told().endswith(f"pip install -e '{checkout}[heic]'")
+    monkeypatch.chdir(checkout)
+    assert told().endswith("pip install -e '.[heic]'")
+    installed = tmp_path / "lib" / "python3.11" / "site-packages" / "rasr"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(errors, "__file__", str(installed / "errors.py"))
+    assert told().endswith("pip install 'rasr[heic]'")

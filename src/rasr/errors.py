@@ -7,9 +7,9 @@ leaves the package is a bug and keeps its traceback.
 Messages hold file names as they are; :func:`shown` makes them fit to be printed.
 """
 
+import pathlib
 import re
 import shlex
-from pathlib import Path
 
 UNPRINTABLE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 """What a file's name may hold and no terminal should get, as the inside of a regular expression's brackets.
@@ -126,10 +126,10 @@ class ExtraMissing(RasrError):
 
 def install_command(extra: str) -> str:
     """The command that installs an extra: into the checkout that this code runs from, else from the package index."""
-    root = Path(__file__).parents[2]
+    root = pathlib.Path(__file__).parents[2]
     if not ((root / "pyproject.toml").is_file() and (root / "src" / "rasr").is_dir()):
         return f"pip install 'rasr[{extra}]'"
-    place = "." if root == Path.cwd() else str(root)
+    place = "." if root == pathlib.Path.cwd() else str(root)
     return f"pip install -e {shlex.quote(f'{place}[{extra}]')}"
 
 
