@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from rasr.gallery import Reference
 from rasr.images import Origin, Picture
 from rasr.restoration import Restorer, Result, TargetSize
 
-SOFTWARE, EXIF_IFD, HISTORY = 0x0131, 0x8769, 0x9213
+SOFTWARE, EXIF_IFD, GPS_IFD, HISTORY = 0x0131, 0x8769, 0x8825, 0x9213
 
 
 @pytest.fixture
@@ -39,6 +40,49 @@ def test_the_file_says_how_it_was_made_but_not_where(result: Result, tmp_path: P
         assert facts["seed"] == 3
         assert facts["references"] == ["zebra.jpg"]
         assert b"secret" not in path.read_bytes()
+
+
+def test_no_folder_of_this_machine_travels_in_a_result(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths wherever they stand: weights, gallery, home, references, what a preset of one's own calls itself."""
+    home = tmp_path / "home/jane-doe"
+    (home / "models").mkdir(parents=True)
+    (home / "models/own.safetensors").write_bytes(b"x")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    own = f"{home}/models/own.safetensors"
+    result.settings |= {
+        "gallery": f"{home}/Photos",
+        "reference": [f"{home}/zebra.jpg"],
+        "generator": {"name": "own", "weights": f"{own} + models/own.safetensors + ~/models/own.safetensors"},
+        "cleaner": {"weights": "stabilityai/stable-diffusion-2-1-base + realesrgan/tuned by us"},
+        "encoder": own,
+    }
+    for name in ("a.png", "a.jpg", "a.webp", "a.tif"):
+        content = result.save(tmp_path / name).read_bytes()
+        for word in (b"jane-doe", b"home/", b"Photos", b"models/", bytes(tmp_path)):
+            assert word not in content, (name, word)
+    with Image.open(tmp_path / "a.png") as image:
+        facts = json.loads(image.getexif().get_ifd(EXIF_IFD).get(HISTORY) or image.getexif()[HISTORY])
+    assert facts["generator"]["weights"] == " + ".join(["own.safetensors"] * 3)
+    assert facts["cleaner"]["weights"] == "stabilityai/stable-diffusion-2-1-base + realesrgan/tuned by us"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("metadata", ["keep", "strip"])
+def test_the_place_where_a_photo_was_taken_is_kept_or_stripped_as_asked(
+    tmp_path: Path, suffix: str, metadata: Literal["keep", "strip"]
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(GPS_IFD)[2] = (52.0, 31.0, 12.0)
+    Image.new("RGB", (8, 6)).save(tmp_path / f"in{suffix}", exif=exif)
+    made = Restorer("bicubic")(tmp_path / f"in{suffix}", size=TargetSize(scale=1))
+    saved = made.save(tmp_path / f"out{suffix}", metadata=metadata)
+    with Image.open(saved) as image:
+        place = image.getexif().get_ifd(GPS_IFD).get(2)
+    assert (place is not None) == (metadata == "keep")
+    assert place is None or tuple(map(float, place)) == (52.0, 31.0, 12.0)
 
 
 def test_stripped_files_say_nothing(result: Result, tmp_path: Path) -> None:

@@ -94,22 +94,25 @@ def command(
     from rasr.restoration.report import Report
     from rasr.restoration.restorer import Restorer, pick_references
 
-    # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
+    # All that needs no network comes first: a mistake on the command line is told before torch is loaded. And what is
+    # the same for all pictures comes before what is asked of each: a folder may hold thousands.
     expert_options = _expert(options, expert)
     settings, save = build_options(Settings, options), build_options(SaveOptions, options)
     limits = None
     if max_megapixels is not None:
         limits = Limits.megapixels(None if isinstance(max_megapixels, str) else max_megapixels)
-    jobs = measure_jobs(plan_jobs(inputs, out, name=name, format=save.format), limits)
+    restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
+    restorer.check(settings)
+    jobs = plan_jobs(inputs, out, name=name, format=save.format)
     several = len(jobs) > 1 or is_folder(inputs[0])
     page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(jobs))
-    if not several:
-        check_job(jobs[0], settings, save)
     if isinstance(settings.reference, tuple):
         pick_references(settings.reference)
         check_places(jobs, settings.reference)
     check_gallery(gallery)
-    restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
+    jobs = measure_jobs(jobs, limits)
+    if not several:
+        check_job(jobs[0], settings, save)
     say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
     detail(f"Threads: {use_threads()}")
     if gallery is not None:

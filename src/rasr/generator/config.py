@@ -174,6 +174,14 @@ class WeightPaths:
             described=" + ".join(str(part) for part in (*parts, branch) if part),
         )
 
+    def needs(self, config: ModelConfig) -> tuple[str, ...]:
+        """Entries of the weights' catalogue that loading will ask for, where the user named no files of their own."""
+        if not config.base:
+            return ()
+        checkpoint = (config.checkpoint,) if config.checkpoint and self.checkpoint is None else ()
+        own = self.base is not None or any(name not in CATALOGUE and find("sd21", name) for name in config.base)
+        return (*checkpoint, *(() if own else ("sd21",)), *(("taesd",) if self.vae == "tiny" else ()))
+
 
 def _file(path: str | Path | None) -> Path | None:
     if path is None:

@@ -80,8 +80,9 @@ class DiffusionGenerator:
         ``preset`` is a name or a TOML file. ``weights`` replaces the packaged backbone of ``mini``; ``base`` (hub id
         or folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference
         branch, "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder.
-        ``reference_side`` fixes the size of references, which else follows the result's.
-        Raises ConfigError for an unknown preset, UsageError for a device or dtype this machine does not have.
+        ``reference_side`` fixes the size of references, which else follows the result's; ``cache_bytes`` bounds what is
+        kept of encoded references. Raises ConfigError for an unknown preset, UsageError for a number out of range and
+        for a device or dtype this machine does not have.
         """
         if preset == "sd21":
             preset = preset_at_hand()
@@ -91,6 +92,9 @@ class DiffusionGenerator:
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
         self._place = choose_device(device, dtype)
+        for name, number, least in (("reference_side", reference_side, 1), ("cache_bytes", cache_bytes, 0)):
+            if number is not None and (not isinstance(number, int) or number < least):
+                raise UsageError(f"{name} must be a whole number from {least} on, not {number}.")
         self._reference_side = reference_side
         self._encoded: LruCache[Any] = LruCache(cache_bytes, _tensor_bytes)
         self._model: RefDSR | None = None
@@ -109,6 +113,8 @@ class DiffusionGenerator:
             colour=self.config.colour,
             licence=self.config.licence,
             device=str(self._place),
+            reads_text=self.config.context.kind == "text",
+            needs=found.needs(self.config),
             context_encoder=self.config.context.encoder,
         )
 

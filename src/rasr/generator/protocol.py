@@ -61,6 +61,10 @@ class GeneratorInfo:
     """Licence of the weights (SPDX where one exists)."""
     device: str = "cpu"
     """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
+    reads_text: bool = False
+    """True where a prompt says what to draw."""
+    needs: tuple[str, ...] = ()
+    """Entries of the weights' catalogue that it cannot do without and that may not be on this machine."""
     context_encoder: str = ""
     """Gallery encoder whose embedding of the LQ picture it reads as semantic context; empty for none."""
 

@@ -212,11 +212,21 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
             facts["reference"] = [xxh3_file(path) for path in picked]
     return facts | {
         "preset": restorer.preset,
-        "weights": info.weights,
-        "cleaner": None if cleaner is None else cleaner.info.weights,
+        "weights": _contents(info.weights),
+        "cleaner": None if cleaner is None else _contents(cleaner.info.weights),
         "gallery": None if gallery is None else str(gallery.path),
         "save": asdict(save) | {"overwrite": None},
     }
+
+
+def _contents(weights: str) -> str:
+    """Name weights by what is in their files: as good wherever they lie, and others once they are trained again."""
+
+    def content(part: str) -> str:
+        path = Path(part)
+        return f"{path.name} {xxh3_file(path)}" if path.is_absolute() and path.is_file() else part
+
+    return " + ".join(map(content, weights.split(" + ")))
 
 
 @contextmanager

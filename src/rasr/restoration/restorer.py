@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from rasr.errors import OutOfMemory
+from rasr.errors import OutOfMemory, UsageError
 from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
@@ -28,6 +28,7 @@ from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.settings import SaveOptions, Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
+from rasr.weights import require
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
@@ -108,6 +109,7 @@ class Result:
         """The settings as they travel inside the file: file names only, no folders of this machine."""
         used = [reference.path.name for reference in self.references if reference.accepted]
         facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
+        facts = _without_folders(facts)
         return json.dumps(facts | {"references": used}, separators=(",", ":"))
 
 
@@ -148,6 +150,19 @@ class Restorer:
             self._gallery = open_gallery_or_folder(self._gallery, progress=progress)
         return self._gallery
 
+    def check(self, settings: Settings) -> None:
+        """Refuse settings that this generator cannot take, before any network is loaded.
+
+        Raises UsageError, and WeightsMissing where weights that it needs are not on this machine.
+        """
+        info = self.generator.info
+        if settings.prompt and not info.reads_text:
+            raise UsageError(f"{info.name} reads no text: leave out the prompt.")
+        if settings.tile != "auto":
+            choose_tile(settings.tile, info)
+        for name in info.needs:
+            require(name)
+
     @takes_options(Settings)
     @memory_errors_told("Not enough memory to restore the picture. Ask for a smaller --scale, --long-side or --tile.")
     def __call__(
@@ -165,6 +180,7 @@ class Restorer:
         GalleryError, WeightsError, UsageError or OutOfMemory.
         """
         settings, info = replace(settings or Settings(), **changes), self.generator.info
+        self.check(settings)
         timings: dict[str, float] = {}
         with timed(timings, "read"):
             source = picture if isinstance(picture, Picture) else read_picture(picture, limits=limits)
@@ -340,6 +356,26 @@ def _read_references(references: Sequence[Reference], limits: Limits | None, hel
         held += picture.width * picture.height
         pictures.append(ReferencePicture(picture.opaque(), one.score, one.path))
     return pictures
+
+
+def _without_folders(value: Any) -> Any:
+    """The value with file names in place of paths: where weights lie on this machine travels in no picture."""
+    if isinstance(value, dict):
+        return {name: _without_folders(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    parts = (Path(part).name if _is_path(part) else part for part in value.split(" + "))
+    return " + ".join(parts)
+
+
+def _is_path(text: str) -> bool:
+    """True for a path that says where something lies; the name of a repository or a sentence is none."""
+    try:
+        return Path(text).expanduser().is_absolute() or ("/" in text and Path(text).exists())
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _generator_facts(generator: Generator) -> dict[str, Any]:
