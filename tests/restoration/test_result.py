@@ -75,9 +75,9 @@ def test_the_place_where_a_photo_was_taken_is_kept_or_stripped_as_asked(
     tmp_path: Path, suffix: str, metadata: Literal["keep", "strip"]
 ) -> None:
     exif = Image.Exif()
-    exif.get_ifd(GPS_IFD)[2] = (52.0, 31.0, 12.0)
-    Image.new("RGB", (8, 6)).save(tmp_path / f"in{suffix}", exif=exif)
-    made = Restorer("bicubic")(tmp_path / f"in{suffix}", size=TargetSize(scale=1))
+    exif[GPS_IFD] = {2: (52.0, 31.0, 12.0)}
+    Image.new("RGB", (8, 6)).save(tmp_path / "in.jpg", exif=exif)
+    made = Restorer("bicubic")(tmp_path / "in.jpg", size=TargetSize(scale=1))
     saved = made.save(tmp_path / f"out{suffix}", metadata=metadata)
     with Image.open(saved) as image:
         place = image.getexif().get_ifd(GPS_IFD).get(2)
