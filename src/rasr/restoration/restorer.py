@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import platform
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+from PIL import Image
 
 from rasr.errors import OutOfMemory, UsageError
 from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
@@ -36,7 +38,7 @@ CLEANED_BYTES = 128 * 2**20
 """Of cleaned pictures kept: trying another reference or strength on a picture need not clean it again."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Result:
     """A restored picture and how it came about."""
 
@@ -54,6 +56,28 @@ class Result:
     """What a user should know, one sentence each."""
     output: Path | None = None
     """Where it was saved last."""
+
+    @property
+    def image(self) -> Image.Image:
+        """The restored picture for Pillow: sRGB, 8 bits, of mode RGB, RGBA, L or LA."""
+        pixels = self.picture.pixels[:, :, :1] if self.picture.origin.gray else self.picture.pixels
+        if self.picture.alpha is not None:
+            pixels = np.concatenate([pixels, self.picture.alpha[:, :, None]], axis=2)
+        levels = np.rint(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
+        return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the picture as PNG, at most 1024 pixels a side."""
+        image, stream = self.image, io.BytesIO()
+        image.thumbnail((1024, 1024))
+        image.save(stream, "PNG")
+        return stream.getvalue()
+
+    def __repr__(self) -> str:
+        size = f"{self.picture.width}×{self.picture.height}"
+        source = "a picture" if self.source.path is None else self.source.path.name
+        used = ", ".join(f"{one.path.name} ({one.score:.2f})" for one in self.references if one.accepted)
+        return f"<Result {size} of {source}, {f'guided by {used}' if used else 'without a reference'}>"
 
     @takes_options(SaveOptions)
     def save(
@@ -167,7 +191,7 @@ class Restorer:
     @memory_errors_told("Not enough memory to restore the picture. Ask for a smaller --scale, --long-side or --tile.")
     def __call__(
         self,
-        picture: Picture | str | Path,
+        picture: Picture | str | Path | bytes | Image.Image | NDArray[Any],
         settings: Settings | None = None,
         *,
         limits: Limits | None = None,
@@ -176,6 +200,8 @@ class Restorer:
     ) -> Result:
         """Restore one picture; ``changes`` are fields of :class:`Settings`, put in place of those of ``settings``.
 
+        ``picture`` is a path, the bytes of a file, a Picture, a Pillow image, or an array in RGB: uint8 from 0 to 255
+        or float from 0 to 1, of shape (H, W, 3), (H, W, 4) with alpha last, or (H, W).
         ``progress`` is called with the stages "clean", where a cleaner runs, and "restore". Raises PictureError,
         GalleryError, WeightsError, UsageError or OutOfMemory.
         """
@@ -183,7 +209,7 @@ class Restorer:
         self.check(settings)
         timings: dict[str, float] = {}
         with timed(timings, "read"):
-            source = picture if isinstance(picture, Picture) else read_picture(picture, limits=limits)
+            source = _taken(picture, limits)
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
         colour = info.colour if settings.colour == "auto" else settings.colour
@@ -322,7 +348,7 @@ class Restorer:
 
 @takes_options(Settings)
 def restore(
-    picture: Picture | str | Path,
+    picture: Picture | str | Path | bytes | Image.Image | NDArray[Any],
     gallery: Gallery | str | Path | None = None,
     *,
     preset: str = DEFAULT_PRESET,
@@ -333,6 +359,15 @@ def restore(
 ) -> Result:
     """Restore one picture in one line, as :class:`Restorer` does; to restore several, build one of those."""
     return Restorer(preset, gallery, device=device)(picture, limits=limits, progress=progress, **settings)
+
+
+def _taken(picture: Any, limits: Limits | None) -> Picture:
+    """What the restorer was given as a Picture; a path, which the command line gives, needs no further code."""
+    if isinstance(picture, str | Path):
+        return read_picture(picture, limits=limits)
+    from rasr.restoration.inputs import take_picture
+
+    return take_picture(picture, limits)
 
 
 def pick_references(paths: Sequence[Path]) -> list[Reference]:
