@@ -213,6 +213,26 @@ class JsonLines:
                 yield entry
 
 
+def without_folders(value: Any) -> Any:
+    """A JSON value with file names in place of paths: where things lie on this machine travels in no picture."""
+    if isinstance(value, dict):
+        return {name: without_folders(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    parts = (Path(part).name if _is_path(part) else part for part in value.split(" + "))
+    return " + ".join(parts)
+
+
+def _is_path(text: str) -> bool:
+    """True for a path that says where something lies; the name of a repository or a sentence is none."""
+    try:
+        return Path(text).expanduser().is_absolute() or ("/" in text and Path(text).exists())
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 @contextmanager
 def os_errors_as_output(path: Path) -> Iterator[None]:
     """Raise OutputError with one sentence that names the file in place of an operating system's error."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutOfMemory, UsageError
+from rasr.files import without_folders
 from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
@@ -60,11 +61,9 @@ class Result:
     @property
     def image(self) -> Image.Image:
         """The restored picture for Pillow: sRGB, 8 bits, of mode RGB, RGBA, L or LA."""
-        pixels = self.picture.pixels[:, :, :1] if self.picture.origin.gray else self.picture.pixels
-        if self.picture.alpha is not None:
-            pixels = np.concatenate([pixels, self.picture.alpha[:, :, None]], axis=2)
-        levels = np.rint(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
-        return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+        from rasr.restoration.exchange import give_image
+
+        return give_image(self.picture)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the picture as PNG, at most 1024 pixels a side."""
@@ -133,7 +132,7 @@ class Result:
         """The settings as they travel inside the file: file names only, no folders of this machine."""
         used = [reference.path.name for reference in self.references if reference.accepted]
         facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
-        facts = _without_folders(facts)
+        facts = without_folders(facts)
         return json.dumps(facts | {"references": used}, separators=(",", ":"))
 
 
@@ -209,7 +208,13 @@ class Restorer:
         self.check(settings)
         timings: dict[str, float] = {}
         with timed(timings, "read"):
-            source = _taken(picture, limits)
+            from rasr.restoration.exchange import take_picture
+
+            source = (
+                read_picture(picture, limits=limits)
+                if isinstance(picture, str | Path)
+                else take_picture(picture, limits)
+            )
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
         colour = info.colour if settings.colour == "auto" else settings.colour
@@ -361,15 +366,6 @@ def restore(
     return Restorer(preset, gallery, device=device)(picture, limits=limits, progress=progress, **settings)
 
 
-def _taken(picture: Any, limits: Limits | None) -> Picture:
-    """What the restorer was given as a Picture; a path, which the command line gives, needs no further code."""
-    if isinstance(picture, str | Path):
-        return read_picture(picture, limits=limits)
-    from rasr.restoration.inputs import take_picture
-
-    return take_picture(picture, limits)
-
-
 def pick_references(paths: Sequence[Path]) -> list[Reference]:
     """Accept photos picked by hand, best first, without question, with score 1.
 
@@ -391,26 +387,6 @@ def _read_references(references: Sequence[Reference], limits: Limits | None, hel
         held += picture.width * picture.height
         pictures.append(ReferencePicture(picture.opaque(), one.score, one.path))
     return pictures
-
-
-def _without_folders(value: Any) -> Any:
-    """The value with file names in place of paths: where weights lie on this machine travels in no picture."""
-    if isinstance(value, dict):
-        return {name: _without_folders(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_folders(one) for one in value]
-    if not isinstance(value, str):
-        return value
-    parts = (Path(part).name if _is_path(part) else part for part in value.split(" + "))
-    return " + ".join(parts)
-
-
-def _is_path(text: str) -> bool:
-    """True for a path that says where something lies; the name of a repository or a sentence is none."""
-    try:
-        return Path(text).expanduser().is_absolute() or ("/" in text and Path(text).exists())
-    except (OSError, ValueError, RuntimeError):
-        return False
 
 
 def _generator_facts(generator: Generator) -> dict[str, Any]:

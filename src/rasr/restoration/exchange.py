@@ -1,4 +1,4 @@
-"""Inputs from Python: Pillow images, arrays and the bytes of files as Pictures."""
+"""Exchange with Python: Pillow images, arrays and bytes of files as Pictures, and a Picture as an image."""
 
 from __future__ import annotations
 
@@ -91,3 +91,12 @@ def _from_array(array: NDArray[Any], limits: Limits) -> Picture:
     pixels = np.repeat(samples[:, :, None], 3, axis=2) if gray else np.ascontiguousarray(samples[:, :, :3])
     alpha = np.ascontiguousarray(samples[:, :, 3]) if not gray and samples.shape[2] == 4 else None
     return Picture(pixels, alpha, Origin(gray=gray))
+
+
+def give_image(picture: Picture) -> Image.Image:
+    """The picture for Pillow: sRGB, 8 bits, of mode RGB, RGBA, L or LA."""
+    pixels = picture.pixels[:, :, :1] if picture.origin.gray else picture.pixels
+    if picture.alpha is not None:
+        pixels = np.concatenate([pixels, picture.alpha[:, :, None]], axis=2)
+    levels = np.rint(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
+    return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)

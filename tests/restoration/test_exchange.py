@@ -15,7 +15,7 @@ import rasr
 from rasr.errors import PictureError, PictureTooLarge, RasrError, UsageError
 from rasr.images import Limits, Picture, read_picture
 from rasr.restoration import TargetSize
-from rasr.restoration.inputs import take_picture
+from rasr.restoration.exchange import take_picture
 
 LEVELS = np.random.default_rng(0).integers(1, 256, (6, 8, 4), np.uint8)
 RGB = LEVELS[:, :, :3]
