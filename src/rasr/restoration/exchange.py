@@ -100,3 +100,11 @@ def give_image(picture: Picture) -> Image.Image:
         pixels = np.concatenate([pixels, picture.alpha[:, :, None]], axis=2)
     levels = np.rint(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
     return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+
+
+def give_png(picture: Picture, side: int) -> bytes:
+    """The picture as a PNG of at most ``side`` pixels a side, for a notebook."""
+    image, stream = give_image(picture), io.BytesIO()
+    image.thumbnail((side, side))
+    image.save(stream, "PNG")
+    return stream.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
 import platform
 import sys
@@ -29,6 +28,7 @@ from rasr.memory import LruCache, free_memory, memory_errors_told
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
+from rasr.restoration.exchange import give_image, give_png, take_picture
 from rasr.restoration.settings import SaveOptions, Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
 from rasr.weights import require
@@ -61,16 +61,11 @@ class Result:
     @property
     def image(self) -> Image.Image:
         """The restored picture for Pillow: sRGB, 8 bits, of mode RGB, RGBA, L or LA."""
-        from rasr.restoration.exchange import give_image
-
         return give_image(self.picture)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the picture as PNG, at most 1024 pixels a side."""
-        image, stream = self.image, io.BytesIO()
-        image.thumbnail((1024, 1024))
-        image.save(stream, "PNG")
-        return stream.getvalue()
+        return give_png(self.picture, 1024)
 
     def __repr__(self) -> str:
         size = f"{self.picture.width}×{self.picture.height}"
@@ -208,13 +203,7 @@ class Restorer:
         self.check(settings)
         timings: dict[str, float] = {}
         with timed(timings, "read"):
-            from rasr.restoration.exchange import take_picture
-
-            source = (
-                read_picture(picture, limits=limits)
-                if isinstance(picture, str | Path)
-                else take_picture(picture, limits)
-            )
+            source = take_picture(picture, limits)
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
         colour = info.colour if settings.colour == "auto" else settings.colour
