@@ -10,9 +10,10 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import skimage.data
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from rasr.errors import PictureError, PictureTooLarge, UnsupportedFormat
 from rasr.images import Encoding, encode_picture, read_header, read_picture
@@ -228,3 +229,76 @@ def test_what_is_written_has_the_density_the_exif_and_the_gps(photo: NDArray[np.
         assert (tags["XResolution"].value, tags["ResolutionUnit"].value) == ((118, 1), 3)
         assert tags["GPSTag"].value["GPSLatitude"] == (48, 1, 51, 1, 59, 2)
         assert tags["Software"].value == "RASR"
+
+
+FAX = {"group4": (4, 0), "group3": (3, 0), "group3 2D": (3, 1), "group3 aligned": (3, 4), "tiff_ccitt": (2, 0)}
+"""Pillow's name → compression and T4Options."""
+
+
+@pytest.fixture(scope="module")
+def page() -> Image.Image:
+    """A scanned page of text."""
+    return Image.fromarray(skimage.data.page()).convert("1")
+
+
+def fax(page: Image.Image, kind: str, order: int, cut: Callable[[bytes], bytes] = bytes) -> bytes:
+    """A page as a TIFF of one strip, cut as said, with a FillOrder (2: the lowest bit first)."""
+    compression, options = FAX[kind]
+    out = io.BytesIO()
+    page.save(out, "TIFF", compression=kind.split()[0], tiffinfo={292: options} if compression == 3 else {})
+    out.seek(0)
+    with tifffile.TiffFile(out) as file:
+        (offset,), (count,) = file.pages.first.dataoffsets, file.pages.first.databytecounts
+    strip = np.frombuffer(cut(out.getvalue()[offset : offset + count]), np.uint8)
+    if order == 2:
+        strip = np.packbits(np.unpackbits(strip, bitorder="little"))
+    entries = {
+        256: (4, 1, page.width), 257: (4, 1, page.height), 258: (3, 1, 1), 259: (3, 1, compression), 262: (3, 1, 1),
+        266: (3, 1, order), 273: (4, 1, 8 + 2 + 12 * 11 + 4), 277: (3, 1, 1), 278: (4, 1, page.height),
+        279: (4, 1, len(strip)), 292: (4, 1, options),
+    }  # fmt: skip
+    return directory(entries, strip.tobytes())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("kind", FAX)
+def test_a_fax_that_is_whole_is_read(page: Image.Image, kind: str, order: int) -> None:
+    picture = read_picture(fax(page, kind, order))
+    assert picture.notes == ()
+    assert np.array_equal(picture.pixels[:, :, 0] > 0.5, np.asarray(page))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.98])
+@pytest.mark.parametrize("how", ["shorter", "zeroed", "hole"])
+@pytest.mark.parametrize("kind", FAX)
+def test_a_fax_cut_in_its_strip_is_refused(page: Image.Image, kind: str, how: str, part: float, order: int) -> None:
+    """libtiff leaves the rest white, or makes it up, and says nothing to its caller."""
+
+    def cut(strip: bytes) -> bytes:
+        place = int(len(strip) * part)
+        kept = strip[:place]
+        if how == "hole":
+            place = min(place, len(strip) - 700)
+            return strip[:place] + bytes(600) + strip[place + 600 :]
+        return kept if how == "shorter" else kept + bytes(len(strip) - place)
+
+    with pytest.raises(PictureError, match="damaged or truncated"):
+        read_picture(fax(page, kind, order, cut))
+
+
+@pytest.mark.parametrize("kind", ["group4", "group3", "tiff_ccitt"])
+def test_a_fax_of_many_strips_is_read_and_each_counts(
+    page: Image.Image, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TiffImagePlugin, "STRIP_SIZE", 1024)
+    out = io.BytesIO()
+    page.save(out, "TIFF", compression=kind)
+    out.seek(0)
+    with tifffile.TiffFile(out) as file:
+        offset, count = file.pages.first.dataoffsets[-1], file.pages.first.databytecounts[-1]
+        assert len(file.pages.first.dataoffsets) > 5
+    data = out.getvalue()
+    assert np.array_equal(read_picture(data).pixels[:, :, 0] > 0.5, np.asarray(page))
+    with pytest.raises(PictureError, match="damaged or truncated"):
+        read_picture(data[: offset + count // 2] + bytes(count - count // 2) + data[offset + count :])

@@ -1,5 +1,6 @@
 """TIFF: directories walked before any parser; pixels through tifffile, which keeps 16 bits and samples as they are."""
 
+import hashlib
 import io
 import logging
 import math
@@ -36,10 +37,13 @@ _SPACES: dict[int, tuple[Space, int]] = {0: ("gray", 1), 1: ("gray", 1), 2: ("rg
 
 _ANY_DEPTH = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
 """Compressions: none, LZW, deflate (two codes), PackBits, LZMA, Zstandard."""
-_FAX = frozenset({2, 3, 4, 32771})
-_TILEBYTECOUNTS = 325
+_FAX = {2: "ccittrle_decode", 3: "ccittfax3_decode", 4: "ccittfax4_decode", 32771: None}
+"""Compressions of fax, and the function of imagecodecs that tells where they end."""
+_FAX_ZEROS = {3: 512}
+"""Bytes of zeros in a row that such a strip never holds, 8 where there are no fill bits."""
+_T4OPTIONS, _TILEBYTECOUNTS = 292, 325
 _OLD_JPEG, _JPEG, _WEBP = 6, 7, 50001
-_EIGHT_BITS = _ANY_DEPTH | {_OLD_JPEG, _JPEG, _WEBP} | _FAX
+_EIGHT_BITS = _ANY_DEPTH | {_OLD_JPEG, _JPEG, _WEBP} | _FAX.keys()
 """Compressions of pictures with up to 8 bits a channel."""
 STRIP_COST = 128
 """What a strip or tile counts beside its tags: each is decoded by a call of its own."""
@@ -156,17 +160,49 @@ def check_strips(image: TiffFile, file: BinaryIO, name: str) -> None:
     Budget(name).spend(STRIP_COST * len(offsets))
     declared = width * height * tags.get(Tags.SAMPLESPERPIXEL, 1) * max(1, depth // 8)
     expect(sum(lengths) <= file.seek(0, os.SEEK_END) + 2 * declared, "strips hold more than the picture has")
-    if compression not in {_JPEG, _WEBP}:
+    if compression not in {_JPEG, _WEBP} | _FAX.keys():
         return
     tables = tags.get(Tags.JPEGTABLES, b"") if compression == _JPEG else b""
-    for offset, length in zip(offsets, lengths, strict=True):
+    for index, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
         file.seek(offset)
         data = file.read(length)
-        if compression == _WEBP:
+        if compression in _FAX:
+            rows = part[1] if Tags.TILEOFFSETS in tags else min(part[1], height - index * part[1])
+            _check_fax(data, compression, (part[0], rows), tags)
+        elif compression == _WEBP:
             inner = webp_size(data[:30])
             expect(inner[0] <= part[0] and inner[1] <= part[1])
         elif data:
             check_stream(tables[:-2] + data[2:] if tables else data, *part, name)
+
+
+def _check_fax(data: bytes, compression: int, size: tuple[int, int], tags: dict[int, Any]) -> None:
+    """Raise ValueError where a strip of fax lacks data; libtiff leaves the rest white, or makes it up.
+
+    Whatever bits would follow: if they change the picture, some are missing. Zeros at the end count as nothing.
+    """
+    import imagecodecs
+
+    end = len(data.rstrip(b"\0"))
+    if end + 2 >= len(data):  # in so many the last code may end
+        end = len(data)
+    expect(end > 0 and bytes(_FAX_ZEROS.get(compression, 8)) not in data[:end], "strips are missing")
+    if tags.get(Tags.FILLORDER, 1) == 2:  # the lowest bit first
+        bits = np.unpackbits(np.frombuffer(data[:end], np.uint8), bitorder="little")
+        data = np.packbits(bits).tobytes()
+    decode = getattr(imagecodecs, _FAX[compression] or "", None)
+    if decode is None:
+        return
+    options = {"t4options": tags.get(_T4OPTIONS, 0)} if compression == 3 else {}
+
+    def followed(filler: int) -> bytes:
+        try:
+            array = decode(data[:end] + bytes([filler]) * 64, height=size[1], width=size[0], **options)
+        except RuntimeError:  # a code that is none
+            return b""
+        return hashlib.md5(array, usedforsecurity=False).digest()
+
+    expect(followed(0xFF) == followed(0x35) == followed(0x00), "a strip ends early")
 
 
 def read_tiff(file: BinaryIO, size: tuple[int, int], index: int, name: str) -> Samples:
