@@ -245,7 +245,7 @@ def fax(page: Image.Image, kind: str, order: int, cut: Callable[[bytes], bytes] 
     """A page as a TIFF of one strip, cut as said, with a FillOrder (2: the lowest bit first)."""
     compression, options = FAX[kind]
     out = io.BytesIO()
-    page.save(out, "TIFF", compression=kind.split()[0], tiffinfo={292: options} if compression == 3 else {})
+    page.save(out, "TIFF", compression=kind.partition(" ")[0], tiffinfo={292: options} if compression == 3 else {})
     out.seek(0)
     with tifffile.TiffFile(out) as file:
         (offset,), (count,) = file.pages.first.dataoffsets, file.pages.first.databytecounts

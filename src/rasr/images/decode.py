@@ -14,7 +14,7 @@ from rasr.images.colour import Samples, Space
 from rasr.images.header import BYTES_PER_PIXEL, ImageSource, Limits, Opened, open_header
 from rasr.images.jpeg import COMMENT, JpegHead, decode_jpeg, xmp_extension
 from rasr.images.picture import Density, Origin, Picture, from_levels
-from rasr.images.plugins import TiffFile, expect, parsing, quiet
+from rasr.images.plugins import Budget, TiffFile, expect, parsing, quiet
 from rasr.images.png import PngHead, check_complete, colour_profile, kept_text, scale_transparency
 from rasr.images.tiff import TiffHead, check_strips, plain_tiff, read_tiff
 from rasr.memory import memory_errors_told, sharing_memory
@@ -210,6 +210,10 @@ def _samples(opened: Opened, notes: list[str]) -> Samples:
             return _png16(image, file, head.end)
         image.load()
         check_complete(file, image, head)
+    if header.format == "HEIF":
+        from rasr.images.heif import check_coded
+
+        check_coded(file, Budget(opened.name), alpha=image.mode.endswith("A"))
     return _pillow8(image, opened.name) if header.bits == 8 else _heif16(image, file)
 
 
