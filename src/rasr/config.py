@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasr.errors import ConfigError
+from rasr.files import parse_toml, read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -21,15 +22,13 @@ class Table(BaseModel):
 
 def read_toml(path: str | Path, what: str = "configuration") -> dict[str, Any]:
     """Read a TOML file. Raises ConfigError naming the file, and ``what`` it should have been."""
+    text = read_text(path, what, ConfigError)
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"Cannot read the {what} {path}: {reason}.") from error
+        return parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path} is not a {what}: it is nested too deeply.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a {what}: {error}.") from error
 
 
 def check_table(model: type[Model], table: Mapping[str, Any], name: str | Path, *, context: Any = None) -> Model:

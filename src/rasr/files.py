@@ -1,4 +1,4 @@
-"""Files: RASR's own folder, atomic writes, content hashes and append-only journals.
+"""Files: RASR's own folder, atomic writes, content hashes, JSON read strictly, append-only journals.
 
 Every file RASR writes goes through here, so that a reader finds it whole or not at all whatever stops the writer.
 """
@@ -6,6 +6,7 @@ Every file RASR writes goes through here, so that a reader finds it whole or not
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -17,7 +18,7 @@ from typing import IO, Any
 
 import xxhash
 
-from rasr.errors import UNPRINTABLE, OutputError, OutputExists
+from rasr.errors import UNPRINTABLE, OutputError, OutputExists, RasrError
 
 _BLOCK = 1 << 20
 _DAY = 86400
@@ -25,6 +26,10 @@ _LOCKS = os.name == "posix"
 """Elsewhere a file that is open cannot be removed, which protects it as well."""
 _TEMPORARY = ".rasr-"
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+DEEPEST = 64
+"""Levels of tables and lists in one another that are read; what is written here has up to eight."""
+LARGEST_TEXT = 64 << 20
+"""Bytes of a JSON or TOML file that are read."""
 
 
 def home() -> Path:
@@ -185,6 +190,100 @@ def hash_json(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
+def parse_json(text: str | bytes, *, deepest: int = DEEPEST, file_names: bool = False) -> Any:
+    """Parse JSON that anyone may have written. Raises ValueError, with a phrase, for whatever is wrong with it.
+
+    Refused besides what is no JSON: what :func:`check_value` refuses. ``deepest`` 0 leaves that out, for a caller that
+    checks the type of every value itself.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if deepest:
+        check_value(value, deepest=deepest, file_names=file_names)
+    return value
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object. Raises ValueError as :func:`parse_json` does, and for any other value."""
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004  (the readers' one error)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML as strictly as :func:`parse_json` parses JSON. Raises ValueError."""
+    import tomllib  # 10 ms that most commands need not spend
+
+    try:
+        table = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    check_value(table)
+    return table
+
+
+def check_value(value: Any, *, deepest: int = DEEPEST, file_names: bool = False) -> None:
+    """Raise ValueError for a JSON or TOML value that no reader here can mean.
+
+    Nested deeper than ``deepest``; a number that is infinite, none, or beyond 64 bits; text with a NUL or a lone
+    surrogate, which cannot be a path, printed or stored. ``file_names``: bytes of names that are not UTF-8 may stand
+    for themselves (U+DC80 to U+DCFF), as Python has them.
+    """
+    level = [value]
+    for _ in range(deepest + 1):
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += [*one, *one.values()]
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, str):
+                if "\0" in one:
+                    raise ValueError("a text in it holds a NUL character")
+                try:
+                    one.encode(errors="surrogateescape" if file_names else "strict")
+                except UnicodeEncodeError:
+                    raise ValueError("a text in it holds half of a character (a lone surrogate)") from None
+            elif isinstance(one, float) and not math.isfinite(one):
+                raise ValueError("a number in it is infinite or not a number")
+            elif isinstance(one, int) and not -(2**63) <= one < 2**64:
+                raise ValueError("a number in it has more than 64 bits")
+        if not inner:
+            return
+        level = inner
+    raise ValueError("it is nested too deeply")
+
+
+def read_text(path: str | Path, what: str, error: type[RasrError]) -> str:
+    """Read a UTF-8 file that should be ``what``, of at most LARGEST_TEXT bytes. Raises ``error`` naming the file."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_TEXT + 1)
+        if len(content) > LARGEST_TEXT:
+            raise error(f"{path} has more than {LARGEST_TEXT >> 20} MB, too much for a {what}.")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or fault
+        raise error(f"Cannot read the {what} {path}: {reason}.") from fault
+
+
+def read_object(path: str | Path, what: str, error: type[RasrError]) -> dict[str, Any]:
+    """Read a file that holds a JSON object. Raises ``error`` naming the file, and ``what`` it should have been."""
+    text = read_text(path, what, error)
+    try:
+        return parse_object(text)
+    except ValueError as fault:
+        raise error(f"{path} is not a {what}: {fault}.") from fault
+
+
+def whole_number(text: str) -> int | None:
+    """Number of up to 18 ASCII digits, or None: ``int`` takes other scripts, and fails on thousands of digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 class JsonLines:
     """Append-only journal: one JSON object a line, synced as it is written; a torn last line is ignored."""
 
@@ -206,8 +305,8 @@ class JsonLines:
             return
         for line in self.path.read_bytes().split(b"\n"):
             try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
+                entry = parse_json(line, file_names=True)
+            except ValueError:
                 continue
             if isinstance(entry, dict):
                 yield entry

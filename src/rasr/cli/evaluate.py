@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ import click
 
 from rasr.cli.arguments import build_options, check_gallery, device_option, key_values, option_group
 from rasr.cli.console import examples, print_json, say, stage_bars, warn
+from rasr.errors import MethodError
 from rasr.evaluation.settings import EvaluationSettings
+from rasr.files import read_object
 
 if TYPE_CHECKING:
     from rasr.evaluation import Evaluation
@@ -100,7 +101,7 @@ def command(
     written = write_report(evaluation, pictures)
     _tell_problems(evaluation)
     if as_json:
-        print_json(json.loads((settings.out / "results.json").read_text(encoding="utf-8")))
+        print_json(read_object(settings.out / "results.json", "table of results", MethodError))
     else:
         click.echo((settings.out / "results.md").read_text(encoding="utf-8"))
     say(f"Written: {', '.join(str(path) for path in written)}")

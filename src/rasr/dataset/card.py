@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel
 
+from rasr.config import check_table
 from rasr.dataset.licences import licence_url
 from rasr.dataset.manifest import Record, read_manifest, write_text
 from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import REASONS
-from rasr.errors import DatasetError, PictureError
-from rasr.files import write_bytes
+from rasr.errors import ConfigError, DatasetError, PictureError
+from rasr.files import read_object, write_bytes
 from rasr.images import Encoding, FloatImage, Picture, encode_picture, read_picture, resize
 
 INFO = "dataset.json"
@@ -41,17 +43,54 @@ ROWS = 60
 """Categories on the sheet; of a larger dataset the first ones."""
 
 
+class _Category(BaseModel):
+    name: str
+    title: str | None = None
+    scientific_name: str | None = None
+    why: str | None = None
+    found: int = 0
+    rejected: dict[str, int] = {}
+
+
+class _Filters(BaseModel):
+    licences: tuple[str, ...] = ()
+
+
+class _LowQuality(BaseModel):
+    crop: int | None = None
+    preset: str
+    scale: int
+
+
+class _Info(BaseModel):
+    """What card and check read of ``dataset.json``, which anyone may have written; other keys are not looked at."""
+
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    built: str | None = None
+    rasr: str | None = None
+    seed: int | None = None
+    encoder: str | None = None
+    splits: dict[str, bool | int | float] = {}
+    filters: _Filters = _Filters()
+    lq: _LowQuality | None = None
+    gallery: bool = True
+    categories: tuple[_Category, ...] = ()
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """Read the build's description of the dataset, or an empty one; DatasetError if damaged."""
     path = folder / INFO
-    try:
-        info = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"Cannot read {path}: {error}.") from error
-    if not isinstance(info, dict) or info.get("format") != 1:
+    info = read_object(path, "description of a dataset", DatasetError)
+    if info.get("format") != 1:
         raise DatasetError(f"{path} is not of a format that this version of RASR knows.")
+    try:
+        check_table(_Info, info, path)
+    except ConfigError as error:
+        raise DatasetError(str(error)) from error
     return info
 
 

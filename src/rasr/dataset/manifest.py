@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rasr.errors import DatasetError, OutputError
-from rasr.files import json_text, write_bytes
+from rasr.files import json_text, parse_object, write_bytes
 
 MANIFEST = "manifest.jsonl"
 
@@ -72,9 +72,9 @@ def read_manifest(folder: Path) -> list[Record]:
 def _record(line: str, where: str) -> Record:
     known = {field.name: field for field in fields(Record)}
     try:
-        values: dict[str, Any] = json.loads(line)
+        values = parse_object(line)
         record = Record(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise DatasetError(f"{where} is not a record of this format: {error}.") from error
     for name, field in known.items():
         kind: Any = field.type if field.type in _NUMBERS else str

@@ -13,7 +13,7 @@ from typing import Any
 
 from rasr.dataset.manifest import read_manifest, write_manifest
 from rasr.errors import DatasetError, OutputError, RasrError
-from rasr.files import JsonLines
+from rasr.files import JsonLines, parse_object
 from rasr.images import Picture, encode_picture, read_picture, resize
 
 DECISIONS = "review.jsonl"
@@ -146,7 +146,7 @@ def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"not understood")
                 return
             try:
-                asked = json.loads(self.rfile.read(int(size)))
+                asked = parse_object(self.rfile.read(int(size)))
                 number, decision = asked["number"], asked["decision"]
                 review.decide(number, decision)
             except (ValueError, TypeError, KeyError, IndexError):

@@ -5,7 +5,6 @@ One pace for each host is shared by all workers of a build. Needs the extra ``da
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
@@ -21,7 +20,7 @@ from pydantic import Field
 
 from rasr.config import Table
 from rasr.errors import ExtraMissing, SourceError
-from rasr.files import offline
+from rasr.files import offline, parse_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -161,7 +160,7 @@ class Web:
                     said = body[:200].decode("utf-8", "replace")
                     raise FetchError("refused", f"{_shown(url)} answered {response.status_code}: {said}")
                 try:
-                    value = json.loads(body)
+                    value = parse_json(body)
                 except ValueError as error:
                     # Overloaded services put an HTML page behind status 200; it is gone a moment later.
                     raise _TransientError(f"{_shown(url)} answered something that is not JSON") from error

@@ -21,7 +21,7 @@ from rasr.config import Table, explain_fault
 from rasr.degrade.apply import crop_to_multiple, degrade_array
 from rasr.degrade.recipe import Recipe, draw
 from rasr.errors import ConfigError, PictureError, RasrError, UsageError
-from rasr.files import write_bytes
+from rasr.files import read_object, write_bytes
 from rasr.images import FloatImage, Picture, check_output, find_pictures, read_picture, write_picture
 
 PACKAGES = ("rasr", "torch", "numpy", "scipy", "pillow")
@@ -58,10 +58,9 @@ class Manifest(Table):
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read a manifest; raises ConfigError naming the file and the first thing wrong with it."""
+        table = read_object(path, "degradation manifest", ConfigError)
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"Cannot read the manifest {path}: {error}.") from error
+            return cls.model_validate(table)
         except ValidationError as error:
             raise ConfigError(f"{path} is not a degradation manifest: {explain_fault(cls, error)}.") from error
 

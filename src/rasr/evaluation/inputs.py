@@ -8,9 +8,12 @@ from typing import Any
 from rasr.errors import BenchmarkError, PictureError
 from rasr.evaluation.benchmark import Benchmark, BenchmarkSample
 from rasr.evaluation.settings import InputSettings
-from rasr.files import json_text, sha256_file, write_bytes
+from rasr.files import json_text, read_object, sha256_file, write_bytes
 from rasr.images import FloatImage, Picture, read_picture, write_picture
 from rasr.progress import Progress
+
+RECORD = {"hr_sha256": str, "lq_sha256": str, "scale": int, "width": int, "height": int}
+"""Of a record of ``manifest.json``, what inputs are made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def prepare_inputs(
     for folder in ("hr", "lq"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     manifest = out / "manifest.json"
-    known: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    known = read_object(manifest, "manifest of inputs", BenchmarkError) if manifest.is_file() else {}
     inputs, records = [], {}
     for done, sample in enumerate(benchmark.samples):
         record = _current(known.get(sample.name), sample, out, settings) or _make(sample, out, settings)
@@ -64,10 +67,10 @@ def _identity(sample: BenchmarkSample, settings: InputSettings) -> dict[str, Any
     return {"truth": sha256_file(sample.truth), "low": low, **made}
 
 
-def _current(
-    record: dict[str, Any] | None, sample: BenchmarkSample, out: Path, settings: InputSettings
-) -> dict[str, Any] | None:
-    if record is None or record["made_from"] != _identity(sample, settings):
+def _current(record: Any, sample: BenchmarkSample, out: Path, settings: InputSettings) -> dict[str, Any] | None:
+    if not isinstance(record, dict) or record.get("made_from") != _identity(sample, settings):
+        return None
+    if not all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
         return None
     for folder in ("hr", "lq"):
         path = out / folder / f"{sample.name}.png"

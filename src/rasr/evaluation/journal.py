@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from rasr.evaluation.rows import Row
 from rasr.files import JsonLines
 from rasr.images import FloatImage, read_picture
 
+NUMBER = (int, float)
+
 
 class Journal:
     """Records by key in a file of JSON lines; the last one of a key counts.
@@ -27,9 +30,15 @@ class Journal:
         self._lines = JsonLines(path)
         self._records = {record["key"]: record for record in self._lines.read() if isinstance(record.get("key"), str)}
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return the record, or None."""
-        return self._records.get(key)
+    def get(self, key: str, **shape: Any) -> dict[str, Any] | None:
+        """Return the record, or None; also for one whose fields are not of ``shape``, which is none of ours.
+
+        A shape is a type or several, a list of one shape, or a dictionary of them.
+        """
+        record = self._records.get(key)
+        if record is None or not _fits(record, shape):
+            return None
+        return record
 
     def put(self, key: str, **record: Any) -> dict[str, Any]:
         """Store a record for good before returning it. Raises OutputError when it cannot be written."""
@@ -38,15 +47,23 @@ class Journal:
         self._records[key] = full
         return full
 
-    def recall(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the record; where there is none, make and store it. Raises as ``make`` does."""
-        return self._records.get(key) or self.put(key, **make())
+    def recall(self, key: str, make: Callable[[], Mapping[str, Any]], **shape: Any) -> dict[str, Any]:
+        """Return the record as :meth:`get` does; where there is none, make and store it. Raises as ``make`` does."""
+        return self.get(key, **shape) or self.put(key, **make())
 
     @staticmethod
     def key_of(*parts: Any) -> str:
         """Hash JSON values: the same parts give the same key on any machine."""
         text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(_fits(value.get(name), inner) for name, inner in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(inner, shape[0]) for inner in value)
+    return isinstance(value, shape)
 
 
 class Scorer:
@@ -69,11 +86,14 @@ class Scorer:
             info = metric.info
 
             def measure(metric: ImageMetric = metric) -> dict[str, Any]:
-                return {"metric": metric.info.name, "image": item.name, "value": metric.measure(*pair())}
+                value = metric.measure(*pair())
+                if not math.isfinite(value):  # nothing that can be averaged, nor kept as JSON
+                    raise ValueError(f"the score is {value}")
+                return {"metric": metric.info.name, "image": item.name, "value": value}
 
             key = Journal.key_of("score", info.name, info.protocol, item.truth_hash, row.outputs[item.name])
             try:
-                record = self._journal.recall(key, measure)
+                record = self._journal.recall(key, measure, value=NUMBER)
             except ValueError as error:
                 row.problems[item.name] = f"{info.name}: {error}"
             else:
@@ -94,7 +114,7 @@ class Scorer:
                 return {"metric": metric.info.name, "images": len(present), "value": value}
 
             key = Journal.key_of("set", metric.info.name, metric.info.protocol, contents)
-            row.sets[metric.info.name] = self._journal.recall(key, measure)["value"]
+            row.sets[metric.info.name] = self._journal.recall(key, measure, value=NUMBER)["value"]
 
     def _features(self, metric: SetMetric, path: Path, content: str) -> NDArray[np.float32]:
         file = self._cache / f"{Journal.key_of('features', metric.info.weights, content)}.npy"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasr.errors import LeakFound, UsageError
 from rasr.evaluation.inputs import TestInput
-from rasr.evaluation.journal import Journal
+from rasr.evaluation.journal import NUMBER, Journal
 from rasr.files import xxh3_file
 from rasr.gallery import Gallery, Reference, retrieve
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, hamming, perceptual_hash
@@ -74,8 +74,12 @@ class ReferenceChooser:
             found = [{"path": str(r.path), "score": r.score, "id": r.id, "category": r.category} for r in chosen]
             return {"policy": policy, "image": item.name, "references": found}
 
-        found = self.journal.recall(key, choose)["references"]
-        return [Reference(**{**one, "path": Path(one["path"])}, rank=rank) for rank, one in enumerate(found, 1)]
+        shape = [{"path": str, "score": NUMBER, "id": str, "category": str}]
+        found = self.journal.recall(key, choose, references=shape)["references"]
+        return [
+            Reference(Path(one["path"]), one["score"], rank, one["category"], id=one["id"])
+            for rank, one in enumerate(found, 1)
+        ]
 
     @cached_property
     def _state(self) -> str:

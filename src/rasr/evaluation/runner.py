@@ -8,7 +8,7 @@ from typing import Any
 from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
 from rasr.evaluation.inputs import TestInput, prepare_inputs
-from rasr.evaluation.journal import Journal, Scorer
+from rasr.evaluation.journal import NUMBER, Journal, Scorer
 from rasr.evaluation.method import EvalJob, Method
 from rasr.evaluation.metrics import METRICS, MetricInfo, MetricWeights, Unavailable, load_metrics
 from rasr.evaluation.references import Leak, ReferenceChooser, find_leaks, refuse_leaks
@@ -18,6 +18,9 @@ from rasr.files import os_errors_as_output, sha256_file
 from rasr.gallery import Gallery, open_gallery_or_folder
 from rasr.images import read_header
 from rasr.progress import Progress
+
+RESTORED = {"output": str, "seconds": NUMBER, "memory": NUMBER}
+"""Fields of a restored picture's record in the journal."""
 
 
 @dataclass(slots=True)
@@ -150,7 +153,9 @@ class _Worker:
             leaks = find_leaks(inputs, gallery, self.tell)
             return {"leaks": [{**asdict(leak), "photo": str(leak.photo)} for leak in leaks]}
 
-        return [Leak(**{**found, "photo": Path(found["photo"])}) for found in self.journal.recall(key, find)["leaks"]]
+        shape = [{"name": str, "photo": str, "why": str, "exact": bool}]
+        found = self.journal.recall(key, find, leaks=shape)["leaks"]
+        return [Leak(one["name"], Path(one["photo"]), one["why"], one["exact"]) for one in found]
 
     def restore(self, row: Row, method: Method, chooser: ReferenceChooser | None) -> None:
         """Make what is missing of a row's pictures, and check every one that is there."""
@@ -169,7 +174,7 @@ class _Worker:
         if pending:
             self._run(row, method, jobs if info.whole else pending, keys)
         for job in jobs:
-            record = self.journal.get(keys[job.name])
+            record = self.journal.get(keys[job.name], **RESTORED)
             if record is not None and job.output.is_file() and job.name not in row.problems:
                 row.seconds[job.name] = record["seconds"]
                 row.memory = max(row.memory, record["memory"])
@@ -200,7 +205,7 @@ class _Worker:
             row.failed = str(error)
 
     def _finished(self, key: str, job: EvalJob) -> bool:
-        record = self.journal.get(key)
+        record = self.journal.get(key, **RESTORED)
         return record is not None and job.output.is_file() and sha256_file(job.output) == record["output"]
 
 

@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from operator import attrgetter, lt
 from pathlib import Path
@@ -25,7 +25,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryCorrupt
-from rasr.files import home
+from rasr.files import check_value, home, parse_json, parse_object, whole_number
 from rasr.gallery.photo import Photo
 
 APPLICATION = 0x52415352
@@ -197,8 +197,13 @@ class Database:
         rows = self._connection.execute("SELECT content, checksum FROM manifest").fetchmany(2)
         if len(rows) != 1 or type(rows[0][0]) is not bytes or xxhash.xxh3_64_digest(rows[0][0]) != rows[0][1]:
             raise ValueError("its manifest does not match its checksum")
-        values = json.loads(rows[0][0])
+        values = parse_object(rows[0][0])
         manifest = Manifest(**{**values, "encoder": EncoderId(**values["encoder"])})
+        texts = (manifest.version, manifest.created, manifest.updated, *astuple(manifest.encoder)[:2])
+        if {*map(type, (*texts, manifest.encoder.fingerprint))} != {str}:
+            raise ValueError("its manifest has fields of other types")
+        if whole_number(manifest.version.partition(".")[0]) is None:
+            raise ValueError("its manifest counts no commits")
         numbers = (manifest.photos, manifest.checksum, manifest.encoder.dimension)
         if {*map(type, numbers)} != {int} or min(*numbers, numbers[2] - 1) < 0:
             raise ValueError("its manifest counts what cannot be counted")
@@ -308,18 +313,19 @@ _values = attrgetter(*(field.name for field in fields(Photo)))
 
 def _parse(entries: Sequence[bytes]) -> list[list[Any]]:
     """Parse entries and check their types. Raises ValueError for what :meth:`Row.of` does not write."""
-    try:
-        rows: list[list[Any]] = json.loads(b"[" + b",".join(entries) + b"]")
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    text = b"[" + b",".join(entries) + b"]"
+    rows: list[list[Any]] = parse_json(text, deepest=0)  # 0.1 s of each 100 000 photos; all types are checked below
+    if b"\\u" in text:  # how JSON writes a NUL and half of a character
+        check_value(rows)
     if len(rows) != len(entries):
         raise ValueError("it is not one array")
     for row in rows:
         if not isinstance(row, list) or tuple(map(type, row)) != TYPES or not all(type(tag) is str for tag in row[8]):
             raise ValueError("it has fields of other types")
+        if min(row[2:6]) < -(2**63) or max(row[2:6]) >= 2**63:
+            raise ValueError("a number in it has more than 64 bits")
         if not 0 <= row[6] < 2**64:
             raise ValueError("its perceptual hash has more than 64 bits")
-        row[1].encode()  # a lone surrogate can be no file's name, nor be printed
     return rows
 
 

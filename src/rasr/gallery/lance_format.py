@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from rasr.errors import ExtraMissing, GalleryError
+from rasr.files import parse_object
 from rasr.gallery.database import Database, EncoderId, Manifest, Table
 from rasr.gallery.photo import Photo
 
@@ -48,13 +49,13 @@ def _read_pointer(folder: Path) -> dict[str, Any]:
     path = folder / POINTER
     try:
         text = path.read_bytes()
-        values: dict[str, Any] = json.loads(text)
+        values = parse_object(text)
         del values["checksum"]
         digest = xxhash.xxh3_64_hexdigest(json.dumps(values, ensure_ascii=False).encode())
         items = [*values.items(), ("checksum", digest)]
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in items)
         sound = values["format"] == 1 and text == f"{{\n{lines}\n}}\n".encode()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Database.damage(path, "is damaged", error) from error
     if not sound:
         raise Database.damage(path, "does not match its checksum")

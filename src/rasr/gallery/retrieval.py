@@ -11,7 +11,6 @@ A photo is accepted when its similarity to the query passes two tests.
 Both are calibrated per encoder, on degraded queries (``calibration.toml``, docs/retrieval.md).
 """
 
-import tomllib
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import ConfigError
-from rasr.files import home
+from rasr.files import home, parse_toml, read_text
 from rasr.gallery.gallery import Gallery
 from rasr.gallery.photo import Reference
 from rasr.gallery.search import CleanQuery, Filters, Queryable
@@ -134,7 +133,7 @@ def calibration_of(encoder: str) -> Calibration:
     """
     own = home() / "calibration.toml"
     if own.is_file():
-        found = _read(own.read_text(encoding="utf-8"), str(own)).get(encoder)
+        found = _read(read_text(own, "calibration", ConfigError), str(own)).get(encoder)
         if found is not None:
             return found
     return _shipped().get(encoder, UNMEASURED)
@@ -148,8 +147,8 @@ def _shipped() -> dict[str, Calibration]:
 
 def _read(text: str, name: str) -> dict[str, Calibration]:
     try:
-        return {encoder: _calibration(table) for encoder, table in tomllib.loads(text).items()}
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return {encoder: _calibration(table) for encoder, table in parse_toml(text).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{name} is not a calibration that runs/retrieval_calibrate.py wrote: {error!r}") from error
 
 

@@ -228,7 +228,8 @@ class Store:
         if self.outdated:
             from rasr.gallery.lance_format import read_format_1
 
-            return read_format_1(self.folder, photos=photos)
+            with self.explained(self.marker):
+                return read_format_1(self.folder, photos=photos)
         if self.marker.exists():
             raise Database.damage(self.database, "is missing")
         raise GalleryNotFound(

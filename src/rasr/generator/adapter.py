@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
-from rasr.errors import UsageError, WeightsCorrupt, WeightsError
+from rasr.config import check_table
+from rasr.errors import ConfigError, UsageError, WeightsCorrupt, WeightsError
+from rasr.files import parse_object
 from rasr.generator.config import ReferenceConfig
 from rasr.generator.refdsr import RefDSR
 from rasr.weights import load_strictly, read_safetensors, write_safetensors
@@ -65,13 +66,13 @@ def load_adapter(model: RefDSR, path: Path) -> dict[str, Any]:
     """
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT or SIGNATURE not in tensors:
-        raise WeightsCorrupt(f"{path} is not a RASR adapter (format {metadata.get('format', 'unknown')}).")
+        raise WeightsCorrupt(f"{path} is not a RASR adapter (format {metadata.get('format', 'unknown')[:40]}).")
     signature = tensors.pop(SIGNATURE)
     try:
         config = _read_reference(metadata["reference"])
-        backbone, notes = json.loads(metadata["backbone"]), json.loads(metadata["notes"])
-    except (KeyError, ValueError, ValidationError) as error:
-        raise WeightsCorrupt(f"{path}: its metadata cannot be read ({error}).") from error
+        backbone, notes = parse_object(metadata["backbone"]), parse_object(metadata["notes"])
+    except (KeyError, ValueError, ConfigError) as error:
+        raise WeightsCorrupt(f"{path}: its metadata cannot be read ({str(error)[:200]}).") from error
     _require_same_backbone(model, signature, backbone, path)
     previous, model.branch = model.branch, None
     try:
@@ -81,18 +82,18 @@ def load_adapter(model: RefDSR, path: Path) -> dict[str, Any]:
         model.branch = previous
         raise
     branch.requires_grad_(False).eval()
-    return dict(notes)
+    return notes
 
 
 def _read_reference(text: str) -> ReferenceConfig:
     """Parse the reference table of an adapter, without retired keys. Raises ValueError."""
-    table = dict(json.loads(text))
+    table = parse_object(text)
     for key, meant in RETIRED.items():
         if table.pop(key, meant) != meant:
             raise ValueError(f"it was trained with another {key} than {meant!r}, which is retired")
     if table.get("control") == "attention":
         raise ValueError("the attention branch is retired")
-    return ReferenceConfig.model_validate({key: table[key] for key in table.keys() - RETIRED_ATTENTION})
+    return check_table(ReferenceConfig, {key: table[key] for key in table.keys() - RETIRED_ATTENTION}, "reference")
 
 
 def save_backbone(model: RefDSR, path: Path, *, half: bool = False, notes: dict[str, Any] | None = None) -> Path:
@@ -108,10 +109,10 @@ def load_backbone(model: RefDSR, path: Path) -> dict[str, Any]:
     """Load a backbone file and return its notes. Raises WeightsMissing or WeightsCorrupt."""
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != BACKBONE_FORMAT:
-        raise WeightsCorrupt(f"{path} is not a RASR backbone (format {metadata.get('format', 'unknown')}).")
+        raise WeightsCorrupt(f"{path} is not a RASR backbone (format {metadata.get('format', 'unknown')[:40]}).")
     load_strictly(_backbone_state(model), tensors, path)
     try:
-        return dict(json.loads(metadata.get("notes", "{}")))
+        return parse_object(metadata.get("notes", "{}"))
     except ValueError as error:
         raise WeightsCorrupt(f"{path}: its metadata cannot be read ({error}).") from error
 

@@ -1,6 +1,5 @@
 """Stable Diffusion 2.1-base from a folder in the hub's layout, with a checkpoint folded in."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from rasr.device import Device
 from rasr.errors import UsageError, WeightsCorrupt
+from rasr.files import read_object
 from rasr.generator.config import ModelConfig, WeightPaths
 from rasr.generator.onestep_checkpoints import fold_osediff, fold_pisasr
 from rasr.generator.refdsr import AutoencoderCodec, RefDSR
@@ -71,7 +71,7 @@ def _tiny_vae(asked: str | Path, base: Path) -> Any:
 
     folder = require("taesd", None if asked == "tiny" else asked)
     model = _from_folder(AutoencoderTiny, folder)
-    latents = json.loads((base / "vae" / "config.json").read_text(encoding="utf-8"))["latent_channels"]
+    latents = read_object(base / "vae" / "config.json", "model configuration", WeightsCorrupt).get("latent_channels")
     if model.config.latent_channels != latents:
         raise UsageError(f"{folder} has {model.config.latent_channels} latent channels and the base model {latents}.")
     return model
@@ -79,11 +79,11 @@ def _tiny_vae(asked: str | Path, base: Path) -> Any:
 
 def _from_folder(family: Any, folder: Path) -> Any:
     """Load a diffusers model strictly, in fp32, never held twice in memory."""
+    settings = read_object(folder / "config.json", "model configuration", WeightsCorrupt)
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             model = family.from_config(settings)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise WeightsCorrupt(f"{folder}/config.json is not a configuration of {family.__name__}: {error}") from error
     path = variant(folder, "diffusion_pytorch_model.safetensors")
     tensors = {_current_name(name): tensor for name, tensor in read_safetensors(path)[0].items()}

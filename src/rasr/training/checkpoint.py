@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rasr.config import check_table
 from rasr.errors import ConfigError, UsageError, WeightsCorrupt, WeightsMissing
+from rasr.files import parse_object, whole_number
 from rasr.training.config import TrainingConfig
 from rasr.weights import read_safetensors, write_safetensors
 
@@ -71,12 +74,15 @@ class Checkpoint:
         tensors, metadata = read_safetensors(path)
         try:
             if metadata["format"] != FORMAT:
-                raise WeightsCorrupt(f"{path} is not a training checkpoint (format {metadata['format']}).")
-            config = TrainingConfig.model_validate_json(metadata["config"])
-            facts = json.loads(metadata["facts"])
-            return cls(int(metadata["step"]), config, facts, float(metadata["seconds"]), tensors)
-        except (KeyError, ValueError) as error:
-            raise WeightsCorrupt(f"{path}: its metadata cannot be read ({error}).") from error
+                raise WeightsCorrupt(f"{path} is not a training checkpoint (format {metadata['format'][:40]}).")
+            config = check_table(TrainingConfig, parse_object(metadata["config"]), "config")
+            facts = parse_object(metadata["facts"])
+            step, seconds = whole_number(metadata["step"]), float(metadata["seconds"])
+            if step is None or not 0 <= seconds < math.inf:
+                raise WeightsCorrupt(f"{path}: its metadata counts no steps or seconds.")
+            return cls(step, config, facts, seconds, tensors)
+        except (KeyError, ValueError, ConfigError) as error:
+            raise WeightsCorrupt(f"{path}: its metadata cannot be read ({str(error)[:200]}).") from error
 
 
 def _newest_first(folder: Path) -> list[Path]:

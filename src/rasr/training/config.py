@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError
+from rasr.files import parse_toml
 from rasr.generator.config import ModelConfig, read_model_config
 
 
@@ -356,8 +356,8 @@ def _parse_change(change: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(f"'{change}' is not of the form table.key=value.")
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return key.strip(), text
 
 

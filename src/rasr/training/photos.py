@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rasr.errors import ConfigError, OutputError, PictureError
-from rasr.files import atomic_write, cache_dir, write_bytes
+from rasr.files import atomic_write, cache_dir, parse_json, write_bytes
 from rasr.gallery import Gallery, open_gallery_or_folder
 from rasr.images import read_header, read_picture, resize, walk_pictures
 from rasr.training.views import Pixels, to_8_bit
@@ -200,7 +200,7 @@ def _remembered(key: str, count: int, make: Callable[[], list[Any]]) -> list[Any
     """Return the ``count`` rows in the cache folder's ``{key}.json``, or make and keep them."""
     path = cache_dir("training") / f"{key}.json"
     try:
-        stored: Any = json.loads(path.read_text(encoding="utf-8"))
+        stored: Any = parse_json(path.read_bytes(), file_names=True)
     except (OSError, ValueError):
         stored = None
     if isinstance(stored, list) and len(stored) == count:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import ExtraMissing, WeightsCorrupt, WeightsMissing
-from rasr.files import cache_dir, home, offline, sha256_file, write_bytes
+from rasr.files import cache_dir, home, offline, read_object, sha256_file, write_bytes
 from rasr.weights.catalogue import CATALOGUE, ModelWeights, entry
 
 
@@ -135,11 +135,14 @@ def record_download(source: str, commit: str, sha256: dict[str, str]) -> None:
 def _records() -> dict[str, dict[str, Any]]:
     path = home() / "models" / "pins.json"
     try:
-        return {source: dict(record) for source, record in json.loads(path.read_text(encoding="utf-8")).items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsCorrupt(f"{path} cannot be read ({error}). Delete it to pin the models anew.") from error
+        records = read_object(path, "record of downloads", WeightsCorrupt) if path.exists() else {}
+    except WeightsCorrupt as error:
+        raise WeightsCorrupt(f"{error} Delete it to pin the models anew.") from error
+    for record in records.values():
+        hashes = record.get("sha256", {}) if isinstance(record, dict) else None
+        if not isinstance(hashes, dict) or not isinstance(record.get("commit", ""), str):
+            raise WeightsCorrupt(f"{path} is not a record of downloads. Delete it to pin the models anew.")
+    return records
 
 
 def _asked(weights: ModelWeights, asked: str | Path | None) -> str:

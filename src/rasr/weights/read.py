@@ -37,8 +37,10 @@ def read_safetensors(path: Path, framework: Literal["pt", "numpy"] = "pt") -> tu
     try:
         with safe_open(path, framework=framework) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise WeightsCorrupt(f"{path} is not a readable safetensors file ({error}). Get it again.") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+        # The last three: number formats that torch or numpy do not have. What is quoted may be a stranger's, and long.
+        first = str(error).partition("\n")[0][:200]
+        raise WeightsCorrupt(f"{path} is not a readable safetensors file ({first}). Get it again.") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

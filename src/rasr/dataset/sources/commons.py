@@ -10,6 +10,7 @@ from pydantic import Field
 from rasr.dataset.licences import parse_licence
 from rasr.dataset.sources.source import Candidate, Category, Online, Page
 from rasr.errors import SourceError
+from rasr.files import parse_object
 
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/tiff"})
 WIDTHS = (500, 960, 1280, 1920, 3840)
@@ -70,7 +71,7 @@ class Commons(Online):
             "iiextmetadatafilter": FIELDS,
             "iiurlwidth": min(WIDTHS, key=lambda width: abs(width - self._long_side)),
         }
-        asked = fixed | generator | (json.loads(cursor) if cursor else {})
+        asked = fixed | generator | (parse_object(cursor) if cursor else {})
         answer = self._web.json(self._settings.endpoint, asked, _busy)
         if "error" in answer:
             code, said = answer["error"].get("code", ""), answer["error"].get("info", "no message")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import WeightsCorrupt
+from rasr.files import read_object
 from rasr.gallery.encoders import Embeddings, LazyNetwork
 from rasr.images import FloatImage
 from rasr.weights import find, load_pretrained, require, variant, weights_sha256
@@ -135,11 +136,8 @@ def _at_most_4_to_1(pixels: FloatImage) -> FloatImage:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsCorrupt(f"{path} cannot be read as a model configuration: {error}") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    config = read_object(path, "model configuration", WeightsCorrupt)
+    kind = config.get("model_type")
     if kind != "dinov2" or not isinstance(config.get("hidden_size"), int):
         raise WeightsCorrupt(f"{path} describes a model of type '{kind}', not DINOv2.")
-    return dict(config)
+    return config
