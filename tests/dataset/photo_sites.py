@@ -392,6 +392,7 @@ def config_for(base: str, subjects: list[str], sources: list[str], **sections: o
         ],
         "filters": {"min_short_side": 256, "max_blockiness": 10.0, "max_blur": 1.0, "duplicate_similarity": 0.999},
         "splits": {"related_similarity": 0.995},
-        "download": {"rates": {"127.0.0.1": 400.0}, "workers": 8, "back_off": 0.01, "timeout": 10.0, "attempts": 4},
+        "download": {"rates": {"127.0.0.1": 400.0}, "workers": 8, "back_off": 0.01, "timeout": 10.0, "attempts": 4}
+        | {"loopback": True},
         "lq": {"crop": 256},
     } | sections

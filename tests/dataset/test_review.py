@@ -5,9 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -53,11 +57,16 @@ def _serving(dataset: Path) -> Iterator[ReviewServer]:
 
 
 def _ask(
-    server: ReviewServer, path: str, body: object = None, host: str | None = None, prefix: str | None = None
+    server: ReviewServer,
+    path: str,
+    body: object = None,
+    host: str | None = None,
+    prefix: str | None = None,
+    **more: str,
 ) -> tuple[int, bytes]:
     parts = urlsplit(server.url)
     connection = http.client.HTTPConnection("127.0.0.1", parts.port or 0, timeout=10)
-    headers = {"Host": host} if host else {}
+    headers = ({"Host": host} if host else {}) | {name.replace("_", "-"): value for name, value in more.items()}
     data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
     where = (parts.path if prefix is None else prefix) + path
     connection.request("GET" if data is None else "POST", where, data, headers)
@@ -144,3 +153,89 @@ def test_a_folder_without_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"manifest\.jsonl"):
         ReviewServer(tmp_path)
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_only_its_own_page_may_decide(dataset: Path) -> None:
+    body = {"number": 0, "decision": "drop"}
+    with _serving(dataset) as server:
+        own = server.url.split("/")[2]
+        for origin in (
+            "http://evil.example",
+            "null",
+            "https://" + own,
+            f"http://{own}.evil.example",
+            "http://127.0.0.1:1",
+        ):
+            assert _ask(server, "decide", body, Origin=origin)[0] in (400, 404)
+            assert _ask(server, "photos", Origin=origin)[0] == 404
+        assert _ask(server, "decide", body, Sec_Fetch_Site="cross-site")[0] == 400
+        assert all(not record.review for record in read_manifest(dataset))
+        assert _ask(server, "decide", body, Origin=f"http://{own}", Sec_Fetch_Site="same-origin")[0] == 200
+        assert [record.review for record in read_manifest(dataset)] == ["drop", "", ""]
+
+
+@pytest.mark.parametrize("way", ["absolute", "dots", "link", "folder-link"])
+def test_a_foreign_manifest_shows_nothing_outside_its_folder(
+    dataset: Path, tmp_path_factory: pytest.TempPathFactory, way: str
+) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.png"
+    write_picture(Picture(np.full((30, 40, 3), 0.5, np.float32)), secret)
+    records = read_manifest(dataset)
+    first = dataset / records[0].file
+    named = {"absolute": str(secret), "dots": f"../../{'../' * 20}{secret}", "folder-link": "out/secret.png"}
+    if way == "link":
+        first.unlink()
+        first.symlink_to(secret)
+    (dataset / "out").symlink_to(secret.parent)
+    write_manifest(dataset, [replace(records[0], file=named.get(way, records[0].file)), *records[1:]])
+    with _serving(dataset) as server:
+        status, said = _ask(server, "picture/0")
+        assert (status, b"leads out of the folder" in said) == (404, True)
+        assert _ask(server, "picture/1")[0] == 200
+
+
+def test_a_stalled_client_does_not_hold_the_others(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rasr.dataset.review.SECONDS", 0.5)
+    with _serving(dataset) as server:
+        port = urlsplit(server.url).port or 0
+        stalled = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(20)]
+        for number, client in enumerate(stalled):
+            client.sendall([b"", b"GET /", b"POST /x HTTP/1.0\r\nContent-Length: 9\r\n"][number % 3])
+        assert _ask(server, "picture/0")[0] == 200
+        for client in stalled:  # closed when their time is up, without an answer
+            with client, suppress(ConnectionError):
+                while client.recv(4096):
+                    pass
+        assert _ask(server, "photos")[0] == 200
+
+
+def test_dropped_connections_leave_no_traceback(dataset: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with _serving(dataset) as server:
+        parts = urlsplit(server.url)
+        token = parts.path.encode()
+        for request in (
+            b"",
+            b"GET",
+            b"GET " + token + b"picture/0 HTTP/1.0\r\nHost: " + parts.netloc.encode() + b"\r\n\r\n",
+        ):
+            for _ in range(5):
+                client = socket.create_connection(("127.0.0.1", parts.port or 0))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by reset
+                client.sendall(request)
+                client.close()
+        assert _ask(server, "photos")[0] == 200
+        time.sleep(0.3)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "²", "-1", "1_0", "", "4097"])
+def test_strange_lengths_and_numbers(dataset: Path, size: str) -> None:
+    with _serving(dataset) as server:
+        parts = urlsplit(server.url)
+        with socket.create_connection(("127.0.0.1", parts.port or 0), timeout=10) as client:
+            head = f"POST {parts.path}decide HTTP/1.0\r\nHost: {parts.netloc}\r\nContent-Length: {size}\r\n\r\n"
+            client.sendall(head.encode("latin-1"))
+            assert b" 400 " in client.recv(100)
+        assert _ask(server, "picture/" + "9" * 5000)[0] == 404
+        assert _ask(server, "decide", b"[" * 4000)[0] == 400
+        assert _ask(server, "decide", {"number": True, "decision": "drop"})[0] == 400

@@ -287,7 +287,7 @@ def test_a_new_source_is_a_file_and_a_line(tmp_path: Path, monkeypatch: pytest.M
             f'name = "zoo"\ncategory = [{{name = "owl"}}]\ngallery = false\nlq = {{enabled = false}}\n'
             "splits = {train = 2, test = 1, reference = 3, related_similarity = 0.999}\n"
             "filters = {min_short_side = 300, max_blur = 1.0, max_blockiness = 9.0, duplicate_similarity = 1.0}\n"
-            f'[download]\nrates = {{"127.0.0.1" = 1000}}\n'
+            f'[download]\nrates = {{"127.0.0.1" = 1000}}\nloopback = true\n'
             f'[[source]]\nkind = "zoo"\nendpoint = "{base}"\ncandidates = 30\nfirst = 5\n'
         )
         done = CliRunner().invoke(command, ["build", str(config), "-o", str(tmp_path / "out"), "--json"])

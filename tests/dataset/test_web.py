@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rasr.dataset.web import Download, FetchError, Web, _Interrupted, _Pace, _retry_after
+from rasr.dataset.pace import Interrupted, Pace, retry_after
+from rasr.dataset.web import Download, FetchError, Web
 from rasr.errors import SourceError
 from tests.dataset.photo_sites import Photo, World, picture, serving
 
@@ -22,7 +23,7 @@ def base(world: World) -> Iterator[str]:
 
 
 def _web(**settings: object) -> Web:
-    fast = {"rates": {"127.0.0.1": 1000.0}, "back_off": 0.0, "attempts": 3, "timeout": 5.0}
+    fast = {"rates": {"127.0.0.1": 1000.0}, "back_off": 0.0, "attempts": 3, "timeout": 5.0, "loopback": True}
     return Web(Download.model_validate(fast | settings), "rasr-tests (tests@rasr.invalid)")
 
 
@@ -165,7 +166,7 @@ def test_stopping_ends_waiting_workers(world: World, base: str, tmp_path: Path) 
     web.download(base + paths[0], tmp_path / "a")
     threading.Timer(0.2, web.stop).start()
     started = time.monotonic()
-    with pytest.raises(_Interrupted):
+    with pytest.raises(Interrupted):
         web.download(base + paths[1], tmp_path / "b")
     assert time.monotonic() - started < 60
     web.__exit__()
@@ -173,7 +174,7 @@ def test_stopping_ends_waiting_workers(world: World, base: str, tmp_path: Path) 
 
 def test_a_contact_with_any_letters_is_sent(world: World, base: str, tmp_path: Path) -> None:
     path = _photo(world, "")
-    with Web(Download(rates={"127.0.0.1": 1000.0}), "rasr (Zoo Zürich)") as web:
+    with Web(Download(rates={"127.0.0.1": 1000.0}, loopback=True), "rasr (Zoo Zürich)") as web:
         web.download(base + path, tmp_path / "a")
     assert world.requests[0][2].startswith("rasr (Zoo Z")
 
@@ -202,7 +203,7 @@ class Clock:
 
 def test_requests_are_spread_evenly_and_idle_time_gives_no_burst() -> None:
     clock = Clock()
-    pace = _Pace(4, clock=clock, wait=clock.wait)
+    pace = Pace(4, clock=clock, wait=clock.wait)
     times = []
     for step in range(12):
         pace.acquire()
@@ -216,7 +217,7 @@ def test_requests_are_spread_evenly_and_idle_time_gives_no_burst() -> None:
 
 def test_workers_share_one_pace() -> None:
     clock = Clock()
-    pace = _Pace(10, clock=clock, wait=clock.wait)
+    pace = Pace(10, clock=clock, wait=clock.wait)
     times: list[float] = []
 
     def work() -> None:
@@ -235,7 +236,7 @@ def test_workers_share_one_pace() -> None:
 
 def test_a_pause_holds_everyone_back() -> None:
     clock = Clock()
-    pace = _Pace(10, clock=clock, wait=clock.wait)
+    pace = Pace(10, clock=clock, wait=clock.wait)
     pace.acquire()
     pace.pause(30)
     pace.acquire()
@@ -243,9 +244,9 @@ def test_a_pause_holds_everyone_back() -> None:
 
 
 def test_stopping_wakes_the_sleeper() -> None:
-    pace = _Pace(0.001, clock=lambda: 5.0, wait=lambda _: True)
+    pace = Pace(0.001, clock=lambda: 5.0, wait=lambda _: True)
     pace.acquire()
-    with pytest.raises(_Interrupted):
+    with pytest.raises(Interrupted):
         pace.acquire()
 
 
@@ -263,8 +264,8 @@ def test_stopping_wakes_the_sleeper() -> None:
         (None, None, None),
     ],
 )
-def test_retry_after(value: str | None, date: str | None, expected: float | None) -> None:
+def testretry_after(value: str | None, date: str | None, expected: float | None) -> None:
     assert (
-        _retry_after({name: text for name, text in (("Retry-After", value), ("Date", date)) if text is not None})
+        retry_after({name: text for name, text in (("Retry-After", value), ("Date", date)) if text is not None})
         == expected
     )

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from rasr.config import check_table
 from rasr.dataset.licences import licence_url
-from rasr.dataset.manifest import Record, read_manifest, write_text
+from rasr.dataset.manifest import Record, file_inside, read_manifest, write_text
 from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import REASONS
 from rasr.errors import ConfigError, DatasetError, PictureError
@@ -211,8 +211,8 @@ def _contact_sheet(folder: Path, records: Sequence[Record]) -> bytes:
     for row, photos in enumerate(shown.values()):
         for column, photo in enumerate(photos[:PER_ROW]):
             try:
-                thumb = _thumb(read_picture(folder / photo.file).opaque())
-            except PictureError:
+                thumb = _thumb(read_picture(file_inside(folder, photo)).opaque())
+            except (PictureError, DatasetError):
                 continue
             left = LABEL + column * THUMB
             sheet[row * THUMB : (row + 1) * THUMB, left : left + THUMB] = thumb

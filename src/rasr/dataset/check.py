@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasr.dataset.assemble import LQ_MANIFEST
 from rasr.dataset.card import read_info
 from rasr.dataset.licences import FREE_LICENCES, allowed
-from rasr.dataset.manifest import MANIFEST, Record, read_manifest
+from rasr.dataset.manifest import MANIFEST, Record, file_inside, read_manifest
 from rasr.dataset.splits import SPLITS
 from rasr.dataset.verdict import photographers, related_hashes, related_pairs
 from rasr.errors import ConfigError, DatasetError, PictureError, RasrError
@@ -200,9 +200,10 @@ def _check_low_quality(report: CheckReport, records: Sequence[Record], info: Map
 
 def _check_file(report: CheckReport, record: Record, *, quick: bool) -> bool:
     """Report a missing, exchanged or resized file; False when it is not worth decoding."""
-    path = report.folder / record.file
-    if not path.resolve().is_relative_to(report.folder.resolve()):
-        report.error("manifest", f"{record.file} leads out of the folder.")
+    try:
+        path = file_inside(report.folder, record)
+    except DatasetError as error:
+        report.error("manifest", str(error))
         return False
     if not path.is_file():
         report.error("missing", f"{record.file} is missing.")

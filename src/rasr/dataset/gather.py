@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.dataset.answers import STRANGE
 from rasr.dataset.config import DatasetConfig
 from rasr.dataset.journal import Journal, Measures, Row
 from rasr.dataset.measure import TooSmall, measure
@@ -60,34 +61,39 @@ def list_candidates(
         progress("listing", number, len(categories))
         for rank, source in list(usable.items()):
             try:
-                found = _list(journal, rank, source, category)
+                found, strange = _list(journal, rank, source, category)
             except FetchError as error:
                 problems.append(f"{category.name}: {source.kind} could not be asked: {error}.")
             except SourceError as error:
                 problems.append(str(error))
                 del usable[rank]
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-                said = f"{type(error).__name__} {error}"
+            except STRANGE as error:
+                said = f"{type(error).__name__} {str(error)[:200]}"
                 problems.append(f"{category.name}: {source.kind} answered in a form that is not its API's ({said}).")
             else:
+                if strange:
+                    problems.append(
+                        f"{category.name}: {source.kind} described {strange} photos in a form that is not its API's; "
+                        "they were passed over."
+                    )
                 if found == 0:
                     problems.append(f"{category.name}: {source.kind} has nothing for {source.query(category)}.")
     progress("listing", len(categories), len(categories))
 
 
-def _list(journal: Journal, rank: int, source: Source, category: Category) -> int | None:
-    """Complete one list; returns the photos in it, or None when there is nothing to ask."""
+def _list(journal: Journal, rank: int, source: Source, category: Category) -> tuple[int | None, int]:
+    """Complete one list; returns the photos in it (None when there is nothing to ask), and the strange ones."""
     question = source.query(category)
     if not question:
-        return None
+        return None, 0
     cursor, found = journal.position(category.name, source.kind, question)
-    barren = 0
+    barren = strange = 0
     while cursor is not None and found < source.limit and barren < EMPTY_PAGES:
         page = source.page(category, cursor)
         new = journal.add_page(category.name, source.kind, question, rank, page.candidates, page.following)
-        found, barren = found + new, 0 if new else barren + 1
+        found, barren, strange = found + new, 0 if new else barren + 1, strange + page.strange
         cursor = page.following if page.following != cursor else None
-    return found
+    return found, strange
 
 
 def choose(

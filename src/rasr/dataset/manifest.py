@@ -83,6 +83,14 @@ def _record(line: str, where: str) -> Record:
     return record
 
 
+def file_inside(folder: Path, record: Record) -> Path:
+    """Place of a record's file. Raises DatasetError where it leads out of the folder, through symlinks as well."""
+    path = folder / record.file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DatasetError(f"{folder / MANIFEST}: {record.file} leads out of the folder.")
+    return path
+
+
 def write_manifest(folder: Path, records: Iterable[Record]) -> None:
     """Write both forms, in the order given. Raises OutputError."""
     rows = [asdict(record) for record in records]

@@ -2,24 +2,30 @@
 
 import json
 import secrets
+import socket
+import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rasr.dataset.manifest import read_manifest, write_manifest
+from rasr.dataset.manifest import file_inside, read_manifest, write_manifest
 from rasr.errors import DatasetError, OutputError, RasrError
-from rasr.files import JsonLines, parse_object
+from rasr.files import JsonLines, parse_object, whole_number
 from rasr.images import Picture, encode_picture, read_picture, resize
 
 DECISIONS = "review.jsonl"
 SHOWN = 1280
 """Long side in pixels of the pictures on the page."""
 LARGEST_BODY = 4096
+SECONDS = 30.0
+"""Longest life of a connection; a page or a picture takes well under one."""
 
 
 def read_decisions(folder: Path) -> dict[str, str]:
@@ -35,7 +41,7 @@ def read_decisions(folder: Path) -> dict[str, str]:
 
 
 class ReviewServer:
-    """Serves the page at :attr:`url` until stopped. One request at a time, loopback only.
+    """Serves the page at :attr:`url` until stopped. On this machine only; a stalled client holds no other.
 
     Who wants to talk to it must know the token in the address, and can only name photos of the manifest by their
     number. Decisions are appended to ``review.jsonl`` and written into the manifest at once.
@@ -48,11 +54,12 @@ class ReviewServer:
         if not self.records:
             raise DatasetError(f"{self.folder} has an empty manifest; there is nothing to review.")
         self._decisions = read_decisions(self.folder)
+        self._lock = threading.Lock()
         # Photos that the subject check marked come first: there the eye is needed.
         self.order = sorted(range(len(self.records)), key=lambda index: (-self.records[index].deviation, index))
         self.token = secrets.token_urlsafe(16)
         try:
-            self._server = HTTPServer(("127.0.0.1", port), _handler(self))
+            self._server = _Server(("127.0.0.1", port), _handler(self))
         except OSError as error:
             raise OutputError(f"Cannot serve on port {port} of this machine: {error.strerror}.") from error
 
@@ -65,6 +72,11 @@ class ReviewServer:
     def hosts(self) -> Sequence[str]:
         """Host headers answered; others come from a page whose name points here (DNS rebinding)."""
         return [f"{name}:{self._server.server_port}" for name in ("127.0.0.1", "localhost")]
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """Pages whose requests are answered: this one. A browser names the page with every decision that it sends."""
+        return [f"http://{host}" for host in self.hosts]
 
     def serve(self) -> None:
         """Answer requests until :meth:`stop` is called from another thread or the user interrupts."""
@@ -88,13 +100,18 @@ class ReviewServer:
         return listed
 
     def picture(self, number: int) -> bytes:
-        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, PictureError."""
-        return _shrunk(self.folder / self.records[number].file)
+        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, PictureError, DatasetError (file outside)."""
+        return _shrunk(file_inside(self.folder, self.records[number]))
 
     def decide(self, number: int, decision: str) -> None:
         """Note a decision: keep, drop or undo. Raises ValueError for anything else, OutputError."""
-        if decision not in ("keep", "drop", "undo") or number not in range(len(self.records)):
-            raise ValueError(f"not a decision: {decision} for {number}")
+        known = type(number) is int and number in range(len(self.records))
+        if decision not in ("keep", "drop", "undo") or not known:
+            raise ValueError("not a decision")
+        with self._lock:
+            self._note(number, decision)
+
+    def _note(self, number: int, decision: str) -> None:
         name = self.records[number].id
         JsonLines(self.folder / DECISIONS).append({"id": name, "decision": decision})
         self._decisions.pop(name, None) if decision == "undo" else self._decisions.update({name: decision})
@@ -119,8 +136,34 @@ def _shrunk(path: Path) -> bytes:
     return encode_picture(Picture(small.clip(0, 1)), "JPEG")
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, which is closed after SECONDS, whatever trickles in."""
+
+    daemon_threads = True
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one request, or close its connection when its time is up."""
+
+        def close() -> None:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+        deadline = threading.Timer(SECONDS, close)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            deadline.cancel()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing when a client went away or stalled; anything else is a fault of ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
-    """Make a server's request handler; HTTP/1.0, so that no idle connection blocks others."""
+    """Make a server's request handler; HTTP/1.0, so that no idle connection stays open."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -132,21 +175,26 @@ def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page)
             elif parts == ["photos"]:
                 self._answer(HTTPStatus.OK, "application/json", json.dumps(review.listing()).encode())
-            elif parts is not None and len(parts) == 2 and parts[0] == "picture" and parts[1].isdecimal():
+            elif (
+                parts is not None
+                and len(parts) == 2
+                and parts[0] == "picture"
+                and (number := whole_number(parts[1])) is not None
+            ):
                 try:
-                    self._answer(HTTPStatus.OK, "image/jpeg", review.picture(int(parts[1])))
+                    self._answer(HTTPStatus.OK, "image/jpeg", review.picture(number))
                 except (IndexError, RasrError) as error:
                     self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", str(error).encode())
             else:
                 self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"not here")
 
         def do_POST(self) -> None:
-            size = self.headers.get("Content-Length", "")
-            if self._parts() != ["decide"] or not size.isdecimal() or int(size) > LARGEST_BODY:
+            size = whole_number(self.headers.get("Content-Length", ""))
+            if self._parts() != ["decide"] or size is None or size > LARGEST_BODY:
                 self._answer(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"not understood")
                 return
             try:
-                asked = parse_object(self.rfile.read(int(size)))
+                asked = parse_object(self.rfile.read(size))
                 number, decision = asked["number"], asked["decision"]
                 review.decide(number, decision)
             except (ValueError, TypeError, KeyError, IndexError):
@@ -157,10 +205,13 @@ def _handler(review: ReviewServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.OK, "application/json", json.dumps(review.summary()).encode())
 
         def _parts(self) -> list[str] | None:
-            """Split the path behind the token; None when the token or the host is wrong."""
+            """Split the path behind the token; None when the token, the host or the asking page is wrong."""
             path, prefix = self.path.partition("?")[0], f"/{review.token}/"
             known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
-            return path[len(prefix) :].split("/") if known and self.headers.get("Host", "") in review.hosts else None
+            page, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
+            own = page in {None, *review.origins} and site in {"same-origin", "none"}
+            known = known and own and self.headers.get("Host", "") in review.hosts
+            return path[len(prefix) :].split("/") if known else None
 
         def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
             self.send_response(status)

@@ -11,16 +11,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field
 
 from rasr.config import Table
+from rasr.dataset.addresses import (
+    AddressRefused,
+    Resolver,
+    check_proxied,
+    checked_transport,
+    host_of,
+    resolve,
+)
+from rasr.dataset.answers import parse_answer
+from rasr.dataset.pace import Interrupted, Pace, retry_after
 from rasr.errors import ExtraMissing, SourceError
-from rasr.files import offline, parse_json
+from rasr.files import offline, whole_number
 
 if TYPE_CHECKING:
     import httpx2
@@ -68,6 +78,8 @@ class Download(Table):
     """Most photos of one photographer in one category."""
     long_side: int = Field(default=2048, ge=64)
     """The size to ask for where a source offers several: the smallest that reaches it."""
+    loopback: bool = False
+    """Allow addresses of this machine, for a stand-in that runs here; other private addresses never are."""
     oversample: float = Field(default=1.25, ge=1)
     """Good photos to gather per photo wanted, so that splits without leaks can be filled."""
 
@@ -96,27 +108,36 @@ class _TransientError(FetchError):
 class Web:
     """A thread-safe client for all workers of one build. Use it in a ``with`` statement."""
 
-    def __init__(self, settings: Download, agent: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Download,
+        agent: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        resolver: Resolver = resolve,
+    ) -> None:
         self._settings = settings
+        self._resolver = resolver
         # Headers are ASCII; a contact with other letters is better spelt oddly than not sent.
         self._agent = agent.encode("ascii", "backslashreplace").decode("ascii")
         self._clock = clock
         self._stop = threading.Event()
-        self._paces: dict[str, _Pace] = {}
+        self._paces: dict[str, Pace] = {}
         self._closed: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._opened: httpx2.Client | None = None
+        self._opened: tuple[httpx2.Client, httpx2.Client] | None = None
+        """One that connects to checked addresses, and one through the proxies that the user's environment names."""
 
     def __enter__(self) -> Web:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        if self._opened is not None:
-            self._opened.close()
+        for client in self._opened or ():
+            client.close()
 
     @property
-    def _client(self) -> httpx2.Client:
+    def _clients(self) -> tuple[httpx2.Client, httpx2.Client]:
         """Connections, made when first needed: a build from local folders needs none."""
         with self._lock:
             if self._opened is None:
@@ -125,11 +146,14 @@ class Web:
                 except ImportError as error:
                     raise ExtraMissing("Fetching photos from the web", "dataset") from error
                 count = self._settings.workers
-                self._opened = httpx2.Client(
-                    headers={"User-Agent": self._agent},
-                    timeout=self._settings.timeout,
-                    limits=httpx2.Limits(max_connections=count, max_keepalive_connections=count),
-                    follow_redirects=False,
+                limits = httpx2.Limits(max_connections=count, max_keepalive_connections=count)
+                direct = checked_transport(limits, self._resolver, loopback=self._settings.loopback)
+                named = ((scheme, getproxies().get(scheme) or getproxies().get("all")) for scheme in ("http", "https"))
+                mounts = {f"{scheme}://": httpx2.HTTPTransport(proxy=at, limits=limits) for scheme, at in named if at}
+                common: Any = {"headers": {"User-Agent": self._agent}, "timeout": self._settings.timeout}
+                self._opened = (
+                    httpx2.Client(transport=direct, **common),
+                    httpx2.Client(transport=direct, mounts=mounts, **common),
                 )
             return self._opened
 
@@ -142,7 +166,7 @@ class Web:
         host = urlsplit(url).hostname
         if offline() and host not in LOOPBACK:
             raise SourceError(f"RASR_OFFLINE or HF_HUB_OFFLINE is set, so {host} is not asked.")
-        _ = self._client
+        _ = self._clients
 
     def json(self, url: str, params: Mapping[str, str | int], busy: Callable[[Any], str] = lambda _: "") -> Any:
         """Fetch the JSON value at ``url``. Raises FetchError, which quotes a 4xx answer's body.
@@ -160,12 +184,12 @@ class Web:
                     said = body[:200].decode("utf-8", "replace")
                     raise FetchError("refused", f"{_shown(url)} answered {response.status_code}: {said}")
                 try:
-                    value = parse_json(body)
+                    value = parse_answer(body)
                 except ValueError as error:
                     # Overloaded services put an HTML page behind status 200; it is gone a moment later.
                     raise _TransientError(f"{_shown(url)} answered something that is not JSON") from error
                 if why := busy(value):
-                    raise _TransientError(why, after=_retry_after(response.headers))
+                    raise _TransientError(why, after=retry_after(response.headers))
                 return value
 
         return self._retried(url, attempt)
@@ -186,11 +210,12 @@ class Web:
             raise
 
     def _download_once(self, url: str, target: Path, part: Path, mark: Path) -> None:
-        have = part.stat().st_size if part.exists() and mark.exists() else 0
+        known = mark.read_text("latin-1") if mark.exists() else ""
+        have = part.stat().st_size if part.exists() and known.isascii() and known.isprintable() and known else 0
         # Without compression the lengths in the headers are those of the file: Range and the cap mean what they say.
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
         if have:
-            headers |= {"Range": f"bytes={have}-", "If-Range": mark.read_text("ascii")}
+            headers |= {"Range": f"bytes={have}-", "If-Range": known}
         with self._open(url, headers=headers) as response:
             status = response.status_code
             if status == 416:
@@ -220,15 +245,15 @@ class Web:
         """Yield the body; raises FetchError once it is announced or found longer than ``limit``."""
         said = response.headers.get("Content-Length", "")
         shown = _shown(str(response.url))
-        if said.isdigit() and int(said) > limit:
-            raise FetchError("too large", f"{shown} announces {int(said) / 1e6:.0f} MB, over the limit")
+        if (size := whole_number(said)) is not None and size > limit:
+            raise FetchError("too large", f"{shown} announces {size / 1e6:.0f} MB, over the limit")
         started, size = self._clock(), 0
         for chunk in response.iter_bytes():
             size += len(chunk)
             if size > limit:
                 raise FetchError("too large", f"{shown} sends more than the limit of {limit / 1e6:.0f} MB")
             if self._stop.is_set():
-                raise _Interrupted
+                raise Interrupted
             if self._clock() - started > SECONDS_PER_FILE:
                 raise _TransientError(f"{shown} sent {size} bytes in {SECONDS_PER_FILE:.0f} s")
             yield chunk
@@ -238,19 +263,24 @@ class Web:
         self, url: str, *, params: Mapping[str, str | int] | None = None, headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx2.Response]:
         """Send a request, redirects at their own host's pace; yields any answer not retried."""
-        client = self._client
+        clients = self._clients
         import httpx2
 
         try:
-            request = client.build_request("GET", url, params=params, headers=headers)
+            request = clients[0].build_request("GET", url, params=params, headers=headers)
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise FetchError("dead link", f"{_shown(url)} is not a web address: {error}") from error
+        try:
             for _ in range(MAX_REDIRECTS + 1):
                 if request.url.scheme not in ("http", "https"):
                     scheme = request.url.scheme
                     raise FetchError("dead link", f"{_shown(url)} leads to {scheme}://, which is not followed")
                 self._pace(request.url.host).acquire()
-                response = client.send(request, stream=True)
+                response = self._send(request)
                 try:
                     if response.next_request is not None:
+                        if (request.url.scheme, response.next_request.url.scheme) == ("https", "http"):
+                            raise FetchError("dead link", f"{_shown(url)} leads from https to http: not followed")
                         request = response.next_request
                         request.headers.update(headers or {})
                         # What Flickr answers for a deleted photo: a redirect to a picture that says so.
@@ -259,7 +289,7 @@ class Web:
                         continue
                     if response.status_code in RETRIED:
                         kind = "rate limit" if response.status_code == 429 else "server trouble"
-                        after = _retry_after(response.headers)
+                        after = retry_after(response.headers)
                         raise _TransientError(f"{_shown(url)} answered {response.status_code}", kind=kind, after=after)
                     yield response
                     return
@@ -269,12 +299,28 @@ class Web:
         except httpx2.RequestError as error:  # also of the caller's block, where the body is read
             why = f"{_shown(url)}: {error or type(error).__name__}"
             raise _TransientError(why, kind="no connection") from error
-        except httpx2.InvalidURL as error:
-            raise FetchError("dead link", f"{_shown(url)} is not a web address: {error}") from error
+        except (httpx2.InvalidURL, AddressRefused) as error:
+            raise FetchError("dead link", f"{_shown(url)} is not asked: {error}") from error
+
+    def _send(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request, to a checked address. A proxy resolves names itself: only what the name tells is checked.
+
+        Raises AddressRefused.
+        """
+        direct, proxied = self._clients
+        scheme, host = request.url.scheme, request.url.host
+        if not (getproxies().keys() & {scheme, "all"}) or proxy_bypass(host):
+            return direct.send(request, stream=True)
+        check_proxied(host, loopback=self._settings.loopback)
+        return proxied.send(request, stream=True)
 
     def _retried(self, url: str, attempt: Callable[[], _T]) -> _T:
         """Run ``attempt`` until it succeeds, fails for good, or has failed as often as allowed."""
-        host, settings = urlsplit(url).hostname or "", self._settings
+        settings = self._settings
+        try:
+            host = host_of(url)
+        except ValueError as error:
+            raise FetchError("dead link", f"{_shown(url)} is not a web address: {error}") from error
         for number in range(settings.attempts):
             if host in self._closed:
                 raise FetchError("rate limit", self._closed[host])
@@ -290,13 +336,13 @@ class Web:
                 # Jitter keeps the workers from all coming back at the same moment.
                 pause = settings.back_off * 2**number * random.uniform(1, 1.25)  # noqa: S311
                 if self._stop.wait(min(max(pause, asked), settings.patience)):
-                    raise _Interrupted
+                    raise Interrupted
         raise FetchError(failure.kind, f"{failure} ({settings.attempts} attempts)")
 
-    def _pace(self, host: str) -> _Pace:
+    def _pace(self, host: str) -> Pace:
         with self._lock:
             if host not in self._paces:
-                self._paces[host] = _Pace(self._settings.rate_of(host), clock=self._clock, wait=self._stop.wait)
+                self._paces[host] = Pace(self._settings.rate_of(host), clock=self._clock, wait=self._stop.wait)
             return self._paces[host]
 
 
@@ -318,58 +364,8 @@ def _write_mark(mark: Path, headers: Mapping[str, str]) -> None:
 
 def _shown(url: str) -> str:
     """Cut the query, which may hold an API key, from an address."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-
-class _Interrupted(Exception):
-    """Raised in the workers when the build is stopping, so that none of them sleeps on."""
-
-
-class _Pace:
-    """Pace of one host: moments at which a request may start, ``1/rate`` seconds apart or more.
-
-    There is no burst: a crawler that was idle for a minute does not then send sixty requests at once. Only the
-    monotonic clock is read, so a clock that is wrong or set during the run changes nothing.
-    """
-
-    def __init__(self, rate: float, *, clock: Callable[[], float], wait: Callable[[float], bool]) -> None:
-        """``wait(seconds)`` sleeps and returns True when the build is to stop instead."""
-        self._interval = 1.0 / rate
-        self._clock = clock
-        self._wait = wait
-        self._next = clock()
-        self._lock = threading.Lock()
-
-    def acquire(self) -> None:
-        """Return when this caller may send one request. Raises _Interrupted."""
-        while True:
-            with self._lock:
-                now = self._clock()
-                left = self._next - now
-                if left <= 0:
-                    self._next = now + self._interval
-                    return
-            # Outside the lock, and looked at again afterwards: another worker may have paused the host meanwhile.
-            if self._wait(left):
-                raise _Interrupted
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody ask this host again for ``seconds``: it answered 429 or 503."""
-        with self._lock:
-            self._next = max(self._next, self._clock() + seconds)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds to wait from a Retry-After header, or None when none can be read.
-
-    The header is a number of seconds or a date. The date is compared with the same answer's Date header, so that only
-    the server's clock is used; without one it is not used at all (RFC 9110, section 10.2.3).
-    """
-    value, date = headers.get("Retry-After", ""), headers.get("Date", "")
-    if value.strip().isdigit():
-        return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
-    except (ValueError, TypeError):
-        return None
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("?")[0][:200]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]

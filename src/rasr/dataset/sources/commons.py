@@ -76,9 +76,9 @@ class Commons(Online):
         if "error" in answer:
             code, said = answer["error"].get("code", ""), answer["error"].get("info", "no message")
             raise SourceError(f"Wikimedia Commons cannot answer: {said} ({code}).")
-        found = [self._candidate(page) for page in answer.get("query", {}).get("pages", ())]
         following = answer.get("continue")
-        return Page([photo for photo in found if photo], json.dumps(following, sort_keys=True) if following else None)
+        pages = answer.get("query", {}).get("pages", ())
+        return Page.of(pages, self._candidate, json.dumps(following, sort_keys=True) if following else None)
 
     def _candidate(self, page: Mapping[str, Any]) -> Candidate | None:
         """Read a file of the category; None for videos, documents and drawings."""

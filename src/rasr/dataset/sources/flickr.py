@@ -64,9 +64,9 @@ class Flickr(Online):
             per_page=self._settings.per_page,
             page=number,
         )["photos"]
-        found = [self._candidate(photo) for photo in answer.get("photo", ())]
+        photos = answer.get("photo", ())
         last = min(int(answer.get("pages", 0)), MOST_RESULTS // self._settings.per_page)
-        return Page([photo for photo in found if photo], str(number + 1) if number < last and found else None)
+        return Page.of(photos, self._candidate, str(number + 1) if number < last and photos else None)
 
     @property
     def _key(self) -> str:

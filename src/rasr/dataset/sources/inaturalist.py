@@ -72,9 +72,9 @@ class INaturalist(Online):
         results = answer.get("results") if isinstance(answer, dict) else None
         if results is None:
             raise SourceError("iNaturalist answered something that is not a list of observations.")
-        found = [self._candidate(observation, taxon) for observation in results]
-        more = len(results) == self._settings.per_page
-        return Page([photo for photo in found if photo], str(results[-1]["id"]) if more else None)
+        numbers = [found["id"] for found in results if isinstance(found, dict) and isinstance(found.get("id"), int)]
+        more = len(results) == self._settings.per_page and numbers
+        return Page.of(results, lambda found: self._candidate(found, taxon), str(numbers[-1]) if more else None)
 
     def _candidate(self, observation: Mapping[str, Any], taxon: str) -> Candidate | None:
         """Take the first photo of an observation; None when it has none or is of another taxon."""

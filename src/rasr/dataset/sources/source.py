@@ -3,14 +3,18 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from rasr.config import Table
+from rasr.dataset.addresses import host_of
+from rasr.dataset.answers import STRANGE
 from rasr.dataset.licences import FREE_LICENCES
 from rasr.dataset.web import Web
+from rasr.files import check_value
 
 RESERVED = frozenset({"lq", "hr"})
 """Folders of a dataset that are no categories."""
@@ -77,6 +81,13 @@ class Candidate:
     """Pixels of the file at ``url``, 0 when the source does not say."""
     height: int = 0
 
+    def check(self) -> None:
+        """Raise ValueError for facts that the journal cannot keep or the web client cannot ask for."""
+        check_value(list(astuple(self)))
+        host_of(self.url)
+        if not (0 <= self.width < 2**31 and 0 <= self.height < 2**31):
+            raise ValueError("its size is no size")
+
     @property
     def file_name(self) -> str:
         """Name of the photo's file; two photos never share one, also where case does not count."""
@@ -99,6 +110,24 @@ class Page:
     following: str | None
     """Where the list goes on, to be handed to :meth:`Source.page`; None at its end. Stored, so that an interrupted
     build goes on from here."""
+    strange: int = 0
+    """Photos passed over, since their description is not of the source's form."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Any], read: Callable[[Any], Candidate | None], following: str | None) -> "Page":
+        """Read each photo that a service describes; what is strange about one costs that one."""
+        found: list[Candidate] = []
+        strange = 0
+        for entry in entries:
+            try:
+                check_value(entry)
+                candidate = read(entry)
+                if candidate is not None:
+                    candidate.check()
+                    found.append(candidate)
+            except STRANGE:
+                strange += 1
+        return cls(found, following, strange)
 
 
 class Source(ABC):
