@@ -100,7 +100,7 @@ class ReviewServer:
         return listed
 
     def picture(self, number: int) -> bytes:
-        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, PictureError, DatasetError (file outside)."""
+        """Return a photo, shrunk for the page, as JPEG. Raises IndexError, PictureError, DatasetError."""
         return _shrunk(file_inside(self.folder, self.records[number]))
 
     def decide(self, number: int, decision: str) -> None:
