@@ -190,7 +190,7 @@ def hash_json(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
-def parse_json(text: str | bytes, *, deepest: int = DEEPEST, file_names: bool = False) -> Any:
+def parse_json(text: str | bytes, *, deepest: int = DEEPEST, file_names: bool = True) -> Any:
     """Parse JSON that anyone may have written. Raises ValueError, with a phrase, for whatever is wrong with it.
 
     Refused besides what is no JSON: what :func:`check_value` refuses. ``deepest`` 0 leaves that out, for a caller that
@@ -225,12 +225,12 @@ def parse_toml(text: str) -> dict[str, Any]:
     return table
 
 
-def check_value(value: Any, *, deepest: int = DEEPEST, file_names: bool = False) -> None:
+def check_value(value: Any, *, deepest: int = DEEPEST, file_names: bool = True) -> None:
     """Raise ValueError for a JSON or TOML value that no reader here can mean.
 
     Nested deeper than ``deepest``; a number that is infinite, none, or beyond 64 bits; text with a NUL or a lone
-    surrogate, which cannot be a path, printed or stored. ``file_names``: bytes of names that are not UTF-8 may stand
-    for themselves (U+DC80 to U+DCFF), as Python has them.
+    surrogate, which cannot be a path, printed or stored. ``file_names`` lets pass what stands for the bytes of a name
+    that is not UTF-8 (U+DC80 to U+DCFF).
     """
     level = [value]
     for _ in range(deepest + 1):
@@ -305,7 +305,7 @@ class JsonLines:
             return
         for line in self.path.read_bytes().split(b"\n"):
             try:
-                entry = parse_json(line, file_names=True)
+                entry = parse_json(line)
             except ValueError:
                 continue
             if isinstance(entry, dict):

@@ -1,6 +1,5 @@
 """Inputs of an evaluation: 8-bit PNG pairs of exactly matching size, from a benchmark."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

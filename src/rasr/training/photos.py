@@ -200,7 +200,7 @@ def _remembered(key: str, count: int, make: Callable[[], list[Any]]) -> list[Any
     """Return the ``count`` rows in the cache folder's ``{key}.json``, or make and keep them."""
     path = cache_dir("training") / f"{key}.json"
     try:
-        stored: Any = parse_json(path.read_bytes(), file_names=True)
+        stored: Any = parse_json(path.read_bytes())
     except (OSError, ValueError):
         stored = None
     if isinstance(stored, list) and len(stored) == count:

@@ -83,7 +83,7 @@ class Candidate:
 
     def check(self) -> None:
         """Raise ValueError for facts that the journal cannot keep or the web client cannot ask for."""
-        check_value(list(astuple(self)))
+        check_value(list(astuple(self)), file_names=False)
         host_of(self.url)
         if not (0 <= self.width < 2**31 and 0 <= self.height < 2**31):
             raise ValueError("its size is no size")
@@ -120,7 +120,7 @@ class Page:
         strange = 0
         for entry in entries:
             try:
-                check_value(entry)
+                check_value(entry, file_names=False)
                 candidate = read(entry)
                 if candidate is not None:
                     candidate.check()
