@@ -314,7 +314,7 @@ _values = attrgetter(*(field.name for field in fields(Photo)))
 def _parse(entries: Sequence[bytes]) -> list[list[Any]]:
     """Parse entries and check their types. Raises ValueError for what :meth:`Row.of` does not write."""
     text = b"[" + b",".join(entries) + b"]"
-    rows: list[list[Any]] = parse_json(text, deepest=0)  # 0.1 s of each 100 000 photos; all types are checked below
+    rows: list[list[Any]] = parse_json(text, deepest=0)  # every type is checked below
     if b"\\u" in text:  # how JSON writes a NUL and half of a character
         check_value(rows, file_names=False)
     if len(rows) != len(entries):
