@@ -298,3 +298,46 @@ def test_portions_without_any_reference_count_as_zero_gradient(tmp_path: Path, p
         tmp_path / "n",
         model=GuideOnly(),
     )
+
+
+POOL = {"data__pool": 80, "data__pool_side": 48}
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RASR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def made(home: Path) -> int:
+    return int(next(home.rglob("made-in-order")).read_text())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_begins_before_the_pool_is_whole_and_ends_the_same(
+    tmp_path: Path, photos: Path, own_cache: Path, workers: int
+) -> None:
+    config = tiny_config(photos, **POOL, data__workers=workers)
+    there: list[int] = []
+    train(config, tmp_path / "a", on_step=lambda _step, _values: there.append(made(own_cache)))
+    assert there[0] < 80, "the first step did not wait for all views"
+    assert there == sorted(there)
+    if workers == 0:
+        assert there[0] == 8
+    train(config, tmp_path / "b")  # with the views that are there now
+    assert equal(tensors(tmp_path / "a"), tensors(tmp_path / "b"))
+
+
+def test_the_time_limit_counts_the_making_of_views(tmp_path: Path, photos: Path, own_cache: Path) -> None:
+    config = tiny_config(photos, **POOL, loop__batch=20, loop__steps=4)
+    outcome = train(config, tmp_path / "a", max_minutes=0)
+    assert (outcome.step, outcome.stopped) == (0, "time")
+    assert made(own_cache) == 8, "every sitting gets further, however short"
+    sittings = 1
+    while outcome.stopped:
+        outcome = train(config, tmp_path / "a", resume=True, max_minutes=0)
+        sittings += 1
+    assert outcome.step == 4
+    assert 4 < sittings < 20
+    train(config, tmp_path / "b")
+    assert equal(tensors(tmp_path / "a"), tensors(tmp_path / "b"))

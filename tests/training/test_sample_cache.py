@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from rasr.training import sample_cache
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig
 from rasr.training.data import TrainingData
+from rasr.training.rng import epoch_order
+from rasr.training.sample_cache import MakingStopped, ViewMaker
 from tests.training.standin import tiny_config
 
 
@@ -72,7 +76,7 @@ def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPat
 
     def stops(number: int, *rest: Any) -> Any:
         calls.append(number)
-        if number == 9 and calls.count(9) == 1:
+        if len(calls) == 10:
             raise KeyboardInterrupt
         return degraded(number, *rest)
 
@@ -81,7 +85,8 @@ def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPat
         material(pooled(photos))
     pool = material(pooled(photos)).maker.cache
     assert pool is not None
-    assert calls == [*range(10), 8, 9], "the first eight were kept"
+    order = epoch_order(0, 0, 10).tolist()
+    assert calls == [*order, *order[8:]], "the first eight were kept"
     assert all(np.array_equal(pool.view(n).lq, wanted[n]) for n in range(10))
 
 
@@ -122,7 +127,7 @@ def test_a_pool_embeds_its_views_once(photos: Path) -> None:
         batch = collate([maker[0], maker[1]])
         assert batch.embedding is not None
         assert batch.embedding.shape == (2, 3)
-    assert Encoder.calls == 1
+    assert Encoder.calls == 1 + 2 + 1, "the width, two batches, and only the width again"
 
 
 def test_references_may_be_larger_than_crops(photos: Path) -> None:
@@ -148,3 +153,82 @@ def test_the_folder_is_in_the_cache(photos: Path) -> None:
     assert pool is not None
     assert pool.folder.parent == cache_dir("training")
     assert torch.from_numpy(pool.view(0).lq.copy()).dtype == torch.uint8
+
+
+def lazy(config: TrainingConfig, log: list[str] | None = None) -> tuple[TrainingData, ViewMaker]:
+    data = TrainingData.prepare(config, None, (log if log is not None else []).append, lazily=True)
+    assert data.views is not None
+    return data, data.views
+
+
+def test_views_are_made_as_samples_ask_for_them(photos: Path) -> None:
+    config = pooled(photos, data__pool=40)
+    data, views = lazy(config)
+    order = epoch_order(config.seed, 0, 40).tolist()
+    views.ensure(3)
+    made = [number for number in range(40) if views.cache.view(number).lq.any()]
+    assert sorted(made) == sorted(order[:8]), "one batch, in the order of the first epoch"
+    first = [data.maker[n] for n in range(8)]
+    views.ensure(10**9)
+    whole = material(pooled(photos, data__pool=40, data__cache_gb=0)).maker
+    assert all(np.array_equal(one.lq, whole[n].lq) for n, one in enumerate(first))
+
+
+def test_what_is_in_a_view_does_not_depend_on_when_it_was_made(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for place, steps in (("one", [40]), ("many", [1, 2, 3, 17, 18, 40]), ("stopped", [5])):
+        monkeypatch.setenv("RASR_HOME", str(tmp_path / place))
+        for end in steps:
+            views = lazy(pooled(photos, data__pool=40, model__cleaner="realesrgan"))[1]
+            views.stopping = lambda place=place: place == "stopped"  # type: ignore[misc]
+            with pytest.raises(MakingStopped) if place == "stopped" else nullcontext():
+                views.ensure(end)
+        while place == "stopped" and views._views.made < 40:
+            with pytest.raises(MakingStopped):
+                views.ensure(40)
+        found.append([views.cache.view(number) for number in range(40)])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert (one.position, one.box) == (two.position, two.box)
+            assert np.array_equal(one.lq, two.lq)
+            assert one.base is not None
+            assert two.base is not None
+            assert np.array_equal(one.base, two.base)
+
+
+@pytest.mark.parametrize("torn", [b"", b"1", b"9" * 5000, b"\xff", b"24\n"])
+@pytest.mark.parametrize("array", [None, b"", b"\x93NUMPY"])
+def test_a_torn_count_or_array_is_made_again(photos: Path, torn: bytes, array: bytes | None) -> None:
+    config = pooled(photos, data__pool=24)
+    views = lazy(config)[1]
+    views.ensure(16)
+    wanted = [views.cache.view(number).lq.copy() for number in epoch_order(config.seed, 0, 24)[:16]]
+    (views.cache.folder / "made-in-order").write_bytes(torn)
+    if array is not None:
+        (views.cache.folder / "lq.npy").write_bytes(array)
+    views = lazy(config)[1]
+    views.ensure(24)
+    numbers = epoch_order(config.seed, 0, 24)[:16]
+    assert all(np.array_equal(views.cache.view(n).lq, lq) for n, lq in zip(numbers, wanted, strict=True))
+
+
+def test_how_long_it_takes_is_said_after_the_first_batch(photos: Path) -> None:
+    said: list[str] = []
+    views = lazy(pooled(photos, data__pool=40), said)[1]
+    views.ensure(1)
+    assert any(line.startswith("pool: 40 views of 48 px, 0 of them made before, kept in") for line in said)
+    assert re.fullmatch(r"pool: 8 of 40 views, \d+\.\d\d s each, about \d+ (s|min) of making left", said[-1])
+    views.ensure(40)
+    assert said[-1] == "pool: 40 of 40 views"
+    assert sum("making left" in line for line in said) == 1, "not more often than three times a minute"
+
+
+def test_a_pool_of_an_earlier_version_is_still_good(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = material(pooled(photos)).maker.cache
+    assert pool is not None
+    (pool.folder / "made-in-order").unlink()
+    (pool.folder / "made").write_text("10")
+    monkeypatch.setattr(sample_cache, "_degraded", None)
+    assert material(pooled(photos)).maker.cache == pool

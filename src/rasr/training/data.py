@@ -19,7 +19,7 @@ from rasr.training.config import TrainingConfig
 from rasr.training.losses import PerceptualDistance
 from rasr.training.model import TrainableModel
 from rasr.training.photos import DecodedPhotos, Neighbour, TrainingPhoto, find_neighbours, find_photos
-from rasr.training.sample_cache import SampleCache, batch_cleaner
+from rasr.training.sample_cache import ViewMaker, batch_cleaner
 from rasr.training.samples import SampleMaker
 from rasr.training.views import Box, Pixels, degraded, to_8_bit, whole_view
 
@@ -35,6 +35,8 @@ class TrainingData:
     validation: Validation | None
     digest: str
     """Of the photos' names: a resumed run must find the same list."""
+    views: ViewMaker | None
+    """Maker of the views that samples are cut from, with ``data.pool``."""
 
     @classmethod
     def prepare(
@@ -43,8 +45,12 @@ class TrainingData:
         encoder: Encoder | None,
         log: Callable[[str], None],
         device: torch.device | None = None,
+        *,
+        lazily: bool = False,
     ) -> TrainingData:
         """Find photos, retrieve references, and prepare sample cache and validation pictures.
+
+        ``lazily`` leaves the views to ``views.ensure``, which must be called before their samples are asked for.
 
         Photos that validate neither train nor guide, also when their folder is among ``data.photos``. ``device`` cleans
         the sample cache. Raises ConfigError (no photos, nothing to retrieve), PictureError and the gallery's errors.
@@ -69,17 +75,20 @@ class TrainingData:
             log(f"references: {sum(map(bool, rows))} of {len(rows)} photos have others to retrieve")
         decoded = DecodedPhotos(gigabytes=data.cache_gb, long_side=data.long_side)
         maker = SampleMaker(config, photos.targets, rows, decoded, encoder.name if encoder else "")
-        clean = None
+        clean = views = None
         if data.pool:
             if config.model.cleaner != "none":
                 clean = batch_cleaner(config, device or torch.device("cpu"))
-            maker.cache = SampleCache.prepare(config, photos.targets, decoded, clean=clean, encoder=encoder, log=log)
+            views = ViewMaker(config, photos.targets, decoded, clean=clean, encoder=encoder, log=log)
+            maker.cache = views.cache
+            if not lazily:
+                views.ensure(data.pool)
         validation = None
         if held_out:
             near = search(held_out, photos.gallery, top_k=1) if config.guided else [[] for _ in held_out]
             validation = Validation.build(maker, held_out, near, clean)
         names = "\n".join(f"{photo.category}/{photo.path.name}" for photo in photos.targets)
-        return cls(maker, validation, hashlib.sha256(names.encode()).hexdigest())
+        return cls(maker, validation, hashlib.sha256(names.encode()).hexdigest(), views)
 
 
 @dataclass(slots=True)

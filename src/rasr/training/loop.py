@@ -7,6 +7,7 @@ for bit on the same machine, as one that was not.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -31,6 +32,7 @@ from rasr.training.losses import Objective
 from rasr.training.model import TrainableModel, build_trainable
 from rasr.training.optimization import AveragedWeights, Optimized, learning_rate
 from rasr.training.rng import seed_torch
+from rasr.training.sample_cache import MakingStopped
 from rasr.training.samples import batch_loader
 
 if TYPE_CHECKING:
@@ -90,10 +92,13 @@ class Trainer:
     def run(self, *, resume: bool = False, max_minutes: float | None = None) -> Outcome:
         """Train until the last step, the time limit or a signal, saving on the way and at the end.
 
+        The limit counts from here: preparing the data, and the views that are made between steps, included.
+
         Raises what :func:`check_run` does, ConfigError when the config differs from the resumed run's,
         TrainingDiverged, OutputError (disk full), and what the data and the weights raise. Whatever happens, the last
         complete checkpoint stays.
         """
+        begun = time.monotonic()
         check_run(self.config, self.folder, resume=resume)
         found = self._find_checkpoint() if resume else None
         self._set_up()
@@ -102,7 +107,8 @@ class Trainer:
             step, seconds = self._restore(found), found.seconds
             self._log(f"resumed after step {step}")
         with _noted_signals() as signals:
-            return self._train(step, seconds, signals, max_minutes)
+            ends = math.inf if max_minutes is None else begun + 60 * max_minutes
+            return self._train(step, seconds, signals, ends)
 
     def _find_checkpoint(self) -> Checkpoint | None:
         found, damaged = Checkpoint.latest(self.folder / "checkpoints")
@@ -140,7 +146,9 @@ class Trainer:
             lr = config.optimizer.discriminator_lr
             self._judge = Optimized("judge", judge.trainable(), lr, config.optimizer, buffers_of=judge.heads)
         with accelerator.main_process_first():  # the others find what the first has put into the cache
-            self._data = TrainingData.prepare(config, encoder, self._log, device)
+            # Several processes would wait for one another's views at every step: there the first makes all of them now.
+            lazily = accelerator.num_processes == 1
+            self._data = TrainingData.prepare(config, encoder, self._log, device, lazily=lazily)
 
     @property
     def _facts(self) -> dict[str, str]:
@@ -157,27 +165,38 @@ class Trainer:
             self._averaged.values[name] = found.tensors[f"average.{name}"].clone().to(self._accelerator.device)
         return found.step
 
-    def _train(self, first: int, seconds: float, signals: list[str], max_minutes: float | None) -> Outcome:
+    def _train(self, first: int, seconds: float, signals: list[str], ends: float) -> Outcome:
         config, accelerator = self.config, self._accelerator
         loop = config.loop
+        views = self._data.views
+        if views:
+            views.stopping = lambda: bool(signals) or time.monotonic() > ends
         loader = batch_loader(
             self._data.maker,
             range(first, loop.steps),
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             pin=accelerator.device.type == "cuda",
+            before=views.ensure if views else lambda _end: None,
         )
-        batches, means, started = iter(loader), RunningMeans(), time.monotonic()
+        # A generator: the loader makes its first views when the first batch is asked for, not here.
+        batches, means, started = (batch for batch in loader), RunningMeans(), time.monotonic()
         step, stopped = first, ""
         if self._main:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
             write_bytes(f"{config.model_dump_json(indent=1)}\n".encode(), self.folder / "config.json", overwrite=True)
         with closing(MetricsLog(self.folder, first_step=first)) if self._main else nullcontext() as metrics:
             while step < loop.steps and not stopped:
-                rate = self._one_step(step, batches, means)
+                try:
+                    rate = self._one_step(step, batches, means)
+                except MakingStopped:  # before this step's samples were there: the weights are those of the last
+                    stopped = self._stop(signals, out_of_time=True)
+                    if step > first:
+                        self._save(step, seconds + time.monotonic() - started)
+                    break
                 step += 1
                 spent = time.monotonic() - started
-                stopped = self._stop(signals, max_minutes is not None and spent > 60 * max_minutes)
+                stopped = self._stop(signals, time.monotonic() > ends)
                 last = step == loop.steps or bool(stopped)
                 values: dict[str, float] = {}
                 if step % loop.log_every == 0 or last:

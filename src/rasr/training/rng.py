@@ -4,9 +4,11 @@ Nothing then needs to be saved to resume a run bit for bit, and neither the numb
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 def generator_for(seed: int, *purpose: object) -> np.random.Generator:
@@ -22,3 +24,9 @@ def seed_torch(seed: int, *purpose: object) -> torch.Generator:
 def _key(seed: int, purpose: tuple[object, ...]) -> int:
     text = "\0".join([str(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Order in which an epoch goes through ``count`` photos or views: each once, (count,)."""
+    return generator_for(seed, "epoch", epoch).permutation(count)

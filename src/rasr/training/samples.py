@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from rasr.images import FloatImage
 from rasr.training.batch import TrainingSample, collate
 from rasr.training.config import TrainingConfig
 from rasr.training.photos import DecodedPhotos, Neighbour, TrainingPhoto
-from rasr.training.rng import generator_for
+from rasr.training.rng import epoch_order, generator_for
 from rasr.training.sample_cache import SampleCache
 from rasr.training.views import Box, Pixels, degraded, to_8_bit, turned, warped_view, whole_view
 
@@ -126,7 +126,7 @@ class SampleMaker(Dataset[TrainingSample]):
     def _place(self, number: int, count: int) -> int:
         """Return the photo or view of sample ``number``: each once an epoch, in the epoch's order."""
         epoch, place = divmod(number, count)
-        return int(_order(self.config.seed, epoch, count)[place])
+        return int(epoch_order(self.config.seed, epoch, count)[place])
 
     def _reference(
         self,
@@ -188,12 +188,19 @@ class SampleMaker(Dataset[TrainingSample]):
 
 
 def batch_loader(
-    maker: SampleMaker, steps: range, *, process: int = 0, processes: int = 1, pin: bool = False
+    maker: SampleMaker,
+    steps: range,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    pin: bool = False,
+    before: Callable[[int], None] = lambda _end: None,
 ) -> DataLoader[TrainingSample]:
     """Load the batches of one process, portion by portion, made ahead by the config's workers.
 
     What comes out depends on the numbers alone, not on the workers: it can be stopped and started again anywhere.
-    ``pin`` keeps batches in page-locked memory, for a GPU.
+    ``pin`` keeps batches in page-locked memory, for a GPU. ``before(end)`` is called in this process before the
+    samples up to ``end`` are asked for; what it raises comes out of the loader.
     """
     workers = maker.config.data.workers
     # Not "fork": torch runs threads, which do not survive it. Not "forkserver": its workers do not see that the main
@@ -202,20 +209,21 @@ def batch_loader(
     mine = maker.config.loop.batch // processes
     size = mine // maker.config.loop.accumulation
     starts = ((step * processes + process) * mine + portion for step in steps for portion in range(0, mine, size))
+
+    def portions() -> Iterator[list[int]]:
+        for start in starts:
+            before(start + size)
+            yield list(range(start, start + size))
+
     return DataLoader(
         maker,
-        batch_sampler=(list(range(start, start + size)) for start in starts),
+        batch_sampler=portions(),
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_set_up_worker,
         pin_memory=pin,
         **options,
     )
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    return generator_for(seed, "epoch", epoch).permutation(count)
 
 
 def _set_up_worker(_worker: int) -> None:
