@@ -98,7 +98,7 @@ def test_a_damaged_manifest_is_named_with_its_fault(tmp_path: Path, text: str, s
         Manifest.read(tmp_path / "set.json")
     assert said in str(error.value)
     assert "set.json" in str(error.value)
-    with pytest.raises(ConfigError, match="Cannot read the manifest"):
+    with pytest.raises(ConfigError, match="Cannot read the degradation manifest"):
         Manifest.read(tmp_path / "gone.json")
 
 

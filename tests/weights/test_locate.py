@@ -177,7 +177,7 @@ def test_records_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("RASR_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "pins.json").write_text(content)
-    with pytest.raises(WeightsCorrupt, match=r"pins\.json cannot be read.*Delete it"):
+    with pytest.raises(WeightsCorrupt, match=r"pins\.json is not a record of downloads.*Delete it"):
         find("taesd")
 
 
