@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
+# Where torch comes from, if not from the usual index: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 
 .PHONY: demo test test-large lint types format benchmark clean
 
@@ -12,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (found $(PYTHON))"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python venv is missing: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_INDEX) torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,heic,train]'
 	@touch $@
 

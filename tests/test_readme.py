@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import skimage
@@ -58,6 +59,41 @@ def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     exec(compile(example, "README.md", "exec"), {})
     with Image.open(tmp_path / "restored.png") as restored:
         assert restored.size == (368, 248)
+
+
+def test_the_example_for_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), flags=re.DOTALL)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(SAMPLES / "motorcycle_right.png", tmp_path / "photos" / "right.png")
+    with Image.open(SAMPLES / "motorcycle_left.png") as image:
+        image.resize((92, 62)).save(tmp_path / "old.jpg", quality=60)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "python.md", "exec"), {})
+    with Image.open(tmp_path / "restored.png") as restored, Image.open(tmp_path / "turned.webp") as turned:
+        assert (restored.size, turned.size) == ((184, 124), (184, 124))
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("<Result 128×128 of a picture, ")
+    assert told[1].startswith("PictureError An array of uint16 is not taken: ")
+
+
+def test_how_to_have_the_cpu_build_is_said_where_one_installs() -> None:
+    for page in ("README.md", "docs/quickstart.md", "constraints.txt", "Makefile"):
+        text = (ROOT / page).read_text("utf-8")
+        assert "https://download.pytorch.org/whl/cpu" in text, page
+    for page in ("README.md", "docs/quickstart.md"):
+        text = (ROOT / page).read_text("utf-8")
+        assert "CUDA build" in text
+        assert "https://pytorch.org/get-started/locally/" in text
+    steps = subprocess.run(
+        ["make", "-n", "demo", "TORCH_INDEX=https://example.org/cpu", "VENV=not-made"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    torch_first = next(n for n, line in enumerate(steps) if line.endswith("--index-url https://example.org/cpu torch"))
+    assert any("-e '.[dev,heic,train]'" in line for line in steps[torch_first:])
+    plain = subprocess.run(
+        ["make", "-n", "demo", "VENV=not-made"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert 'test -z "" ||' in plain
 
 
 def test_the_readme_stays_one_screen_of_everything() -> None:

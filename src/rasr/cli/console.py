@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,6 +35,8 @@ class _State:
         """The bar that is on the terminal now."""
         self.standing: list[Callable[[], str]] = []
         """How far the work is that an interruption would stop, the innermost last."""
+        self.throwaway: list[Path] = []
+        """Folders that must not outlive the command."""
 
 
 _state = _State()
@@ -203,6 +208,23 @@ def resumable(standing: Callable[[], str]) -> Iterator[None]:
         raise
     else:
         _state.standing.pop()
+
+
+@contextmanager
+def throwaway_folder() -> Iterator[Path]:
+    """Make a folder for the block, which goes with all that it holds, also when the process is ended at once."""
+    folder = Path(tempfile.mkdtemp(prefix="rasr-"))
+    _state.throwaway.append(folder)
+    try:
+        yield folder
+    finally:
+        sweep()
+
+
+def sweep() -> None:
+    """Remove the folders that must not outlive the command."""
+    while _state.throwaway:
+        shutil.rmtree(_state.throwaway.pop(), ignore_errors=True)
 
 
 def standing() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from rasr.cli.arguments import Commands, with_shared_options
-from rasr.cli.console import begin, detail, standing
+from rasr.cli.console import begin, detail, standing, sweep
 from rasr.device import use_threads
 from rasr.errors import RasrError, shown
 
@@ -144,6 +144,7 @@ def _watch(pipe: int) -> None:
             time.sleep(max(0.0, begun + GRACE - time.monotonic()))
         else:
             _tell(_interrupted())
+        sweep()
         os._exit(130)
     os.close(pipe)
 

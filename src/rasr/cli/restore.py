@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,10 +25,11 @@ from rasr.cli.console import (
     resumable,
     say,
     stage_bars,
+    throwaway_folder,
     warn,
 )
 from rasr.device import use_threads
-from rasr.errors import shown
+from rasr.errors import UsageError, shown
 from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
@@ -37,6 +42,9 @@ GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
 COSTS = {"clean": 6.0, "restore": 1.0}
 """Shares of the time that the stages of a picture take, until the first picture has told its own."""
 
+FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
+"""Pillow's name of a format → extension of a result that goes to stdout; others become JPEG."""
+
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in GENERATOR_OPTIONS:
@@ -45,9 +53,59 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _with_pipes(function: Callable[..., int]) -> Callable[..., int]:
+    """Decorator: ``-`` is stdin as input and stdout as output, and without an output results lie beside the inputs.
+
+    What is decorated sees files only: those of a pipe lie in a folder that goes when the command ends.
+    """
+
+    @functools.wraps(function)
+    def wrapper(inputs: tuple[Path, ...], out: str | None, as_json: bool, **rest: Any) -> int:
+        if Path("-") not in inputs and out != "-":
+            return function(inputs=inputs, out=out or _beside(inputs), as_json=as_json, **rest)
+        if len(inputs) > 1:
+            raise UsageError("'-' stands for one picture: give it alone.")
+        if (to_stdout := out in {None, "-"}) and (as_json or sys.stdout.isatty()):
+            why = "--json goes there too" if as_json else "that is a terminal"
+            raise UsageError(f"The picture cannot go to stdout: {why}. Use -o FILE.")
+        from rasr.images import read_header
+
+        with throwaway_folder() as folder:
+            source: Path | bytes = inputs[0] if inputs[0] != Path("-") else _stdin()
+            kind = read_header(source).format
+            if isinstance(source, bytes):
+                inputs = (folder / f"stdin{FORMATS.get(kind, '')}",)
+                inputs[0].write_bytes(source)
+            if not to_stdout:
+                return function(inputs=inputs, out=out, as_json=as_json, **rest)
+            result = folder / f"stdout{'.' + rest['format'] if rest['format'] else FORMATS.get(kind, '.jpg')}"
+            with contextlib.redirect_stdout(io.StringIO()):  # it would print where the result lies
+                code = function(inputs=inputs, out=str(result), as_json=as_json, **rest)
+            sys.stdout.buffer.write(result.read_bytes())
+            sys.stdout.buffer.flush()
+            return code
+
+    return wrapper
+
+
+def _beside(inputs: Sequence[Path]) -> str:
+    """The folder of the inputs, where results go that nobody gave a place. Raises UsageError for several folders."""
+    folders = {path if path.is_dir() else path.parent for path in inputs}
+    if len(folders) > 1:
+        raise UsageError("The inputs lie in several folders: say with -o where the results go.")
+    return str(folders.pop())
+
+
+def _stdin() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("'-' reads a picture from stdin, and nothing is piped in: rasr restore - < old.jpg > new.jpg")
+    return sys.stdin.buffer.read()
+
+
 @click.command(
     epilog=examples(
-        "rasr restore old.jpg -g ~/Photos -o restored.png",
+        "rasr restore old.jpg -g ~/Photos                  writes old_rasr.jpg beside it",
+        "curl -s https://example.org/old.jpg | rasr restore - --format png > restored.png",
         "rasr restore scans/ -g museum.gallery -o restored/ --long-side 4000 --report report.html",
         "rasr restore cat.jpg -o cat4x.png --reference my-cat.jpg --strength 0.8",
         "rasr restore *.png -o out/ --scale 2 --format webp --name '{stem}@2x{ext}' --json",
@@ -55,7 +113,7 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-g", "--gallery", type=click.Path(path_type=Path), help="Gallery, or folder of photos, to look in.")
-@click.option("-o", "--out", required=True, help="File for one picture; folder for several (tree mirrored).")
+@click.option("-o", "--out", help="File, or folder for several (tree mirrored), or -.  [default: beside the input]")
 @click.option("--preset", type=PRESET, help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 @option_group(Settings, SaveOptions)
@@ -69,6 +127,7 @@ def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "--set", "expert", multiple=True, metavar="KEY=VALUE",
     help="Expert options (repeatable): prompt, dtype, and the preset's own, such as adapter, cleaner, base, vae.",
 )  # fmt: skip
+@_with_pipes
 def command(
     inputs: tuple[Path, ...],
     gallery: Path | None,

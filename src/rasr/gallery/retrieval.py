@@ -115,15 +115,14 @@ def accept(
 
 def _judge(score: float, spread: NDArray[np.float32], calibration: Calibration, encoder: str) -> tuple[bool, str]:
     threshold = calibration.threshold(max(1, spread.size))
-    among = f"in a gallery of {spread.size}" if spread.size > 1 else "of one photo"
-    basis = "" if calibration.measured else f" ({encoder} has no calibration: cautious defaults)"
-    similarity = f"its similarity {score:.2f} is"
-    if score < threshold:
-        return False, f"Turned down: {similarity} below {threshold:.2f}, as unrelated photos reach {among}{basis}."
     typical = float(np.median(spread)) if spread.size else 0.0
-    if spread.size >= SMALL_GALLERY and score < min(calibration.sure, typical + calibration.margin):
-        return False, f"Turned down: {similarity} hardly above {typical:.2f}, which half of the gallery reaches{basis}."
-    return True, f"Accepted: {similarity} above {threshold:.2f}, as unrelated photos reach {among}{basis}."
+    margin = min(calibration.sure, typical + calibration.margin) if spread.size >= SMALL_GALLERY else 0.0
+    needed = max(threshold, margin)
+    among = f"in a gallery of {spread.size}" if spread.size > 1 else "of one photo"
+    reach = f"unrelated photos reach it {among}" if threshold >= margin else f"half of the gallery has {typical:.2f}"
+    basis = "" if calibration.measured else f"; {encoder} has no calibration: cautious defaults"
+    scores = f"{score:.2f}, needs {needed:.2f} here ({reach}{basis})."
+    return (True, f"Matches well: {scores}") if score >= needed else (False, f"Turned down: matches {scores}")
 
 
 def calibration_of(encoder: str) -> Calibration:
