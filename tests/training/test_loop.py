@@ -341,3 +341,16 @@ def test_the_time_limit_counts_the_making_of_views(tmp_path: Path, photos: Path,
     assert 4 < sittings < 20
     train(config, tmp_path / "b")
     assert equal(tensors(tmp_path / "a"), tensors(tmp_path / "b"))
+
+
+def test_the_time_limit_counts_the_search_for_references(tmp_path: Path, photos: Path, own_cache: Path) -> None:
+    mix = {"retrieved": 0.5, "null": 0.5}
+    config = tiny_config(photos, references__phases=[{"mix": mix}])
+    outcome = train(config, tmp_path / "a", max_minutes=0)
+    assert (outcome.step, outcome.stopped) == (0, "time")
+    assert not list(tmp_path.glob("a/checkpoints/*")), "no step was done"
+    while outcome.stopped:
+        outcome = train(config, tmp_path / "a", resume=True, max_minutes=0 if outcome.step else 1)
+    assert outcome.step == 12
+    train(config, tmp_path / "b")
+    assert equal(tensors(tmp_path / "a"), tensors(tmp_path / "b"))

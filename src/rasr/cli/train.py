@@ -74,7 +74,8 @@ def command(
         outcome = trainer.run(resume=resume, max_minutes=max_minutes)
     if leads:
         state = "done" if not outcome.stopped else f"stopped ({outcome.stopped}), --resume goes on"
-        say(f"step {outcome.step} of {outcome.steps}: {state}. Weights: {outcome.exported}")
+        kept = f"Weights: {outcome.exported}" if outcome.exported.exists() else "There are no weights yet."
+        say(f"step {outcome.step} of {outcome.steps}: {state}. {kept}")
     return 130 if outcome.stopped.startswith("SIG") else 0
 
 

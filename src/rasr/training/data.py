@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rasr.gallery.encoders import Encoder
+from rasr.progress import Progress
 from rasr.training.batch import TrainingBatch, TrainingSample, collate
 from rasr.training.config import TrainingConfig
 from rasr.training.losses import PerceptualDistance
@@ -47,9 +48,11 @@ class TrainingData:
         device: torch.device | None = None,
         *,
         lazily: bool = False,
+        progress: Progress = lambda *_: None,
     ) -> TrainingData:
         """Find photos, retrieve references, and prepare sample cache and validation pictures.
 
+        ``progress`` hears of indexing and comparing photos, which it may end by raising.
         ``lazily`` leaves the views to ``views.ensure``, which must be called before their samples are asked for.
 
         Photos that validate neither train nor guide, also when their folder is among ``data.photos``. ``device`` cleans
@@ -68,7 +71,7 @@ class TrainingData:
         if len(photos.left_out) > NAMED:
             log(f"left out: {len(photos.left_out) - NAMED} more")
 
-        search = partial(find_neighbours, gallery=references.gallery, encoder=references.encoder)
+        search = partial(find_neighbours, gallery=references.gallery, encoder=references.encoder, progress=progress)
         rows: list[list[Neighbour]] = [[] for _ in photos.targets]
         if any(phase.mix.retrieved for phase in references.phases):
             rows = search(photos.targets, photos.gallery, top_k=references.top_k)

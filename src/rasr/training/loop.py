@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rasr.errors import ConfigError, ExtraMissing, TrainingDiverged
 from rasr.files import atomic_write, write_bytes
+from rasr.progress import Progress
 from rasr.training.checkpoint import Checkpoint, check_run
 from rasr.training.config import TrainingConfig, changed_keys
 from rasr.training.data import TrainingData
@@ -32,7 +33,7 @@ from rasr.training.losses import Objective
 from rasr.training.model import TrainableModel, build_trainable
 from rasr.training.optimization import AveragedWeights, Optimized, learning_rate
 from rasr.training.rng import seed_torch
-from rasr.training.sample_cache import MakingStopped
+from rasr.training.sample_cache import MakingStopped, in_words
 from rasr.training.samples import batch_loader
 
 if TYPE_CHECKING:
@@ -101,13 +102,16 @@ class Trainer:
         begun = time.monotonic()
         check_run(self.config, self.folder, resume=resume)
         found = self._find_checkpoint() if resume else None
-        self._set_up()
+        ends = math.inf if max_minutes is None else begun + 60 * max_minutes
+        try:
+            self._set_up(self._preparing(ends))
+        except MakingStopped:
+            return Outcome(found.step if found else 0, self.config.loop.steps, "time", self._exported)
         step, seconds = 0, 0.0
         if found:
             step, seconds = self._restore(found), found.seconds
             self._log(f"resumed after step {step}")
         with _noted_signals() as signals:
-            ends = math.inf if max_minutes is None else begun + 60 * max_minutes
             return self._train(step, seconds, signals, ends)
 
     def _find_checkpoint(self) -> Checkpoint | None:
@@ -121,7 +125,7 @@ class Trainer:
             )
         return found
 
-    def _set_up(self) -> None:
+    def _set_up(self, progress: Progress) -> None:
         config, accelerator = self.config, self._accelerator
         device = accelerator.device
         self._log(f"device: {device}, {config.loop.precision}, {accelerator.num_processes} process(es)")
@@ -148,7 +152,26 @@ class Trainer:
         with accelerator.main_process_first():  # the others find what the first has put into the cache
             # Several processes would wait for one another's views at every step: there the first makes all of them now.
             lazily = accelerator.num_processes == 1
-            self._data = TrainingData.prepare(config, encoder, self._log, device, lazily=lazily)
+            self._data = TrainingData.prepare(config, encoder, self._log, device, lazily=lazily, progress=progress)
+
+    def _preparing(self, ends: float) -> Progress:
+        """Progress of what comes before the first step: said three times a minute, ended when the time is up."""
+        alone, current = self._accelerator.num_processes == 1, ""
+        begun = told = time.monotonic()
+        first = 0.0
+
+        def tell(stage: str, done: float, total: float) -> None:
+            nonlocal current, begun, told, first
+            now = time.monotonic()
+            if stage != current:
+                current, begun, first = stage, now, done
+            if first < done < total and now - told > 20:
+                told, left = now, (now - begun) / (done - first) * (total - done)
+                self._log(f"references: {done:.0f} of {total:.0f} {stage}, {in_words(left)} left")
+            if alone and now > ends:
+                raise MakingStopped
+
+        return tell
 
     @property
     def _facts(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from rasr.errors import ConfigError, OutputError, PictureError
 from rasr.files import atomic_write, cache_dir, parse_json, write_bytes
 from rasr.gallery import Gallery, open_gallery_or_folder
 from rasr.images import read_header, read_picture, resize, walk_pictures
+from rasr.progress import Progress
 from rasr.training.views import Pixels, to_8_bit
 
 Layout = Literal["folder", "lsdir", "flickr30"]
@@ -163,14 +164,21 @@ class DecodedPhotos:
 
 
 def find_neighbours(
-    targets: Sequence[TrainingPhoto], own: Sequence[Path], *, gallery: Path | None, encoder: str | None, top_k: int
+    targets: Sequence[TrainingPhoto],
+    own: Sequence[Path],
+    *,
+    gallery: Path | None,
+    encoder: str | None,
+    top_k: int,
+    progress: Progress = lambda *_: None,
 ) -> list[list[Neighbour]]:
     """Find the ``top_k`` photos most similar to each target: path and cosine, best first.
 
     ``gallery`` is a gallery or a folder of photos; without one the photos ``own`` become a gallery in the cache folder.
     The target itself and photos that show the same picture (near-duplicates) are excluded by the gallery's leak guard,
-    and a gallery with fewer photos gives fewer. The answer is kept in the cache folder. Raises ConfigError when there
-    is nothing to retrieve from.
+    and a gallery with fewer photos gives fewer. The answers are kept in the cache folder, part by part: what
+    ``progress`` raises ends the search, and the next one goes on. Raises ConfigError when there is nothing to retrieve
+    from.
     """
     if gallery is not None:
         opened = open_gallery_or_folder(gallery, encoder=encoder)
@@ -182,17 +190,18 @@ def find_neighbours(
     else:
         key = _digest(json.dumps([[str(path) for path in own], encoder]))
         opened = Gallery(cache_dir("training") / f"photos-{key}", encoder=encoder)
-        opened.add(own)
+        opened.add(own, progress=lambda _stage, done, total: progress("photos indexed", done, total))
     info = opened.info()
     if not info.photos:
         raise ConfigError(f"references.gallery: {gallery or 'the training photos'} holds no photo to retrieve.")
     facts = [[photo.identity for photo in targets], info.path, info.version, info.fingerprint, top_k]
     key = _digest(json.dumps(facts, default=str))
     paths = [photo.path for photo in targets]
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    rows = _remembered(
-        f"neighbours-{key}", len(targets), lambda: [row for chunk in chunks for row in _search(opened, chunk, top_k)]
-    )
+    rows: list[Any] = []
+    for start in range(0, len(paths), CHUNK):
+        chunk = paths[start : start + CHUNK]
+        rows += _remembered(f"neighbours-{key}-{start}", len(chunk), partial(_search, opened, chunk, top_k))
+        progress("photos compared", len(rows), len(paths))
     return [[(path, score) for path, score in row] for row in rows]
 
 

@@ -175,7 +175,7 @@ class ViewMaker:
             return
         self._told = time.monotonic()
         each = self._seconds / (made - self._first)
-        left = f", {each:.2f} s each, {_in_words(each * (count - made))} of making left" if made < count else ""
+        left = f", {each:.2f} s each, {in_words(each * (count - made))} of making left" if made < count else ""
         self._log(f"pool: {made} of {count} views{left}")
 
     def _embed(self, encoder: Encoder, wanted: int) -> None:
@@ -241,7 +241,8 @@ def _folder(config: TrainingConfig, photos: Sequence[TrainingPhoto]) -> Path:
     return cache_dir("training") / f"pool-{digest}"
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Say about how long something takes."""
     return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
 
 
