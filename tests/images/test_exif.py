@@ -9,10 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pillow_heif
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from rasr.images import Encoding, encode_picture, read_picture
 from rasr.images.exif import Entry, Exif, encode_directory, exif_for_result, load_exif
@@ -183,3 +185,64 @@ def test_no_block_is_more_than_a_value_error(data: bytes) -> None:
         except (ValueError, struct.error):
             continue
         assert load_exif(exif.to_bytes()) == exif
+
+
+SUBJECTS = {"point": (10, 20), "circle": (10, 20, 8), "rectangle": (10, 20, 8, 6)}
+"""SubjectArea: x and y in the stored pixels, and a diameter or a width and a height."""
+
+
+@pytest.mark.parametrize("target", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("what", SUBJECTS)
+def test_the_subject_s_place_follows_the_pixels(saved: Save, what: str, orientation: int, target: str) -> None:
+    """Turned with them, and scaled: the mark is where the place says, in the result too."""
+    array = np.zeros((60, 80, 3), np.uint8)
+    x, y = SUBJECTS[what][:2]
+    array[y, x] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif.get_ifd(0x8769).update(
+        {0x9214: SUBJECTS[what], 0xA214: (x, y), 0xA20E: IFDRational(4000), 0xA20F: IFDRational(3000), 0xA210: 2}
+    )
+    picture = read_picture(saved(array, "PNG", exif=exif.tobytes()))
+    doubled = picture.with_pixels(np.repeat(np.repeat(picture.pixels, 2, axis=0), 3, axis=1))
+    result = read_picture(encode_picture(doubled, target))
+    found = load_exif(result.origin.exif or b"")
+    place = [int(value) for value in found.numbers(found.details, 0x9214)]
+    assert result.pixels[place[1], place[0]].min() > 0.9
+    assert found.numbers(found.details, 0xA214) == place[:2]
+    upright = {"point": [], "circle": [24], "rectangle": [8 * 3, 6 * 2] if orientation < 5 else [6 * 3, 8 * 2]}
+    assert place[2:] == upright[what]
+    per_inch = [4000, 3000] if orientation < 5 else [3000, 4000]
+    assert [*found.numbers(found.details, 0xA20E), *found.numbers(found.details, 0xA20F)] == [
+        per_inch[0] * 3, per_inch[1] * 2,
+    ]  # fmt: skip
+    assert found.numbers(found.details, 0xA002) == [picture.width * 3]
+
+
+@pytest.mark.parametrize("place", [(10,), (10, 20, 1, 1, 1), (80, 20), (10, 60), ()])
+def test_an_impossible_place_of_the_subject_is_left_out(saved: Save, place: tuple[int, ...]) -> None:
+    block = Exif(details={0x9214: Entry(3, struct.pack(f"<{len(place)}H", *place)), 0x9003: Entry(2, b"2024\0")})
+    picture = read_picture(saved(np.zeros((60, 80, 3), np.uint8), "PNG", exif=block.to_bytes()))
+    kept = load_exif(picture.origin.exif or b"")
+    assert 0x9214 not in kept.details
+    assert kept.details[0x9003].data == b"2024\0"
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_what_only_a_thumbnail_page_says_belongs_to_the_picture(photo: NDArray[np.uint8], big: bool) -> None:
+    """Cameras' and scanners' TIFFs have the words in the first directory; its density is the thumbnail's."""
+    out = io.BytesIO()
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    words = [(271, 2, 5, b"Maker", True), (700, 1, len(xmp), xmp, True), (33723, 1, 5, b"\x1c\x02\x00\x00\x00", True)]
+    with tifffile.TiffWriter(out, bigtiff=big) as file:
+        file.write(photo[::8, ::8], subfiletype=1, photometric="rgb", extratags=words, resolution=(9, 9), software="a")
+        file.write(photo, photometric="rgb", resolution=(300, 300), resolutionunit=2, software="b")
+    picture = read_picture(out.getvalue())
+    assert picture.width == photo.shape[1]
+    exif = load_exif(picture.origin.exif or b"")
+    assert exif.main[271].data.startswith(b"Maker")
+    assert exif.main[305].data == b"b\0"
+    assert picture.origin.density == (300, 300, "inch")
+    assert picture.origin.xmp == xmp
+    assert picture.origin.iptc == b"\x1c\x02\x00\x00\x00"

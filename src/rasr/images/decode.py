@@ -22,6 +22,9 @@ from rasr.memory import memory_errors_told, sharing_memory
 if TYPE_CHECKING:
     from rasr.images.exif import Exif
 
+_XMP, _IPTC = 700, 33723
+"""TIFF tags."""
+
 
 def read_picture(source: ImageSource, *, limits: Limits | None = None) -> Picture:
     """Read a picture from a path, or from a file's content as bytes.
@@ -72,9 +75,12 @@ def _metadata(opened: Opened) -> tuple["Exif | None", dict[str, Any], list[str]]
     if isinstance(image, TiffFile) or any(image.info.get(key) for key in ("exif", "Raw profile type exif")):
         from rasr.images.exif import read_exif  # here and below: few files have any
 
-        exif, broken = read_exif(image, opened.file, turned=orientation >= 5)
+        upright = opened.header.width, opened.header.height
+        page = head.page if isinstance(head, TiffHead) else 0
+        exif, broken = read_exif(image, opened.file, orientation=orientation, size=upright, page=page)
         notes += [broken] if broken else []
-    packet: Any = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    blocks = {tag: entry.data for tag, entry in exif.blocks.items()} if exif else {}  # a TIFF's
+    packet: Any = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or blocks.get(_XMP, b"")
     extension, size = xmp_extension(head) if isinstance(head, JpegHead) else (b"", 0)
     if size and not extension:
         notes.append(f"the extended XMP ({size} bytes) is incomplete and was left out")
@@ -92,10 +98,11 @@ def _metadata(opened: Opened) -> tuple["Exif | None", dict[str, Any], list[str]]
         texts, dropped = kept_text(head)
         if dropped:
             notes.append(f"PNG text that describes the old file was left out ({dropped})")
+    iptc = image.info.get("photoshop", {}).get(0x0404, b"")  # a JPEG's
     fields = {
-        "exif": exif.to_bytes() if exif else None,
+        "exif": exif.to_bytes() if exif and exif.main else None,
         "xmp": xmp,
-        "iptc": _iptc(image),
+        "iptc": blocks.get(_IPTC) or (iptc if isinstance(iptc, bytes) and iptc else None),
         "texts": texts,
         "density": _stated_density(opened) or (exif.density if exif else None),
     }
@@ -114,17 +121,6 @@ def _stated_density(opened: Opened) -> Density | None:
     if stated and opened.header.orientation >= 5:
         stated = stated[1], stated[0], stated[2]
     return stated
-
-
-def _iptc(image: ImageFile) -> bytes | None:
-    """Read the IPTC-IIM records of a JPEG (resource 0x0404) or TIFF (tag 33723), or None."""
-    value: Any
-    if isinstance(image, TiffFile):
-        # The bytes as stored: many writers declare them as LONGs, of which Pillow's public face keeps only the first.
-        value = image.tag_v2._tagdata.get(33723)
-    else:
-        value = image.info.get("photoshop", {}).get(0x0404)
-    return value if isinstance(value, bytes) and value else None
 
 
 def _about_frames(opened: Opened) -> list[str]:

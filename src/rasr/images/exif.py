@@ -27,6 +27,12 @@ _MOST = 16 << 20
 """Bytes taken over from one block; entries of a hostile one may all point at the same megabytes."""
 _IMAGE_HISTORY = 0x9213
 """TIFF/EP: a record of what has been done to the image."""
+_SUBJECTS = (0x9214, 0xA214)
+"""SubjectArea and SubjectLocation: places in the stored pixels."""
+_FOCAL_PLANE = (Base.FocalPlaneXResolution, Base.FocalPlaneYResolution)
+_RELATED = (0x1001, 0x1002)
+"""Width and height of the picture, in the interoperability directory."""
+_XMP, _IPTC = 700, 33723
 _UNITS = {2: "inch", 3: "cm"}
 
 _DESCRIPTIVE = frozenset(
@@ -64,6 +70,8 @@ class Exif:
     place: Directory = field(default_factory=dict)
     """GPS."""
     interop: Directory = field(default_factory=dict)
+    blocks: Directory = field(default_factory=dict)
+    """XMP and IPTC of a TIFF's page."""
 
     def number(self, kind: int, value: int) -> Entry:
         """Make an entry of one SHORT or LONG."""
@@ -150,14 +158,20 @@ def load_exif(block: bytes) -> Exif:
     return _load(io.BytesIO(block), block[:2], None, big=False)
 
 
-def read_exif(image: ImageFile, file: BinaryIO, *, turned: bool) -> tuple[Exif | None, str | None]:
+def read_exif(
+    image: ImageFile, file: BinaryIO, *, orientation: int, size: tuple[int, int], page: int = 0
+) -> tuple[Exif | None, str | None]:
     """Read the EXIF of an opened picture as it holds for a result, and a note if it is broken.
 
-    Orientation becomes 1, and when the picture was ``turned`` on its side its two densities change places.
+    ``size`` is that of the upright picture. Orientation becomes 1; what is stated of the stored pixels' axes and
+    places is turned with them. What a TIFF's ``page`` does not say is taken from its first one, a thumbnail.
     """
     try:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            exif = _load(file, image.tag_v2.prefix, image.tag_v2.offset, big=image.tag_v2._bigtiff)
+            prefix, big = image.tag_v2.prefix, image.tag_v2._bigtiff
+            exif = _load(file, prefix, image.tag_v2.offset, big=big)
+            if page:
+                _complete(exif, _load(file, prefix, None, big=big))
         else:
             block = image.info.get("exif")
             if block is None and (text := image.info.get("Raw profile type exif")):  # ImageMagick's way in PNG
@@ -167,14 +181,76 @@ def read_exif(image: ImageFile, file: BinaryIO, *, turned: bool) -> tuple[Exif |
             exif = load_exif(block)
     except Exception as error:  # noqa: BLE001  the boundary of plugins.parsing, but a broken tag must not cost the picture
         return None, f"the EXIF block is damaged and was left out ({type(error).__name__})"
+    exif.blocks = {tag: exif.main[tag] for tag in (_XMP, _IPTC) if tag in exif.main}
     exif.main = {tag: entry for tag, entry in exif.main.items() if tag in _DESCRIPTIVE}
-    across, down = exif.main.get(Base.XResolution), exif.main.get(Base.YResolution)
-    if turned and across and down:
-        exif.main |= {Base.XResolution: down, Base.YResolution: across}
     if not (exif.main or exif.details or exif.place or exif.interop):
-        return None, None
+        return (exif if exif.blocks else None), None
+    _turn(exif, orientation, size)
     exif.main[Base.Orientation] = exif.number(SHORT, 1)
     return exif, None
+
+
+def _complete(exif: Exif, first: Exif) -> None:
+    """Take over what only the first page says, but for the density, which is its own."""
+    own = {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
+    exif.main = {tag: entry for tag, entry in first.main.items() if tag not in own} | exif.main
+    if not exif.details:
+        exif.details, exif.interop = first.details, first.interop
+    exif.place = exif.place or first.place
+
+
+def _turn(exif: Exif, orientation: int, size: tuple[int, int]) -> None:
+    """Turn axes and places with the pixels, and note the size of these, from which results are scaled."""
+    if orientation >= 5:
+        for directory, (one, other) in (
+            (exif.main, (Base.XResolution, Base.YResolution)),
+            (exif.details, _FOCAL_PLANE),
+        ):
+            if one in directory and other in directory:
+                directory |= {one: directory[other], other: directory[one]}
+    for tag in _SUBJECTS:
+        place = [int(value) for value in exif.numbers(exif.details, tag)]
+        exif.details.pop(tag, None)
+        if not 2 <= len(place) <= 4:
+            continue
+        x, y = place[:2]
+        extent = place[2:]
+        if orientation >= 5:
+            x, y, extent = y, x, extent[::-1]
+        x = size[0] - 1 - x if orientation in {2, 3, 6, 7} else x
+        y = size[1] - 1 - y if orientation in {3, 4, 7, 8} else y
+        if 0 <= x < size[0] <= 0xFFFF and 0 <= y < size[1] <= 0xFFFF:
+            exif.details[tag] = Entry(SHORT, struct.pack(f"{exif.order}{len(place)}H", x, y, *extent))
+    if exif.details:
+        exif.details |= _sizes(exif, (Base.ExifImageWidth, Base.ExifImageHeight), size)
+
+
+def _sizes(exif: Exif, tags: tuple[int, int], size: tuple[int, int]) -> Directory:
+    return {int(tag): exif.number(LONG, side) for tag, side in zip(tags, size, strict=True)}
+
+
+def _scale(exif: Exif, size: tuple[int, int]) -> None:
+    """Bring sizes, places and what is counted in pixels to a result's size."""
+    sides = (Base.ExifImageWidth, Base.ExifImageHeight)
+    old = [next(iter(exif.numbers(exif.details, tag)), Fraction(0)) for tag in sides]
+    ratios = [side / was if was else Fraction(0) for side, was in zip(size, old, strict=True)]
+    for tag in _SUBJECTS:
+        place = exif.numbers(exif.details, tag)
+        exif.details.pop(tag, None)
+        along = (*ratios, *(ratios if len(place) == 4 else ratios[:1]))
+        new = [int((value + Fraction(1, 2)) * ratio) for value, ratio in zip(place[:2], along, strict=False)]
+        new += [round(value * ratio) for value, ratio in zip(place[2:], along[2:], strict=False)]
+        if place and all(ratios) and max(new) <= 0xFFFF:
+            exif.details[tag] = Entry(SHORT, struct.pack(f"{exif.order}{len(new)}H", *new))
+    for tag, ratio in zip(_FOCAL_PLANE, ratios, strict=True):
+        per = exif.numbers(exif.details, tag)
+        exif.details.pop(int(tag), None)
+        if len(per) == 1 and 0 < per[0] * ratio < 2**31:
+            scaled = (per[0] * ratio).limit_denominator(1000)
+            exif.details[int(tag)] = Entry(5, struct.pack(exif.order + "II", *scaled.as_integer_ratio()))
+    exif.details |= _sizes(exif, sides, size)
+    if any(tag in exif.interop for tag in _RELATED):
+        exif.interop |= _sizes(exif, _RELATED, size)
 
 
 def exif_for_result(
@@ -189,7 +265,7 @@ def exif_for_result(
     """
     exif = load_exif(block) if block else Exif()
     if exif.details:
-        exif.details |= {Base.ExifImageWidth: exif.number(LONG, width), Base.ExifImageHeight: exif.number(LONG, height)}
+        _scale(exif, (width, height))
     if software:
         exif.main[Base.Software] = _text(software)
     if description:
@@ -224,8 +300,8 @@ def _load(file: BinaryIO, prefix: bytes, offset: int | None, *, big: bool) -> Ex
     exif = Exif("<" if prefix == b"II" else ">")
     order = exif.order
     if offset is None:
-        file.seek(4)
-        (offset,) = struct.unpack(order + "I", file.read(4))
+        file.seek(8 if big else 4)
+        (offset,) = struct.unpack(order + ("Q" if big else "I"), file.read(8 if big else 4))
     length = file.seek(0, io.SEEK_END)
     left = _MOST
 
