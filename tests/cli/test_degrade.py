@@ -142,3 +142,13 @@ def test_a_manifest_that_cannot_be_written_is_told_before_the_work(
     assert done.returncode == 1
     assert "the folder gone does not exist" in done.stderr
     assert not (tmp_path / "lq").exists()
+
+
+def test_a_picture_that_fails_is_named_once(
+    run_rasr: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"GIF89a")
+    done = run_rasr("degrade", "bad.png", "out.png", "--seed", 1)
+    assert done.returncode == 1
+    assert done.stderr.count("bad.png") == 1
+    assert "this is a GIF" in done.stderr

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from rasr.errors import PictureError, PictureTooLarge, UnsupportedFormat
-from rasr.images import Encoding, encode_picture, read_header, read_picture
+from rasr.images import Encoding, colour, encode_picture, read_header, read_picture
 
 Save = Callable[..., bytes]
 
@@ -302,3 +302,61 @@ def test_a_fax_of_many_strips_is_read_and_each_counts(
     assert np.array_equal(read_picture(data).pixels[:, :, 0] > 0.5, np.asarray(page))
     with pytest.raises(PictureError, match="damaged or truncated"):
         read_picture(data[: offset + count // 2] + bytes(count - count // 2) + data[offset + count :])
+
+
+P3 = (0.3127, 0.3290, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+"""Display P3: white, red, green, blue."""
+
+
+def colorimetry(points: tuple[float, ...] | None, curve: list[int] | None) -> list[Any]:
+    """Tags WhitePoint, PrimaryChromaticities and TransferFunction, as tifffile writes them."""
+    tags: list[Any] = []
+    if points:
+        ratios = [number for value in points for number in (round(value * 10_000), 10_000)]
+        tags += [(318, 5, 2, ratios[:4], True), (319, 5, 6, ratios[4:], True)]
+    return [*tags, (301, 3, len(curve), curve, True)] if curve else tags
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_curve_of_a_tiff_is_applied_and_kept(bits: int, channels: int) -> None:
+    """Samples that are linear light: 55 of 255 is sRGB's 128."""
+    levels = [round(value * 65535 / ((1 << bits) - 1)) for value in range(1 << bits)]
+    array = np.full((8, 9) if channels == 1 else (8, 9, 3), 55 if bits == 8 else 55 * 257, f"uint{bits}")
+    options = {"photometric": "rgb" if channels == 3 else "minisblack"}
+    picture = read_picture(tiff(array, **options, extratags=colorimetry(None, levels * channels)))
+    assert np.abs(picture.pixels * 255 - 128.1).max() < 0.5
+    again = read_picture(encode_picture(picture, "PNG"))
+    assert np.abs(again.pixels - picture.pixels).max() < 1 / 255
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_primaries_of_a_tiff_are_applied_and_kept(photo: NDArray[np.uint8], bits: int) -> None:
+    """As the ICC profile of the same primaries and curve does it."""
+    array = photo if bits == 8 else photo.astype(np.uint16) * 257
+    picture = read_picture(tiff(array, photometric="rgb", extratags=colorimetry(P3, None)))
+    profile = colour.make_profile("rgb", P3, None)
+    expected = read_picture(tiff(array, photometric="rgb", iccprofile=profile))
+    assert np.abs(picture.pixels - expected.pixels).max() < 1e-3
+    assert picture.pixels[:, :, 0].max() > photo[:, :, 0].max() / 255
+    assert picture.origin.icc
+
+
+def test_a_tiff_that_says_it_is_srgb_is_left_alone(photo: NDArray[np.uint8], profiles: dict[str, bytes]) -> None:
+    """ImageMagick writes these tags into all it saves. An embedded profile counts before them."""
+    data = tiff(photo, photometric="rgb", extratags=colorimetry(colour.SRGB_POINTS, None))
+    assert read_picture(data).origin.icc is None
+    both = tiff(photo, photometric="rgb", iccprofile=profiles["adobe-rgb"], extratags=colorimetry(P3, None))
+    assert read_picture(both).origin.icc == profiles["adobe-rgb"]
+
+
+@pytest.mark.parametrize(
+    ("points", "curve"),
+    [((0.3, 0.3, 0, 0, 0, 0, 0, 0), None), ((0, 0, *P3[2:]), None), (None, [0, 65535]), (None, [*range(768)])],
+)
+def test_impossible_colours_of_a_tiff_are_said(
+    photo: NDArray[np.uint8], points: tuple[float, ...] | None, curve: list[int] | None
+) -> None:
+    picture = read_picture(tiff(photo, photometric="rgb", extratags=colorimetry(points, curve)))
+    assert np.array_equal(np.rint(picture.pixels * 255), photo)
+    assert [note[:34] for note in picture.notes] == ["the colour description is impossib"]

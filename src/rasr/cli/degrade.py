@@ -85,7 +85,7 @@ def command(
                 entries.append(entry)
             if problem:
                 failed += 1
-                warn(f"{job.source}: {problem}")
+                warn(f"{job.source}: {problem.removeprefix(f'{job.source}: ')}")
             if as_json:
                 print_json(
                     {

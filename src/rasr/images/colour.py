@@ -135,27 +135,39 @@ def _srgb() -> bytes:
 
 
 @lru_cache(maxsize=16)
-def make_profile(space: Space, points: tuple[float, ...], gamma: float | None) -> bytes | None:
+def make_profile(space: Space, points: tuple[float, ...], gamma: float | tuple[int, ...] | None) -> bytes | None:
     """Make an ICC profile from chromaticities (:data:`SRGB_POINTS`) and a gamma, None for sRGB's curve.
 
-    Returns None when that is sRGB itself, and for CMYK. Raises ValueError for impossible chromaticities.
+    Instead of a gamma there may be a table from all values to linear light (0 to 65535). Returns None when that is sRGB
+    itself, and for CMYK. Raises ValueError for impossible chromaticities.
     """
     import imagecodecs
 
     if space == "cmyk" or (space == "gray" and gamma is None):
         return None
-    value = np.linspace(0, 1, 1024)
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    table = None
+    if isinstance(gamma, tuple):
+        values = np.linspace(0, len(gamma) - 1, min(4096, len(gamma)))  # lcms takes no more than 65 530
+        table, gamma = np.rint(np.interp(values, np.arange(len(gamma)), gamma)).astype(np.uint16), None
+    elif gamma is None:
+        value = np.linspace(0, 1, 1024)
+        linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+        table = np.rint(linear * 65535).astype(np.uint16)
     try:
         made = imagecodecs.cms_profile(
             space,
             whitepoint=[*points[:2], 1],
             primaries=[*points[2:4], 1, *points[4:6], 1, *points[6:8], 1] if space == "rgb" else None,
-            transferfunction=np.rint(linear * 65535).astype(np.uint16) if gamma is None else None,
+            transferfunction=table,
             gamma=gamma,
         )
         # lcms dates it: the same picture shall give the same bytes tomorrow.
         icc = bytes(made[:24]) + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + bytes(made[36:])
+        white = _lcms(
+            np.full((1, 1, 3 if space == "rgb" else 1), 255, np.uint8), icc, _srgb(), space, "rgb", np.float32
+        )
+        if not (np.abs(white - 1) < 0.01).all():
+            raise ValueError("its white is none")
         return None if space == "rgb" and _is_srgb(icc) else icc
     except (RuntimeError, ZeroDivisionError) as error:
         raise ValueError(str(error)) from error

@@ -17,6 +17,7 @@ from rasr.images.picture import Density, Origin, Picture, from_levels
 from rasr.images.plugins import Budget, TiffFile, expect, parsing, quiet
 from rasr.images.png import PngHead, check_complete, colour_profile, kept_text, scale_transparency
 from rasr.images.tiff import TiffHead, check_strips, plain_tiff, read_tiff
+from rasr.images.tiff import colour_profile as tiff_profile
 from rasr.memory import memory_errors_told, sharing_memory
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _about_frames(opened: Opened) -> list[str]:
 
 
 def _profile(opened: Opened, icc: bytes | None, space: Space, notes: list[str]) -> bytes | None:
-    """Choose the profile: the embedded one, else what PNG chunks or a HEIC's codes describe. Refuses HDR."""
+    """Choose the profile: the embedded one, else what PNG chunks, TIFF tags or a HEIC's codes describe. Refuses HDR."""
     try:
         if icc is not None:
             colour.refuse_hdr(icc, opened.name)
@@ -149,6 +150,8 @@ def _profile(opened: Opened, icc: bytes | None, space: Space, notes: list[str]) 
             icc, note = colour.coded_profile(int(pair[0]), int(pair[1]), space, opened.name)
         else:
             note = None
+            if icc is None and isinstance(opened.image, TiffFile) and opened.image.mode != "LAB":
+                icc = tiff_profile(opened.image, space)
     except ValueError as error:
         icc, note = None, f"the colour description is impossible ({error}) and was ignored"
     if note:

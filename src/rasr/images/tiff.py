@@ -16,6 +16,7 @@ from PIL import TiffImagePlugin as Tags
 from PIL.ExifTags import IFD, Base
 
 from rasr.errors import PictureError, UnsupportedFormat
+from rasr.images import colour
 from rasr.images.colour import Samples, Space
 from rasr.images.exif import LONG, Entry, Exif, encode_directory, load_exif
 from rasr.images.jpeg import check_stream
@@ -42,6 +43,7 @@ _FAX = {2: "ccittrle_decode", 3: "ccittfax3_decode", 4: "ccittfax4_decode", 3277
 _FAX_ZEROS = {3: 512}
 """Bytes of zeros in a row that such a strip never holds, 8 where there are no fill bits."""
 _T4OPTIONS, _TILEBYTECOUNTS = 292, 325
+_TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _OLD_JPEG, _JPEG, _WEBP = 6, 7, 50001
 _EIGHT_BITS = _ANY_DEPTH | {_OLD_JPEG, _JPEG, _WEBP} | _FAX.keys()
 """Compressions of pictures with up to 8 bits a channel."""
@@ -138,6 +140,26 @@ def plain_tiff(image: TiffFile) -> bool:
         and tags.get(Tags.COMPRESSION, 1) in _ANY_DEPTH
         and tags.get(Tags.FILLORDER, 1) == 1
     )
+
+
+def colour_profile(image: TiffFile, space: Space) -> bytes | None:
+    """Make an ICC profile of what a page says of its colours (TIFF 6.0, section 20); None for sRGB.
+
+    Raises ValueError for what cannot be: impossible chromaticities, or curves of other lengths or of each channel.
+    """
+    with quiet():
+        curve, white, primaries = (image.tag_v2.get(tag) for tag in (_TRANSFER, _WHITE, _PRIMARIES))
+    points: tuple[float, ...] = colour.SRGB_POINTS
+    if white or primaries:
+        points = tuple(float(value) for value in (*(white or points[:2]), *(primaries or points[2:])))
+        expect(len(points) == len(colour.SRGB_POINTS) and all(0 <= value <= 2 for value in points), f"{points}")
+    table = None
+    if curve is not None:
+        levels = 1 << min(16, *image.tag_v2.get(Tags.BITSPERSAMPLE, (1,)))
+        channels = [curve[start : start + levels] for start in range(0, len(curve), levels)]
+        expect(len(curve) in {levels, 3 * levels} and len(set(channels)) == 1, "curves that are not supported")
+        table = channels[0]
+    return colour.make_profile(space, points, table) if curve or white or primaries else None
 
 
 def check_strips(image: TiffFile, file: BinaryIO, name: str) -> None:
