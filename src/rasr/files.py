@@ -301,15 +301,24 @@ class JsonLines:
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the objects in order, leaving out what is no JSON object: cut off by a crash, or not ours."""
+        return (entry for _, entry in self.places())
+
+    def places(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield as :meth:`read` does, each with its place, by which :meth:`at` gives it again. Raises OSError."""
         if not self.path.is_file():
             return
-        for line in self.path.read_bytes().split(b"\n"):
-            try:
-                entry = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                yield entry
+        place = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                with suppress(ValueError):
+                    yield place, parse_object(line)
+                place += len(line)
+
+    def at(self, place: int) -> dict[str, Any]:
+        """Read the object at a place once more. Raises OSError, and ValueError when it is not there any more."""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return parse_object(file.readline())
 
 
 def without_folders(value: Any) -> Any:

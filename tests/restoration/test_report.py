@@ -9,6 +9,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import rasr.restoration.report as module
 from rasr.errors import OutputError, OutputExists, PictureError
 from rasr.gallery import Reference
 from rasr.images import FloatImage, Picture, resize
-from rasr.restoration import Job, Outcome, Report, Restorer, Result, TargetSize, write_report
+from rasr.restoration import Job, Outcome, Report, Restorer, Result, Settings, TargetSize, run_batch, write_report
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -149,18 +150,96 @@ def test_large_pictures_are_jpeg_and_transparent_ones_png(photo: FloatImage, tmp
         restorer(Picture(photo, alpha), size=TargetSize(scale=1)),
     ]
     page = Page(write_report(results, tmp_path / "r.html"))
-    assert [page.pixels(number).format for number in range(4)] == ["JPEG", "JPEG", "PNG", "PNG"]
-    assert page.pixels(2).mode == "RGBA"
+    assert [page.pixels(number).format for number in range(2, 6)] == ["JPEG", "JPEG", "PNG", "PNG"]
+    assert page.pixels(4).mode == "RGBA"
     assert 'class="viewer alpha"' in page.source
 
 
 def test_the_place_is_checked_before_the_work(result: Result, tmp_path: Path) -> None:
-    (tmp_path / "r.html").write_text("mine")
+    (tmp_path / "r.html").write_text("<html>mine</html>")
     with pytest.raises(OutputExists):
         Report(tmp_path / "r.html")
     with pytest.raises(OutputError, match="does not exist"):
         Report(tmp_path / "nowhere/r.html")
     assert write_report([result], tmp_path / "r.html", overwrite=True).stat().st_size > 10_000
+
+
+def test_a_page_of_ours_is_replaced_and_one_that_is_not_only_when_asked(result: Result, tmp_path: Path) -> None:
+    page = write_report([result], tmp_path / "r.html")
+    assert write_report([result], page) == page, "as it was written: the same command can be run again"
+    page.write_bytes(page.read_bytes().replace(b"plausible", b"Plausible"))
+    with pytest.raises(OutputExists):
+        Report(page)
+    write_report([result], page, overwrite=True)
+    Image.new("RGB", (8, 6)).save(tmp_path / "photo.jpg")
+    with pytest.raises(OutputError, match="no page"):
+        Report(tmp_path / "photo.jpg", overwrite=True)
+
+
+def test_an_earlier_result_is_shown_as_its_journal_tells_it(photo: FloatImage, tmp_path: Path) -> None:
+    source, reference, out = tmp_path / "in.png", tmp_path / "reference.png", tmp_path / "out"
+    Image.fromarray((photo[::6, ::6] * 255).astype(np.uint8)).save(source)
+    Image.fromarray((photo * 255).astype(np.uint8)).save(reference)
+    settings = Settings(size=TargetSize(scale=2), reference=(reference,))
+    jobs = [Job(source, out / "in.png")]
+
+    def page() -> Page:
+        report = Report(tmp_path / "r.html")
+        for outcome in run_batch(jobs, Restorer("bicubic"), settings, journal_folder=out):
+            report.add(outcome)
+        return Page(report.write())
+
+    first, second = page(), page()
+    assert "Finished in an earlier run." in second.words
+    assert [one.get("src") for one in second.images] == [one.get("src") for one in first.images]
+    for text in ("76×50 → 152×100", "reference.png", "Picked by hand.", "bicubic", "total"):
+        assert text in first.words
+        assert text in second.words
+    source.unlink()
+    assert "in.png: no such file" in page().words
+
+
+def test_the_overview_tells_each_picture_with_verdict_and_reference(result: Result, tmp_path: Path) -> None:
+    report = Report(tmp_path / "r.html", expected=3)
+    report.add(result)
+    result.settings["generator"]["uses_reference"] = True
+    report.add(result)
+    report.add(Outcome(Job(tmp_path / "bad.png", tmp_path / "c.png"), error=PictureError("bad.png: damaged")))
+    page = Page(report.write())
+    cards = page.source.partition('<ol class="overview">')[2].partition("</ol>")[0].split("<li>")[1:]
+    assert "Restored without a reference" in cards[0]
+    assert "reference.png, score 0.900: not used" in cards[0]
+    assert "Restored with a reference" in cards[1]
+    assert "Failed" in cards[2]
+    assert "bad.png: damaged" in cards[2]
+    assert [card.count("<img") for card in cards] == [1, 1, 0]
+    assert page.source.index("overview") < page.source.index("<article")
+
+
+def test_pictures_of_a_large_batch_lie_beside_the_page_and_are_loaded_late(result: Result, tmp_path: Path) -> None:
+    place = tmp_path / "a page"
+    place.mkdir()
+    beside = place / "pa ge_files"
+    beside.mkdir()
+    (beside / "mine.txt").write_text("mine")
+    (beside / f"{'0' * 32}.png").write_bytes(b"of an earlier page")
+    results = []
+    for number in range(10):
+        pixels = np.clip(result.picture.pixels * (1 - number / 20), 0, 1)
+        made = Result(Picture(pixels, path=tmp_path / f"{number}.png"), result.source, [], result.settings, {})
+        results.append(made)
+    page = Page(write_report(results, place / "pa ge.html"))
+    assert len(page.source) < 60_000
+    images = page.images[:-1]  # the last is filled by a click
+    assert len(images) == 10 + 20
+    for image in images:
+        name = unquote(image["src"] or "")
+        with Image.open(place / name) as shown:
+            shown.load()
+    assert all(image.get("loading") == "lazy" for image in images[10:])
+    assert (beside / "mine.txt").read_text() == "mine"
+    assert not (beside / f"{'0' * 32}.png").exists()
+    assert len(list(beside.iterdir())) == 1 + 10 + 10 + 1, "the input is one file for all"
 
 
 def test_a_report_works_without_pictures_of_known_name(local: Callable[..., Any], tmp_path: Path) -> None:

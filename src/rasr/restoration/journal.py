@@ -6,14 +6,31 @@ there whole is known, and what does not is made again.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
 from rasr.files import JsonLines, os_errors_as_output, xxh3_file
 
 JOURNAL = "report.jsonl"
+
+
+class _Made(NamedTuple):
+    """A result as a line tells of it."""
+
+    line: int
+    input_hash: Any
+    settings_hash: Any
+    output_bytes: Any
+    output_hash: Any
+
+    def is_whole(self, output: Path) -> bool:
+        """True when the file is what the line says, byte by byte; in lines of version 0.1.0, by its size."""
+        if not output.is_file() or output.stat().st_size != self.output_bytes:
+            return False
+        return self.output_hash is None or xxh3_file(output) == self.output_hash
 
 
 class Journal:
@@ -23,11 +40,13 @@ class Journal:
         self.folder = folder
         self.path = folder / JOURNAL
         self._lines = JsonLines(self.path)
-        self._made: dict[str, list[dict[str, Any]]] = {}
-        for entry in self._lines.read():
+        # What tells whether a picture is finished; the rest of a line is read again when it is asked for.
+        self._made: dict[str, list[_Made]] = {}
+        for line, entry in self._lines.places():
             place = self._place(entry)
             if place is not None:
-                self._made.setdefault(place, []).append(entry)
+                facts = [entry.get(name) for name in ("input_hash", "settings_hash", "output_bytes", "output_hash")]
+                self._made.setdefault(place, []).append(_Made(line, *facts))
 
     def _place(self, entry: dict[str, Any]) -> str | None:
         """Path below the folder of a line's result; None for a failure, and for a line that is not ours."""
@@ -60,13 +79,15 @@ class Journal:
 
         Raises OSError.
         """
-        made = [entry for entry in reversed(self._made.get(self.key(output), [])) if _is_whole(entry, output)]
-        same = (one for one in made if (one.get("input_hash"), one.get("settings_hash")) == (input_hash, settings_hash))
-        return next(same, None)
+        for made in reversed(self._made.get(self.key(output), [])):
+            if (made.input_hash, made.settings_hash) == (input_hash, settings_hash) and made.is_whole(output):
+                with suppress(ValueError):  # the journal was changed meanwhile
+                    return self._lines.at(made.line)
+        return None
 
     def is_unchanged(self, output: Path) -> bool:
         """True when the file at ``output`` is a result as it was made, from whatever input. Raises OSError."""
-        return any(_is_whole(entry, output) for entry in self._made.get(self.key(output), []))
+        return any(made.is_whole(output) for made in self._made.get(self.key(output), []))
 
     def key(self, output: Path) -> str:
         """Path of a result below the folder, with forward slashes: the same wherever the folder is moved."""
@@ -80,11 +101,3 @@ class Journal:
             entry |= {"output": self.key(output), "output_bytes": len(content), "output_hash": digest}
         with os_errors_as_output(self.path):
             self._lines.append(entry)
-
-
-def _is_whole(entry: dict[str, Any], output: Path) -> bool:
-    """True when the file at ``output`` is what the line says, byte by byte; in lines of version 0.1.0, by its size."""
-    if not output.is_file() or output.stat().st_size != entry.get("output_bytes"):
-        return False
-    digest = entry.get("output_hash")
-    return digest is None or xxh3_file(output) == digest

@@ -1,34 +1,46 @@
-"""One self-contained page to look at results: slider, zoom, references, settings and timings."""
+"""Page to look at results: an overview, then slider, zoom, references, settings and timings of each.
+
+One file where there are few; with many, their pictures lie in a folder beside it and are loaded when they are scrolled
+to.
+"""
 
 import base64
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from rasr.errors import RasrError
-from rasr.files import check_writable, write_bytes
-from rasr.gallery import Reference
+from rasr.errors import OutputError, RasrError, shown
+from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
 from rasr.restoration.restorer import Result
 
 MOST_PIXELS = 16_000_000
-"""Largest picture embedded at its full size."""
+"""Largest picture shown at its full size."""
 PAGE_PIXELS = 120_000_000
-"""Shared by all pictures of a page, which a browser must hold in memory: about half a gigabyte."""
+"""Shared by all pictures inside a page, which a browser must hold in memory: about half a gigabyte."""
 LEAST_PIXELS = 250_000
 """Below this a comparison shows nothing; a page of very many pictures shows the later ones without."""
 LOSSLESS_PIXELS = 1_000_000
-"""Pictures up to this size are embedded as PNG, so that the page adds no artefacts to the input's own."""
-THUMBNAIL = 640
+"""Pictures up to this size are shown as PNG, so that the page adds no artefacts to the input's own."""
+INSIDE = 8
+"""Pictures whose page is one file; those of more lie beside it."""
+REFERENCE, THUMBNAIL = 640, 176
+"""Sides, squared, of references and of the overview's pictures."""
+_SEAL = re.compile(rb'content="RASR report ([0-9a-f]{32})"')
+_FILE = re.compile(r"[0-9a-f]{32}\.(png|jpg)")
 
 
 def write_report(results: Sequence[Result], path: str | Path, *, overwrite: bool = False) -> Path:
@@ -40,31 +52,52 @@ def write_report(results: Sequence[Result], path: str | Path, *, overwrite: bool
 
 
 class Report:
-    """Collects pictures as they are finished; holds their encoded copies, not the pictures.
+    """Collects pictures as they are finished; holds their encoded copies, or writes them, not the pictures.
 
-    ``expected`` is how many will come: with many, each is embedded smaller. Raises OutputExists or OutputError at once
-    when the page could not be written.
+    ``expected`` is how many will come: more than :data:`INSIDE` are shown from files in the folder ``NAME_files``
+    beside the page. A page that RASR wrote is replaced, so that the same command can be run again; one that was
+    changed, or another file, only if ``overwrite`` says so, and never a file that is no page. Raises OutputExists or
+    OutputError at once when the page could not be written.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, expected: int = 1) -> None:
-        check_writable(path, overwrite=overwrite)
         self._path = Path(path)
-        self._overwrite = overwrite
+        self._overwrite = overwrite or _is_own(self._path)
+        check_writable(path, overwrite=self._overwrite)
+        if self._path.is_file() and not _is_page(self._path):
+            raise OutputError(f"{path}: this is no page, and a report does not take its place. Choose another name.")
+        self._beside = self._path.with_name(f"{self._path.stem}_files") if expected > INSIDE else None
         self._limit = min(MOST_PIXELS, max(LEAST_PIXELS, PAGE_PIXELS // max(1, 2 * expected)))
         self._room = PAGE_PIXELS
+        if self._beside is not None:
+            self._limit = MOST_PIXELS
+        self._used: set[str] = set()
         self._pictures: list[dict[str, Any]] = []
         self._failed = 0
 
     def add(self, finished: Result | Outcome) -> None:
-        """Add a result, or what became of a picture in a batch."""
+        """Add a result, or what became of a picture in a batch: also in an earlier run, as its journal tells it."""
         result = finished if isinstance(finished, Result) else finished.result
         if result is not None:
-            self._pictures.append(self._facts(result))
+            name = "picture" if result.source.path is None else result.source.path.name
+            self._pictures.append(self._facts(name, result.to_json(), result.source, result.picture))
         elif isinstance(finished, Outcome):
-            self._failed += finished.error is not None
-            message = finished.error or "Finished in an earlier run; restore it again to see it here."
-            kind = "bad" if finished.error else "soft"
-            self._pictures.append({"name": finished.job.input.name, "kind": kind, "message": str(message)})
+            self._pictures.append(self._told(finished))
+
+    def _told(self, outcome: Outcome) -> dict[str, Any]:
+        """What the page says of a picture that was not restored now."""
+        name, error = outcome.job.input.name, outcome.error
+        self._failed += error is not None
+        if error is None and outcome.record is not None:
+            try:
+                source, picture = read_picture(outcome.job.input), read_picture(outcome.job.output)
+                return self._facts(name, outcome.to_json(), source, picture)
+            except RasrError as fault:
+                error = fault
+        message = shown(error or "Finished in an earlier run; restore it again to see it here.")
+        kind = "bad" if error else "soft"
+        verdict = "Failed" if outcome.error else "Finished earlier"
+        return {"name": shown(name), "kind": kind, "message": message, "verdict": verdict, "why": message}
 
     def write(self) -> Path:
         """Write the page. Raises OutputExists and OutputError."""
@@ -77,50 +110,105 @@ class Report:
         template = files("rasr.restoration").joinpath("report.html").read_text(encoding="utf-8")
         environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
         page = environment.from_string(template).render(
-            title=title, summary=f"Made with RASR, {made}.{failed}", pictures=self._pictures
+            title=title, summary=f"Made with RASR, {made}.{failed}", pictures=self._pictures, seal="0" * 32
         )
-        return write_bytes(page.encode("utf-8", "replace"), self._path, overwrite=self._overwrite)
+        path = write_bytes(_sealed(page.encode("utf-8", "backslashreplace")), self._path, overwrite=self._overwrite)
+        if self._beside is not None and self._beside.is_dir():
+            for old in self._beside.iterdir():  # of an earlier page of this name
+                if _FILE.fullmatch(old.name) and old.name not in self._used:
+                    with suppress(OSError):
+                        old.unlink()
+        return path
 
-    def _facts(self, result: Result) -> dict[str, Any]:
-        """All that the page says of a result, by its name in the template."""
-        source, picture = result.source, result.picture
+    def _facts(self, name: str, facts: Mapping[str, Any], source: Picture, picture: Picture) -> dict[str, Any]:
+        """All that the page says of a result, by its name in the template; ``facts`` as ``--json`` prints them."""
         sizes = f"{source.width}×{source.height} → {picture.width}×{picture.height} pixels"
-        timings = result.timings | {"total": sum(result.timings.values())}
+        output = f", saved as {shown(facts['output'])}" if facts["output"] else ""
+        timings = {stage: seconds for stage, seconds in facts["timings"].items() if isinstance(seconds, int | float)}
+        timings["total"] = sum(timings.values())
+        references = [self._reference(one, facts["settings"]) for one in facts["references"] if isinstance(one, dict)]
+        guides = [one for one in references if one["used"]]
+        best = guides[0] if guides else references[0] if references else None
         return {
-            "name": "picture" if source.path is None else source.path.name,
-            "sizes": sizes + (f", saved as {result.output}" if result.output else ""),
-            "notes": result.notes,
+            "name": shown(name),
+            "sizes": sizes + output,
+            "notes": [shown(note) for note in facts["notes"]],
             "view": self._view(source, picture),
-            "references": [_reference(reference, result) for reference in result.references],
-            "settings": dict(result.settings),
+            "references": references,
+            "settings": dict(facts["settings"]),
             "timings": {stage: f"{seconds:.2f} s" for stage, seconds in timings.items()},
+            "thumbnail": self._show(picture, THUMBNAIL**2, lossless_to=0)[0],
+            "verdict": "Restored with a reference" if guides else "Restored without a reference",
+            "kind": "good" if guides else "soft",
+            "why": sizes,
+            "best": best,
         }
 
     def _view(self, source: Picture, picture: Picture) -> dict[str, Any] | None:
         """Both pictures for the slider; None when the page is full."""
-        if self._room < LEAST_PIXELS:
+        if self._beside is None and self._room < LEAST_PIXELS:
             return None
-        after, width, height = _embed(picture, self._limit, LOSSLESS_PIXELS)
-        before, before_width, before_height = _embed(source, self._limit, LOSSLESS_PIXELS)
+        after, width, height = self._show(picture, self._limit, LOSSLESS_PIXELS)
+        before, before_width, before_height = self._show(source, self._limit, LOSSLESS_PIXELS)
         self._room -= width * height + before_width * before_height
         share = None if (width, height) == (picture.width, picture.height) else width / picture.width
-        shown = {"before": before, "after": after, "width": width, "height": height}
-        return shown | {"alpha": picture.alpha is not None, "share": share}
+        views = {"before": before, "after": after, "width": width, "height": height}
+        return views | {"alpha": picture.alpha is not None, "share": share}
+
+    def _reference(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        generator = settings.get("generator")
+        reads = generator.get("uses_reference", True) if isinstance(generator, dict) else True
+        used = bool(facts.get("accepted") and settings.get("strength", 1.0) and reads)
+        path, score = Path(str(facts.get("path"))), facts.get("score")
+        thumbnail = fault = None
+        try:
+            thumbnail, _, _ = self._show(read_picture(path), REFERENCE**2, lossless_to=0)
+        except RasrError as error:
+            fault = shown(error)
+        about: dict[str, Any] = {key: shown(facts.get(key) or "") for key in ("rank", "category", "why")}
+        about |= {"name": shown(path.name), "path": shown(path), "accepted": facts.get("accepted")}
+        about["score"] = f"{score:.3f}" if isinstance(score, int | float) else ""
+        return {"about": about, "used": used, "thumbnail": thumbnail, "fault": fault}
+
+    def _show(self, picture: Picture, limit: int, lossless_to: int) -> tuple[str, int, int]:
+        """Address of a picture reduced to at most ``limit`` pixels, with its width and height there."""
+        content, kind, width, height = _encode(picture, limit, lossless_to)
+        if self._beside is None:
+            return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", width, height
+        name = f"{xxhash.xxh3_128_hexdigest(content)}.{'jpg' if kind == 'jpeg' else kind}"
+        if name not in self._used:
+            with os_errors_as_output(self._beside):
+                self._beside.mkdir(exist_ok=True)
+            write_bytes(content, self._beside / name, overwrite=True)
+            self._used.add(name)
+        return f"{quote(self._beside.name.encode('utf-8', 'surrogateescape'))}/{name}", width, height
 
 
-def _reference(reference: Reference, result: Result) -> dict[str, Any]:
-    guided = reference.accepted and result.settings.get("strength", 1.0) > 0
-    used = guided and result.settings.get("generator", {}).get("uses_reference", True)
-    thumbnail = fault = None
+def _is_page(path: Path) -> bool:
+    with os_errors_as_output(path), path.open("rb") as file:
+        return b"<html" in file.read(4096).lower()
+
+
+def _is_own(path: Path) -> bool:
+    """True for a page as RASR wrote it."""
     try:
-        thumbnail, _, _ = _embed(read_picture(reference.path), THUMBNAIL**2, lossless_to=0)
-    except RasrError as error:
-        fault = str(error)
-    return {"about": reference, "used": used, "thumbnail": thumbnail, "fault": fault}
+        return path.is_file() and _is_page(path) and _sealed(content := path.read_bytes()) == content
+    except (OSError, RasrError):
+        return False
 
 
-def _embed(picture: Picture, limit: int, lossless_to: int) -> tuple[str, int, int]:
-    """The picture as a data: address, reduced to at most ``limit`` pixels, with its width and height there."""
+def _sealed(page: bytes) -> bytes:
+    """The page with the hash of everything else in it, by which it is known as it was written; as it is without one."""
+    found = _SEAL.search(page[:4096])
+    if found is None:
+        return b""
+    begin, end = found.span(1)
+    digest = xxhash.xxh3_128_hexdigest(page[:begin] + b"0" * 32 + page[end:])
+    return page[:begin] + digest.encode() + page[end:]
+
+
+def _encode(picture: Picture, limit: int, lossless_to: int) -> tuple[bytes, str, int, int]:
+    """Bytes of the picture, reduced to at most ``limit`` pixels, their kind, and its width and height there."""
     pixels, alpha = picture.pixels, picture.alpha
     shrink = math.sqrt(limit / (picture.width * picture.height))
     width, height = picture.width, picture.height
@@ -137,8 +225,7 @@ def _embed(picture: Picture, limit: int, lossless_to: int) -> tuple[str, int, in
         Image.fromarray(planes).save(buffer, "PNG")
     else:
         Image.fromarray(planes).save(buffer, "JPEG", quality=92, subsampling=0)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}", width, height
+    return buffer.getvalue(), "png" if lossless else "jpeg", width, height
 
 
 def _to_8bit(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -136,7 +136,7 @@ class Restorer:
 
     ``preset`` names a generator (:data:`rasr.generator.PRESETS`) or is one; ``gallery`` is a :class:`rasr.Gallery`, the
     path of one, or a folder of photos, which is indexed once; without it there are no references. ``device``, ``dtype``
-    and ``options`` go to the generator.
+    and ``options`` go to the generator; ``cleaned_bytes`` bounds what is kept of cleaned pictures.
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class Restorer:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        cleaned_bytes: int = CLEANED_BYTES,
         **options: Any,
     ) -> None:
         if isinstance(preset, str):
@@ -155,7 +156,7 @@ class Restorer:
             self.preset = preset.info.name
             self.generator = preset
         self._gallery = gallery
-        self._cleaned: LruCache[tuple[FloatImage, float]] = LruCache(CLEANED_BYTES, lambda kept: kept[0].nbytes)
+        self._cleaned: LruCache[tuple[FloatImage, float]] = LruCache(cleaned_bytes, lambda kept: kept[0].nbytes)
 
     @property
     def gallery(self) -> Gallery | None:

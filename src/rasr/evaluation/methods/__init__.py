@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rasr.errors import RasrError, UsageError, install_command
 from rasr.evaluation.method import Method, MethodInfo
@@ -135,7 +135,7 @@ def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
     if bare and not referencing:
         raise UsageError(f"'{preset}' uses no reference anyway: leave '{_BARE}' out.")
     known = _PRESETS.get(name) or _Preset("RASR", PRESETS[preset].summary, "auto" if referencing else "none")
-    without = {"adapter": "none"} if bare else {}
+    without: dict[str, Any] = {"adapter": "none"} if bare else {}
     return RestorerMethod(
         label,
         known.family,
