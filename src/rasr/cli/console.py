@@ -143,6 +143,7 @@ def progress_bar() -> Iterator[rich.progress.Progress]:
         TaskProgressColumn(),
         Left(),
         console=Console(stderr=True),
+        refresh_per_second=4,  # drawing costs time, too, which a busy machine has not
         disable=not terminal or _state.loudness < 0,
         redirect_stdout=False,  # print_data makes room; what else is written to stdout is for a file or a pipe
         transient=True,

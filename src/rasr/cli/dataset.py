@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from rasr.cli.arguments import Commands
-from rasr.cli.console import examples, print_data, print_json, say, stage_bars, warn
+from rasr.cli.console import examples, print_data, print_json, resumable, say, stage_bars, warn
 from rasr.errors import UsageError
 
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -50,7 +50,7 @@ def build(config: str, out: Path, seed: int | None, as_json: bool) -> int:
     chosen = load_config(config)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    with stage_bars() as progress:
+    with resumable(lambda: "the same command goes on."), stage_bars() as progress:
         report = build_dataset(chosen, out, say=say, progress=progress)
     for problem in report.problems:
         warn(f"rasr: {problem}")

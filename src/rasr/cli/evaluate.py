@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.arguments import build_options, check_gallery, device_option, key_values, option_group
-from rasr.cli.console import examples, print_json, say, stage_bars, warn
+from rasr.cli.arguments import PRESET, build_options, check_gallery, device_option, key_values, option_group
+from rasr.cli.console import examples, print_json, resumable, say, stage_bars, warn
 from rasr.errors import MethodError
 from rasr.evaluation.settings import EvaluationSettings
 from rasr.files import read_object
@@ -35,7 +35,9 @@ profiles_option = click.option(
     ),
 )
 @click.argument("benchmark", type=click.Path(path_type=Path))
-@click.option("--method", "methods", multiple=True, required=True, help="A row of the table; see 'rasr methods'.")
+@click.option(
+    "--method", "methods", type=PRESET, multiple=True, required=True, help="A row of the table; see 'rasr methods'."
+)
 @click.option(
     "--out",
     "-o",
@@ -96,7 +98,7 @@ def command(
         say(f"rasr: the method '{name}' is called '{ALIASES[name]}' now; the old name goes with the next version.")
     place = choose_device(device)
     say(f"Evaluating on {place}")
-    with stage_bars() as progress:
+    with resumable(lambda: "the same command goes on."), stage_bars() as progress:
         evaluation = evaluate(replace(settings, device=place.name), loaded, progress)
     written = write_report(evaluation, pictures)
     _tell_problems(evaluation)

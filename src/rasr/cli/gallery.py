@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rasr.cli.arguments import ENCODER, Commands, encoder_device_option
-from rasr.cli.console import examples, json_option, print_data, print_json, say, stage_bars, warn
+from rasr.cli.console import examples, json_option, print_data, print_json, resumable, say, stage_bars, warn
 
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, Photo
@@ -56,7 +56,7 @@ def add(
     from rasr.gallery import Gallery
 
     target = Gallery(gallery, encoder=encoder, device=device)
-    with stage_bars("images") as progress:
+    with resumable(lambda: "the same command goes on."), stage_bars("images") as progress:
         report = target.add(paths, category=category, tags=tags, workers=workers, progress=progress)
     if as_json:
         print_json({"gallery": str(target.path), **report.to_json()})
