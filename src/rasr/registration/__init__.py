@@ -1,0 +1,17 @@
+"""Registration: photos of the same scene found by geometry, brought into place, and their real detail fused."""
+
+from rasr.registration.features import LocalFeatures, extract_reference, fingerprint, pack, unpack
+from rasr.registration.fusion import Evidence, fuse
+from rasr.registration.scene import SceneMatch, SceneQuery
+
+__all__ = [
+    "Evidence",
+    "LocalFeatures",
+    "SceneMatch",
+    "SceneQuery",
+    "extract_reference",
+    "fingerprint",
+    "fuse",
+    "pack",
+    "unpack",
+]

@@ -1,0 +1,256 @@
+"""Alignment: a photo of the same scene brought onto a picture to a fraction of a pixel, and how far to trust each place.
+
+The homography of the verdict is off by several pixels wherever the scene is not flat. Optical flow (DIS, Kroeger et
+al., ECCV 2016) finds the rest, but flow follows every edge of a restored picture, and these are drawn up to a pixel
+beside the true ones. So only its locally affine part is kept: what a small piece of a real surface does between two
+photos. The windows over which it is fitted grow finer only where the photo then agrees better with the picture.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.images import FloatImage
+from rasr.registration.features import Points
+from rasr.registration.matching import transform
+from rasr.registration.scene import SceneMatch, warp
+
+GUIDE_BLUR = 1.5
+"""Sigma in pixels: detail finer than this is drawn, not seen, and must not steer."""
+BAND = (0.8, 8.0)
+"""Sigmas of the band in which picture and photo are compared, on top of the blur."""
+COARSE_WINDOWS = (48.0, 24.0)
+FINE_WINDOWS = (24.0, 12.0, 8.0)
+"""Sigmas, in pixels, of the windows over which an affine motion is fitted."""
+FINER_WHERE = 0.03
+"""Rise in correlation that a finer window must bring."""
+STEP = 4
+"""Fields are fitted on every fourth pixel: they are smooth."""
+SPARSE_WINDOW = 40.0
+SURE_CORRELATION = (0.2, 0.5)
+"""Correlation with the picture from which a place is trusted, and from which it is trusted fully."""
+BENT = 0.2
+"""Strain (change of the offset from a pixel to the next) up to which a place is trusted; at twice this not at all."""
+OTHER_COLOUR = 0.15
+"""Difference of colours, after the photo's were matched, at which trust has fallen to 1/e: something else stands there."""
+FLAT = 0.006
+"""Contrast below which a place has nothing to compare; it is trusted as its surroundings are."""
+
+Plane = NDArray[np.float32]
+"""(H, W) float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignment:
+    """A photo as the picture sees it."""
+
+    seen: FloatImage
+    """(H, W, 3), the photo warped onto the picture."""
+    confidence: Plane
+    """(H, W), 0 to 1: how sure it is that the photo shows this very place, this very thing."""
+    offsets: NDArray[np.float32]
+    """(H, W, 2): the place x, y of the photo is that of the homography at x + offset."""
+
+
+def align(
+    picture: FloatImage, enlarged: FloatImage, photo: FloatImage, found: SceneMatch, origin: tuple[int, int] = (0, 0)
+) -> Alignment:
+    """Bring ``photo`` onto a window of the picture whose left upper corner lies at ``origin`` (x, y).
+
+    ``picture`` and ``enlarged`` are that window of the restored picture and of the low-quality one at the same size,
+    (H, W, 3) in [0, 1]; ``found`` comes from :meth:`SceneQuery.compare` on the whole picture.
+    """
+    height, width = picture.shape[:2]
+    shift = np.array([[1.0, 0, origin[0]], [0, 1.0, origin[1]], [0, 0, 1.0]])
+    look = _Look(0.5 * picture + 0.5 * enlarged, photo, found.to_reference @ shift)
+    starts = [np.zeros((height, width, 2), np.float32)]
+    if len(found.points):
+        starts.append(_spread(found.points - np.array(origin, np.float32), found.offsets, (width, height)))
+    flows = [look.refine(start) for start in starts]
+    fits = [_blur(look.at(flow)[0], 12) for flow in flows]
+    flow = flows[0] if len(flows) == 1 else np.where((fits[1] > fits[0] + 0.02)[..., None], flows[1], flows[0])
+    offsets = look.smooth(flow, COARSE_WINDOWS)
+    offsets = look.smooth(look.refine(offsets), FINE_WINDOWS, offsets)
+    _, seen, inside = look.at(offsets)
+    return Alignment(seen, _confidence(look.guide, enlarged, seen, inside, offsets), offsets)
+
+
+class _Look:
+    """The photo under any field of offsets, compared with the picture."""
+
+    def __init__(self, guide: FloatImage, photo: FloatImage, to_photo: NDArray[np.float64]) -> None:
+        self.guide = _blur(_luma(guide), GUIDE_BLUR)
+        self.photo, self.to_photo = photo, to_photo
+        self.size = (guide.shape[1], guide.shape[0])
+        self._band = _band(self.guide, *BAND)
+        self._levels = _levels(self.guide)
+        grid = np.meshgrid(np.arange(self.size[0], dtype=np.float32), np.arange(self.size[1], dtype=np.float32))
+        self._grid = np.stack(grid, -1)
+
+    def at(self, offsets: NDArray[np.float32]) -> tuple[Plane, FloatImage, NDArray[np.bool_]]:
+        """Local correlation with the picture (−1 where there is no photo), the photo as seen, and where there is one."""
+        seen, inside = warp(self.photo, self.to_photo, self.size, offsets)
+        fit, _, _ = _correlation(self._band, _band(_blur(_luma(seen), GUIDE_BLUR), *BAND), 7)
+        return np.where(inside, fit, -1).astype(np.float32), seen, inside
+
+    def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``offsets`` followed by the optical flow that is left."""
+        seen, _ = warp(self.photo, self.to_photo, self.size, offsets)
+        flow = _flow(self._levels, _levels(_blur(_luma(seen), GUIDE_BLUR)))
+        moved = cv2.remap(offsets, self._grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        result: NDArray[np.float32] = flow + moved
+        return result
+
+    def smooth(
+        self, flow: NDArray[np.float32], windows: tuple[float, ...], start: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The locally affine part of ``flow``, by ever finer windows where these fit better than what there is."""
+        weights = np.clip(self.at(flow)[0], 0, 1) ** 2
+        current = start
+        fit = None if start is None else _blur(self.at(start)[0], 12)
+        for window in windows:
+            finer = fit_affine(flow, weights, window)
+            finer_fit = _blur(self.at(finer)[0], 12)
+            if current is None or fit is None:
+                current, fit = finer, finer_fit
+                continue
+            share = _blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 4)[..., None]
+            current = current * (1 - share) + finer * share
+            fit = _blur(self.at(current)[0], 12)
+        if current is None:
+            raise ValueError("no windows")
+        return current
+
+
+def fit_affine(field: NDArray[np.float32], weights: Plane, window: float, *, tau: float = 2.0) -> NDArray[np.float32]:
+    """Fit the (H, W, 2) ``field`` by an affine motion in a Gaussian window around each pixel, robustly.
+
+    ``weights`` (H, W) say how far each place counts; what lies more than about ``tau`` pixels off its neighbours' common
+    motion counts less and less (three reweightings of least squares).
+    """
+    height, width = weights.shape
+    small = (max(1, width // STEP), max(1, height // STEP))
+    moved = cv2.resize(field, small, interpolation=cv2.INTER_AREA).astype(np.float64).reshape(small[1], small[0], 2)
+    trusted = cv2.resize(weights, small, interpolation=cv2.INTER_AREA).astype(np.float64) + 1e-6
+    y, x = np.mgrid[0 : small[1], 0 : small[0]].astype(np.float64)
+    sigma = window / STEP
+    ridge = (0.3 * sigma) ** 2
+    fitted, robust = moved, np.ones_like(trusted)
+    for _ in range(4):
+        counted = trusted * robust
+        total = _mean(counted, sigma)
+        mx, my = _mean(counted * x, sigma) / total, _mean(counted * y, sigma) / total
+        xx = _mean(counted * x * x, sigma) / total - mx * mx + ridge
+        xy = _mean(counted * x * y, sigma) / total - mx * my
+        yy = _mean(counted * y * y, sigma) / total - my * my + ridge
+        determinant = xx * yy - xy * xy
+        parts = []
+        for axis in range(2):
+            value = counted * moved[..., axis]
+            mean = _mean(value, sigma) / total
+            cx, cy = _mean(value * x, sigma) / total - mean * mx, _mean(value * y, sigma) / total - mean * my
+            along_x, along_y = (cx * yy - cy * xy) / determinant, (cy * xx - cx * xy) / determinant
+            parts.append(mean + along_x * (x - mx) + along_y * (y - my))
+        fitted = np.stack(parts, -1)
+        robust = (1 + ((fitted - moved) ** 2).sum(-1) / tau**2) ** -2
+    return cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32).reshape(height, width, 2)
+
+
+def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[np.float32]:
+    """A field of offsets from those of single places, without the ones that their neighbours contradict."""
+    width, height = size
+    if len(points) > 8:
+        distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        nearest = np.argsort(distances, 1)[:, 1:9]
+        reach = np.take_along_axis(distances, nearest[:, -1:], 1)[:, 0]
+        common = np.median(offsets[nearest], 1)
+        agree = np.linalg.norm(offsets - common, axis=1) < np.maximum(4.0, 0.25 * reach)
+        points, offsets = points[agree], offsets[agree]
+    field, counts = np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.float32)
+    reached = (points > -2 * SPARSE_WINDOW).all(1) & (points < np.array(size) + 2 * SPARSE_WINDOW).all(1)
+    for (x, y), offset in zip(points[reached], offsets[reached], strict=True):
+        row = min(max(round(float(y)), 0), height - 1) // STEP * STEP
+        column = min(max(round(float(x)), 0), width - 1) // STEP * STEP
+        field[row : row + STEP, column : column + STEP] += offset
+        counts[row : row + STEP, column : column + STEP] += 1
+    return fit_affine(field / np.maximum(counts, 1)[..., None], counts, SPARSE_WINDOW, tau=4.0)
+
+
+def _confidence(
+    guide: Plane, enlarged: FloatImage, seen: FloatImage, inside: NDArray[np.bool_], offsets: NDArray[np.float32]
+) -> Plane:
+    fit, contrast, other = _correlation(_band(guide, *BAND), _band(_blur(_luma(seen), GUIDE_BLUR), *BAND), 9)
+    low, high = SURE_CORRELATION
+    trust = (np.clip((fit - low) / (high - low), 0, 1) * inside).astype(np.float32)
+    flat = np.exp(-np.maximum(contrast, other) / FLAT**2)
+    trust = np.maximum(trust, flat * np.clip(1.2 * _blur(trust, 12), 0, 1))
+    alike = _matched_colours(seen, enlarged, trust * inside + 1e-4)
+    apart = np.sqrt(((_blur(enlarged, 5) - _blur(alike, 5)) ** 2).mean(-1))
+    across, along = np.gradient(offsets, axis=(1, 0))
+    strain = _blur(np.sqrt((across**2).sum(-1) + (along**2).sum(-1)).astype(np.float32), 6)
+    trust = trust * np.exp(-((apart / OTHER_COLOUR) ** 4)) * np.clip(2 - strain / BENT, 0, 1) * inside
+    confidence: Plane = (_blur(trust.astype(np.float32), 2) * inside).astype(np.float32)
+    return confidence
+
+
+def _matched_colours(seen: FloatImage, picture: FloatImage, weights: Plane) -> FloatImage:
+    """The photo with each channel's mean and spread made the picture's, where ``weights`` say both show the same."""
+    matched, total = np.empty_like(seen), weights.sum()
+    for channel in range(3):
+        own, wanted = seen[..., channel], picture[..., channel]
+        mean, target = (weights * own).sum() / total, (weights * wanted).sum() / total
+        spread = (weights * (own - mean) ** 2).sum() / total
+        common = (weights * (own - mean) * (wanted - target)).sum() / total
+        matched[..., channel] = (own - mean) * np.clip((common + 1e-4) / (spread + 1e-4), 0.3, 3) + target
+    return matched
+
+
+def _flow(levels: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The (H, W, 2) flow after which ``other`` looks like ``levels``; on one thread, since stripes change its bits."""
+    if min(levels.shape) < 16:
+        return np.zeros((*levels.shape, 2), np.float32)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    search.setPatchSize(8)
+    search.setPatchStride(3)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        flow: NDArray[np.float32] = search.calc(levels, other, None)
+    finally:
+        cv2.setNumThreads(threads)
+    return np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _levels(plane: Plane) -> NDArray[np.uint8]:
+    """Luma with its local mean and contrast taken out, as flow wants it: other light is no motion."""
+    mean = _blur(plane, 16)
+    spread = np.sqrt(np.maximum(_blur(plane * plane, 16) - mean * mean, 0))
+    return np.clip((plane - mean) / (spread + 0.02) * 40 + 128, 0, 255).astype(np.uint8)
+
+
+def _correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:
+    """Local correlation in a Gaussian window, and both variances."""
+    mean, other_mean = _blur(one, sigma), _blur(other, sigma)
+    variance = np.maximum(_blur(one * one, sigma) - mean * mean, 0)
+    other_variance = np.maximum(_blur(other * other, sigma) - other_mean * other_mean, 0)
+    common = _blur(one * other, sigma) - mean * other_mean
+    return common / np.sqrt((variance + 1e-5) * (other_variance + 1e-5)), variance, other_variance
+
+
+def _band(plane: Plane, fine: float, coarse: float) -> Plane:
+    return _blur(plane, fine) - _blur(plane, coarse)
+
+
+def _blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def _mean(plane: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+
+
+def _luma(pixels: FloatImage) -> Plane:
+    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)

@@ -1,0 +1,168 @@
+"""Fusion: the real detail of registered photos put into a restored picture, and the map of where it came from.
+
+Only detail is taken, what a photo has above a wide Gaussian, with the contrast that the low-quality picture shows at
+coarser scales; light and colour stay the picture's. Several photos are blended as layers, by confidence: choosing one
+for each pixel leaves seams. What the evidence map says is what was done: at 0 the picture is unchanged to the bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rasr.images import FloatImage
+from rasr.registration.alignment import Alignment, Plane, align
+from rasr.registration.scene import SceneMatch
+
+DETAIL = 14.0
+"""Sigma in pixels of the Gaussian above which structure counts as detail."""
+COMPARED = (4.0, 14.0)
+"""Sigmas of the band in which the contrasts of photo and low-quality picture are compared: seen in both."""
+CONTRAST_WINDOW = 40.0
+CONTRAST_LIMITS = (0.5, 1.6)
+WINDOW = 1024
+"""Side of the windows in which large pictures are registered, so that memory stays bounded."""
+MARGIN = 96
+"""Pixels that neighbouring windows share, over which they are blended."""
+LEVELS = 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """For each pixel of a result, which photo gave it detail, and how much."""
+
+    maps: NDArray[np.uint8]
+    """(R, H, W), one map for each photo, in its order: 255 where all detail is that photo's, 0 where none is."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the picture that each photo gave its detail to, 0 to 1."""
+        return tuple(float(one.mean()) / LEVELS for one in self.maps)
+
+    @property
+    def total(self) -> NDArray[np.uint8]:
+        """(H, W): how much of each pixel's detail is photos', 0 to 255; the rest is drawn."""
+        if not len(self.maps):
+            return np.zeros(self.maps.shape[1:], np.uint8)
+        return self.maps.sum(0, dtype=np.uint16).astype(np.uint8)
+
+
+def fuse(
+    picture: FloatImage,
+    enlarged: FloatImage,
+    photos: Sequence[tuple[FloatImage, SceneMatch]],
+    *,
+    strength: float = 1.0,
+) -> Evidence:
+    """Put the detail of photos of the same scene into ``picture``, in place, and tell where each gave how much.
+
+    ``picture`` is the restored picture and ``enlarged`` the low-quality one at its size, (H, W, 3) in [0, 1];
+    ``strength``, 0 to 1, scales what is taken. A pixel whose maps are all 0 keeps its bits.
+    """
+    height, width = picture.shape[:2]
+    maps = np.zeros((len(photos), height, width), np.uint8)
+    if not photos or strength == 0:
+        return Evidence(maps)
+    before = picture if _is_one_window(width, height) else picture.copy()
+    blended = np.zeros((len(photos), height, width), np.float32) if before is not picture else None
+    weight = np.zeros((height, width), np.float32) if before is not picture else None
+    added = np.zeros_like(picture) if before is not picture else None
+    for left, top, right, bottom in _windows(width, height):
+        part = (slice(top, bottom), slice(left, right))
+        aligned = [align(before[part], enlarged[part], photo, found, (left, top)) for photo, found in photos]
+        shares = _shares(aligned, strength)
+        detail = _detail(before[part], enlarged[part], aligned, shares)
+        if blended is None or weight is None or added is None:
+            maps[:] = shares
+            _add(picture, detail, maps)
+            return Evidence(maps)
+        ramp = _ramp(right - left, bottom - top)
+        blended[:, top:bottom, left:right] += ramp * shares
+        added[part] += (ramp * shares.sum(0, dtype=np.float32))[..., None] * detail
+        weight[part] += ramp
+    if blended is None or weight is None or added is None:
+        raise ValueError("a picture has at least one window")
+    maps[:] = np.rint(blended / weight)
+    total = np.maximum(blended.sum(0), 1e-6)[..., None]
+    added /= total
+    _add(picture, added, maps)
+    return Evidence(maps)
+
+
+def _add(picture: FloatImage, detail: FloatImage, maps: NDArray[np.uint8]) -> None:
+    """Add ``detail`` as far as ``maps`` say."""
+    share = maps.sum(0, dtype=np.uint16).astype(np.float32) / LEVELS
+    touched = share > 0
+    picture[touched] = np.clip(picture[touched] + share[touched][:, None] * detail[touched], 0, 1)
+
+
+def _shares(aligned: Sequence[Alignment], strength: float) -> NDArray[np.uint8]:
+    """(R, H, W) levels: together the highest confidence of any photo, divided by the squares of their confidences."""
+    confidences = np.stack([one.confidence for one in aligned])
+    squares = confidences**2
+    parts = squares / np.maximum(squares.sum(0), 1e-6) * confidences.max(0) * strength
+    levels: NDArray[np.uint8] = np.floor(parts * LEVELS + 0.5).clip(0, LEVELS).astype(np.uint8)
+    return levels
+
+
+def _detail(
+    picture: FloatImage, enlarged: FloatImage, aligned: Sequence[Alignment], shares: NDArray[np.uint8]
+) -> FloatImage:
+    """(H, W, 3): the photos' detail, blended, less the picture's own."""
+    wanted = _band(_luma(enlarged))
+    total = np.zeros(picture.shape[:2], np.float32)
+    layers = np.zeros_like(picture)
+    for one, levels in zip(aligned, shares, strict=True):
+        weight = levels.astype(np.float32)
+        layer = one.seen - _blur(one.seen, DETAIL)
+        layers += weight[..., None] * layer * _contrast(wanted, _band(_luma(one.seen)), one.confidence)[..., None]
+        total += weight
+    layers /= np.maximum(total, 1.0)[..., None]
+    detail: FloatImage = layers - (picture - _blur(picture, DETAIL))
+    return detail
+
+
+def _contrast(wanted: Plane, own: Plane, confidence: Plane) -> Plane:
+    """The factor by which a photo's structure is to be multiplied to have the picture's contrast, place by place."""
+    trusted = confidence + 1e-3
+    common = _blur(trusted * wanted * own, CONTRAST_WINDOW) + 1e-5
+    factor: Plane = np.clip(common / (_blur(trusted * own * own, CONTRAST_WINDOW) + 1e-5), *CONTRAST_LIMITS)
+    return factor
+
+
+def _is_one_window(width: int, height: int) -> bool:
+    return max(width, height) <= WINDOW + 2 * MARGIN
+
+
+def _windows(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of the windows that cover a picture; neighbours share :data:`MARGIN` pixels."""
+    if _is_one_window(width, height):
+        return [(0, 0, width, height)]
+    return [(left, top, right, bottom) for top, bottom in _cuts(height) for left, right in _cuts(width)]
+
+
+def _cuts(length: int) -> list[tuple[int, int]]:
+    count = max(1, -(-(length - MARGIN) // (WINDOW - MARGIN)))
+    starts = [round(number * (length - min(WINDOW, length)) / max(1, count - 1)) for number in range(count)]
+    return [(start, min(length, start + WINDOW)) for start in starts]
+
+
+def _ramp(width: int, height: int) -> Plane:
+    """Weights of a window: 1 inside, falling towards its border, never 0."""
+    across = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))
+    down = np.minimum(np.arange(1, height + 1), np.arange(height, 0, -1))
+    return np.minimum(across[None, :], down[:, None]).clip(1, MARGIN // 2).astype(np.float32) / (MARGIN // 2)
+
+
+def _band(plane: Plane) -> Plane:
+    return _blur(plane, COMPARED[0]) - _blur(plane, COMPARED[1])
+
+
+def _blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def _luma(pixels: FloatImage) -> Plane:
+    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
