@@ -321,4 +321,14 @@ class _Pattern:
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:
     fault = photo.fault()
-    return Reference(photo.path, score, rank, photo.category, photo.tags, accepted=not fault, why=fault, id=photo.id)
+    return Reference(
+        photo.path,
+        score,
+        rank,
+        photo.category,
+        photo.tags,
+        accepted=not fault,
+        why=fault,
+        id=photo.id,
+        usable=not fault,
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,12 @@ class Reference:
     """One sentence: why it was accepted or turned down."""
     id: str = ""
     """Content hash of a gallery photo: results may be kept for the picture and not for its place."""
+    usable: bool = True
+    """False where the photo is gone or no longer the one that was indexed: nothing is taken from it."""
+    verdict: Literal["", "same scene", "same kind", "unrelated"] = ""
+    """What the photo shows, by geometry and then by likeness; empty where it was not looked into."""
+    share: float | None = None
+    """Share of the result, 0 to 1, whose detail is this photo's; None where none was fused."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``--json`` prints a reference."""
@@ -116,6 +122,8 @@ class Reference:
             "tags": list(self.tags),
             "accepted": self.accepted,
             "why": self.why,
+            "verdict": self.verdict or None,
+            "share": None if self.share is None else round(self.share, 4),
         }
 
 

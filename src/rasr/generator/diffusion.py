@@ -113,6 +113,7 @@ class DiffusionGenerator:
             colour=self.config.colour,
             licence=self.config.licence,
             device=str(self._place),
+            copies=self.config.reference.control == "copy",
             reads_text=self.config.context.kind == "text",
             needs=found.needs(self.config),
             context_encoder=self.config.context.encoder,

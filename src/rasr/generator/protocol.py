@@ -61,6 +61,8 @@ class GeneratorInfo:
     """Licence of the weights (SPDX where one exists)."""
     device: str = "cpu"
     """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
+    copies: bool = False
+    """True where its references only help when they show the same scene: registration then does without them."""
     reads_text: bool = False
     """True where a prompt says what to draw."""
     needs: tuple[str, ...] = ()

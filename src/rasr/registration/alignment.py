@@ -1,4 +1,4 @@
-"""Alignment: a photo of the same scene brought onto a picture to a fraction of a pixel, and how far to trust each place.
+"""Alignment: a photo of the same scene brought onto a picture to a fraction of a pixel, and how far to trust it where.
 
 The homography of the verdict is off by several pixels wherever the scene is not flat. Optical flow (DIS, Kroeger et
 al., ECCV 2016) finds the rest, but flow follows every edge of a restored picture, and these are drawn up to a pixel
@@ -7,6 +7,7 @@ photos. The windows over which it is fitted grow finer only where the photo then
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage
 from rasr.registration.features import Points
-from rasr.registration.matching import transform
 from rasr.registration.scene import SceneMatch, warp
 
 GUIDE_BLUR = 1.5
@@ -34,9 +34,12 @@ SURE_CORRELATION = (0.2, 0.5)
 BENT = 0.2
 """Strain (change of the offset from a pixel to the next) up to which a place is trusted; at twice this not at all."""
 OTHER_COLOUR = 0.15
-"""Difference of colours, after the photo's were matched, at which trust has fallen to 1/e: something else stands there."""
+"""Difference of colours, once the photo's are matched, at which trust has fallen to 1/e: another thing stands there."""
 FLAT = 0.006
 """Contrast below which a place has nothing to compare; it is trusted as its surroundings are."""
+
+LOUDER = 3.0
+"""Times the picture's contrast that a photo's may have: where a wall stands before the sky, trust falls."""
 
 Plane = NDArray[np.float32]
 """(H, W) float32."""
@@ -69,7 +72,7 @@ def align(
     if len(found.points):
         starts.append(_spread(found.points - np.array(origin, np.float32), found.offsets, (width, height)))
     flows = [look.refine(start) for start in starts]
-    fits = [_blur(look.at(flow)[0], 12) for flow in flows]
+    fits = [blur(look.at(flow)[0], 12) for flow in flows]
     flow = flows[0] if len(flows) == 1 else np.where((fits[1] > fits[0] + 0.02)[..., None], flows[1], flows[0])
     offsets = look.smooth(flow, COARSE_WINDOWS)
     offsets = look.smooth(look.refine(offsets), FINE_WINDOWS, offsets)
@@ -81,7 +84,7 @@ class _Look:
     """The photo under any field of offsets, compared with the picture."""
 
     def __init__(self, guide: FloatImage, photo: FloatImage, to_photo: NDArray[np.float64]) -> None:
-        self.guide = _blur(_luma(guide), GUIDE_BLUR)
+        self.guide = blur(luma(guide), GUIDE_BLUR)
         self.photo, self.to_photo = photo, to_photo
         self.size = (guide.shape[1], guide.shape[0])
         self._band = _band(self.guide, *BAND)
@@ -90,15 +93,15 @@ class _Look:
         self._grid = np.stack(grid, -1)
 
     def at(self, offsets: NDArray[np.float32]) -> tuple[Plane, FloatImage, NDArray[np.bool_]]:
-        """Local correlation with the picture (−1 where there is no photo), the photo as seen, and where there is one."""
+        """Local correlation with the picture (−1 outside the photo), the photo as seen, and where there is one."""
         seen, inside = warp(self.photo, self.to_photo, self.size, offsets)
-        fit, _, _ = _correlation(self._band, _band(_blur(_luma(seen), GUIDE_BLUR), *BAND), 7)
+        fit, _, _ = _correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), 7)
         return np.where(inside, fit, -1).astype(np.float32), seen, inside
 
     def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         """``offsets`` followed by the optical flow that is left."""
         seen, _ = warp(self.photo, self.to_photo, self.size, offsets)
-        flow = _flow(self._levels, _levels(_blur(_luma(seen), GUIDE_BLUR)))
+        flow = _flow(self._levels, _levels(blur(luma(seen), GUIDE_BLUR)))
         moved = cv2.remap(offsets, self._grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         result: NDArray[np.float32] = flow + moved
         return result
@@ -109,26 +112,26 @@ class _Look:
         """The locally affine part of ``flow``, by ever finer windows where these fit better than what there is."""
         weights = np.clip(self.at(flow)[0], 0, 1) ** 2
         current = start
-        fit = None if start is None else _blur(self.at(start)[0], 12)
+        fit = None if start is None else blur(self.at(start)[0], 12)
         for window in windows:
             finer = fit_affine(flow, weights, window)
-            finer_fit = _blur(self.at(finer)[0], 12)
+            finer_fit = blur(self.at(finer)[0], 12)
             if current is None or fit is None:
                 current, fit = finer, finer_fit
                 continue
-            share = _blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 4)[..., None]
+            share = blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 4)[..., None]
             current = current * (1 - share) + finer * share
-            fit = _blur(self.at(current)[0], 12)
+            fit = blur(self.at(current)[0], 12)
         if current is None:
             raise ValueError("no windows")
         return current
 
 
-def fit_affine(field: NDArray[np.float32], weights: Plane, window: float, *, tau: float = 2.0) -> NDArray[np.float32]:
+def fit_affine(field: NDArray[Any], weights: Plane, window: float, *, tau: float = 2.0) -> NDArray[np.float32]:
     """Fit the (H, W, 2) ``field`` by an affine motion in a Gaussian window around each pixel, robustly.
 
-    ``weights`` (H, W) say how far each place counts; what lies more than about ``tau`` pixels off its neighbours' common
-    motion counts less and less (three reweightings of least squares).
+    ``weights`` (H, W) say how far each place counts; what lies more than about ``tau`` pixels off the common motion of
+    its surroundings counts less and less (three reweightings of least squares).
     """
     height, width = weights.shape
     small = (max(1, width // STEP), max(1, height // STEP))
@@ -155,7 +158,9 @@ def fit_affine(field: NDArray[np.float32], weights: Plane, window: float, *, tau
             parts.append(mean + along_x * (x - mx) + along_y * (y - my))
         fitted = np.stack(parts, -1)
         robust = (1 + ((fitted - moved) ** 2).sum(-1) / tau**2) ** -2
-    return cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32).reshape(height, width, 2)
+    return (
+        cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32).reshape(height, width, 2)
+    )
 
 
 def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -181,17 +186,19 @@ def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[n
 def _confidence(
     guide: Plane, enlarged: FloatImage, seen: FloatImage, inside: NDArray[np.bool_], offsets: NDArray[np.float32]
 ) -> Plane:
-    fit, contrast, other = _correlation(_band(guide, *BAND), _band(_blur(_luma(seen), GUIDE_BLUR), *BAND), 9)
+    fit, contrast, other = _correlation(_band(guide, *BAND), _band(blur(luma(seen), GUIDE_BLUR), *BAND), 9)
     low, high = SURE_CORRELATION
     trust = (np.clip((fit - low) / (high - low), 0, 1) * inside).astype(np.float32)
     flat = np.exp(-np.maximum(contrast, other) / FLAT**2)
-    trust = np.maximum(trust, flat * np.clip(1.2 * _blur(trust, 12), 0, 1))
+    loud = other / (LOUDER**2 * contrast + FLAT**2 * LOUDER)
+    trust = trust * np.exp(-np.maximum(loud - 1, 0))
+    trust = np.maximum(trust, flat * np.clip(1.2 * blur(trust, 12), 0, 1))
     alike = _matched_colours(seen, enlarged, trust * inside + 1e-4)
-    apart = np.sqrt(((_blur(enlarged, 5) - _blur(alike, 5)) ** 2).mean(-1))
+    apart = np.sqrt(((blur(enlarged, 5) - blur(alike, 5)) ** 2).mean(-1))
     across, along = np.gradient(offsets, axis=(1, 0))
-    strain = _blur(np.sqrt((across**2).sum(-1) + (along**2).sum(-1)).astype(np.float32), 6)
+    strain = blur(np.sqrt((across**2).sum(-1) + (along**2).sum(-1)).astype(np.float32), 6)
     trust = trust * np.exp(-((apart / OTHER_COLOUR) ** 4)) * np.clip(2 - strain / BENT, 0, 1) * inside
-    confidence: Plane = (_blur(trust.astype(np.float32), 2) * inside).astype(np.float32)
+    confidence: Plane = (blur(trust.astype(np.float32), 2) * inside).astype(np.float32)
     return confidence
 
 
@@ -211,7 +218,7 @@ def _flow(levels: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.flo
     """The (H, W, 2) flow after which ``other`` looks like ``levels``; on one thread, since stripes change its bits."""
     if min(levels.shape) < 16:
         return np.zeros((*levels.shape, 2), np.float32)
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     search.setPatchSize(8)
     search.setPatchStride(3)
@@ -226,31 +233,36 @@ def _flow(levels: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.flo
 
 def _levels(plane: Plane) -> NDArray[np.uint8]:
     """Luma with its local mean and contrast taken out, as flow wants it: other light is no motion."""
-    mean = _blur(plane, 16)
-    spread = np.sqrt(np.maximum(_blur(plane * plane, 16) - mean * mean, 0))
+    mean = blur(plane, 16)
+    spread = np.sqrt(np.maximum(blur(plane * plane, 16) - mean * mean, 0))
     return np.clip((plane - mean) / (spread + 0.02) * 40 + 128, 0, 255).astype(np.uint8)
 
 
 def _correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:
     """Local correlation in a Gaussian window, and both variances."""
-    mean, other_mean = _blur(one, sigma), _blur(other, sigma)
-    variance = np.maximum(_blur(one * one, sigma) - mean * mean, 0)
-    other_variance = np.maximum(_blur(other * other, sigma) - other_mean * other_mean, 0)
-    common = _blur(one * other, sigma) - mean * other_mean
-    return common / np.sqrt((variance + 1e-5) * (other_variance + 1e-5)), variance, other_variance
+    mean, other_mean = blur(one, sigma), blur(other, sigma)
+    variance: Plane = np.maximum(blur(one * one, sigma) - mean * mean, np.float32(0))
+    other_variance: Plane = np.maximum(blur(other * other, sigma) - other_mean * other_mean, np.float32(0))
+    common = blur(one * other, sigma) - mean * other_mean
+    fit = common / np.sqrt((variance + 1e-5) * (other_variance + 1e-5))
+    return np.asarray(fit, np.float32), variance, other_variance
 
 
 def _band(plane: Plane, fine: float, coarse: float) -> Plane:
-    return _blur(plane, fine) - _blur(plane, coarse)
+    return blur(plane, fine) - blur(plane, coarse)
 
 
-def _blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian of ``sigma`` pixels over an (H, W) plane or an (H, W, C) picture, reflected at the border."""
+    blurred: NDArray[np.float32] = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return blurred
 
 
 def _mean(plane: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    averaged: NDArray[np.float64] = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    return averaged
 
 
-def _luma(pixels: FloatImage) -> Plane:
+def luma(pixels: FloatImage) -> Plane:
+    """(H, W): Rec. 601 luma of (H, W, 3) pixels."""
     return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)

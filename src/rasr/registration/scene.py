@@ -7,7 +7,6 @@ there is found within a few pixels now, and a look-alike falls apart.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -158,7 +157,8 @@ def warp(
     places = transform(to_photo, grid if offsets is None else grid + offsets).astype(np.float32)
     seen = cv2.remap(photo, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     last = np.array([photo.shape[1] - 2, photo.shape[0] - 2], np.float32)
-    return np.clip(seen, 0, 1), ((places > 1) & (places < last)).all(-1)
+    inside: NDArray[np.bool_] = np.all((places > 1) & (places < last), axis=-1)
+    return np.clip(seen, 0, 1), inside
 
 
 def _scaling(size: tuple[int, int], to: tuple[int, int]) -> Matrix:
@@ -172,4 +172,6 @@ def _reduced(pixels: FloatImage, long_side: int) -> FloatImage:
     factor = long_side / max(width, height)
     if factor >= 1:
         return pixels
-    return cv2.resize(pixels, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        pixels, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutOfMemory, UsageError
-from rasr.files import without_folders
-from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
+from rasr.gallery import SHOWN, FeatureStore, Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
-from rasr.images import FloatImage, Limits, Picture, losses, read_header, read_picture, resize, write_picture
+from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
 from rasr.memory import LruCache, free_memory, memory_errors_told
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
-from rasr.restoration.exchange import give_image, give_png, take_picture
-from rasr.restoration.settings import SaveOptions, Settings
+from rasr.restoration.exchange import take_picture
+from rasr.restoration.result import Result
+from rasr.restoration.settings import Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
 from rasr.weights import require
 
@@ -37,98 +36,6 @@ BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
 CLEANED_BYTES = 128 * 2**20
 """Of cleaned pictures kept: trying another reference or strength on a picture need not clean it again."""
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Result:
-    """A restored picture and how it came about."""
-
-    picture: Picture
-    """The restored picture, with the origin (format, depth, profile, metadata) of the input."""
-    source: Picture
-    """The input as it was read."""
-    references: list[Reference]
-    """Gallery photos that were considered, best first, each with score, accepted or not, and why."""
-    settings: dict[str, Any]
-    """Everything that determines the result: preset, weights, versions, seed, size, tile, colour, ..."""
-    timings: dict[str, float]
-    """Seconds by stage: read, search, prepare, clean, restore, colour, save."""
-    notes: tuple[str, ...] = ()
-    """What a user should know, one sentence each."""
-    output: Path | None = None
-    """Where it was saved last."""
-
-    @property
-    def image(self) -> Image.Image:
-        """The restored picture for Pillow: sRGB, 8 bits, of mode RGB, RGBA, L or LA."""
-        return give_image(self.picture)
-
-    def _repr_png_(self) -> bytes:
-        """What a notebook shows: the picture as PNG, at most 1024 pixels a side."""
-        return give_png(self.picture, 1024)
-
-    def __repr__(self) -> str:
-        size = f"{self.picture.width}×{self.picture.height}"
-        source = "a picture" if self.source.path is None else self.source.path.name
-        used = ", ".join(f"{one.path.name} ({one.score:.2f})" for one in self.references if one.accepted)
-        return f"<Result {size} of {source}, {f'guided by {used}' if used else 'without a reference'}>"
-
-    @takes_options(SaveOptions)
-    def save(
-        self,
-        path: str | Path,
-        options: SaveOptions | None = None,
-        *,
-        placing: Callable[[bytes], None] | None = None,
-        **changes: Any,
-    ) -> Path:
-        """Write the picture; with ``metadata="keep"`` also the settings, as EXIF Software and ImageHistory.
-
-        ``changes`` are fields of :class:`SaveOptions`. What the format cannot hold (transparency, 16 bits, captions) is
-        added to the notes. ``placing`` is called with the file's bytes before they are written. Raises what
-        :func:`rasr.images.write_picture` raises.
-        """
-        options = replace(options or SaveOptions(), **changes)
-        keep = options.metadata == "keep"
-        lost = losses(self.picture, path, format=options.format)
-        notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost]
-        begun = time.perf_counter()
-
-        def encoded(content: bytes) -> None:
-            self.notes += tuple(note for note in notes if note not in self.notes)
-            self.timings["save"] = round(time.perf_counter() - begun, 3)
-            if placing is not None:
-                placing(content)
-
-        self.output = write_picture(
-            self.picture,
-            path,
-            **asdict(options),
-            software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
-            description=self._description() if keep else None,
-            placing=encoded,
-        )
-        self.timings["save"] = round(time.perf_counter() - begun, 3)
-        return self.output
-
-    def to_json(self) -> dict[str, Any]:
-        """The object ``rasr restore --json`` prints for this picture."""
-        return {
-            "input": None if self.source.path is None else str(self.source.path),
-            "output": None if self.output is None else str(self.output),
-            "references": [reference.to_json() for reference in self.references],
-            "settings": self.settings,
-            "timings": self.timings,
-            "notes": list(self.notes),
-            "error": None,
-        }
-
-    def _description(self) -> str:
-        """The settings as they travel inside the file: file names only, no folders of this machine."""
-        used = [reference.path.name for reference in self.references if reference.accepted]
-        facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
-        facts = without_folders(facts)
-        return json.dumps(facts | {"references": used}, separators=(",", ":"))
 
 
 class Restorer:
@@ -212,10 +119,11 @@ class Restorer:
         base = self._clean(lq, size, settings, timings, progress)
         with timed(timings, "search"):
             references = self._references(source, settings, base)
-        notes = [*source.notes, *self._remarks(references, settings)]
+        notes = list(source.notes)
         reduced = self._reduced(lq, size, info.grid)
         with timed(timings, "prepare"):
-            accepted = [one for one in references if one.accepted and info.uses_reference and settings.strength > 0]
+            reads = info.uses_reference and settings.strength > 0 and not (info.copies and settings.candidates)
+            accepted = [one for one in references if one.accepted and reads]
             pictures = _read_references(accepted, limits, held=reduced.shape[0] * reduced.shape[1])
             generation = replace(settings.generation, size=size, embedding=self._embedding(reduced))
             conditioning = self.generator.prepare(reduced, pictures, generation)
@@ -229,12 +137,23 @@ class Restorer:
         with timed(timings, "colour"):
             if colour != "none":
                 match_colour(pixels, lq, colour)
+        evidence = None
+        if settings.candidates and references:
+            with timed(timings, "same scene"):
+                from rasr.restoration.same_scene import fuse_same_scene  # OpenCV and kornia take a second to load
+
+                references, evidence = fuse_same_scene(
+                    pixels, lq, references, settings, reads=reads, features=self._features(), limits=limits
+                )
+        notes += self._remarks(references, settings)
+        with timed(timings, "colour"):
             if source.origin.gray:
                 pixels[:] = pixels.mean(axis=2, keepdims=True)
             alpha = None if source.alpha is None else resize_alpha(source.alpha, size)
         chosen = {"colour": colour, "tile": tile, "width": width, "height": height}
         facts = {**self._facts(), **settings.to_json(), **chosen}
-        return Result(source.with_pixels(pixels, alpha), source, references, facts, timings, tuple(notes))
+        restored = source.with_pixels(pixels, alpha)
+        return Result(restored, source, references, facts, timings, tuple(notes), evidence=evidence)
 
     def _references(self, source: Picture, settings: Settings, base: FloatImage | None) -> list[Reference]:
         if isinstance(settings.reference, tuple):
@@ -247,6 +166,7 @@ class Restorer:
             self.gallery,
             source,
             k=settings.k,
+            shown=max(SHOWN, settings.candidates),
             clean=partial(clean_query, mode=settings.query_restore, cleaned=base if reusable else None),
             exclude=[source.path] if source.path is not None else [],
         )
@@ -305,16 +225,25 @@ class Restorer:
         """Yield what a user must know about how references were used, or not."""
         info = self.generator.info
         accepted = any(reference.accepted for reference in references)
+        reads = info.uses_reference and not (info.copies and settings.candidates)
         if not info.trained:
             yield f"{info.name} has untrained weights: its result means nothing."
-        if references and not info.uses_reference:
+        if references and not accepted:
+            yield (
+                "No photo of the same scene: restored without a reference."
+                if settings.candidates and not reads
+                else "No suitable reference in the gallery: restored without one."
+            )
+        elif accepted and not reads and not settings.candidates:
             yield f"{info.name} does not use references; they are shown for you."
-        elif references and not accepted:
-            yield "No suitable reference in the gallery: restored without one."
         elif accepted and settings.strength == 0:
             yield "Strength 0: the reference was not used."
         elif info.uses_reference and self._gallery is None and settings.reference == "auto":
             yield "No gallery was given: restored without a reference."
+
+    def _features(self) -> FeatureStore:
+        """Where features of photos are kept: in the gallery, or in memory for photos picked by hand."""
+        return FeatureStore(None if self.gallery is None else self.gallery.path)
 
     def _facts(self) -> dict[str, Any]:
         info = self.generator.info

@@ -98,6 +98,12 @@ class Settings:
         valid=lambda k: k >= 1,
         fault="k must be at least 1, not {}.",
     )
+    candidates: int = option(
+        8,
+        "Photos checked for the same scene, whose detail is then fused; 0: none.",
+        valid=lambda candidates: candidates >= 0,
+        fault="The candidates must be 0 or more, not {}.",
+    )
     strength: float = option(
         1.0,
         "0 to 1: how much the reference may add.",

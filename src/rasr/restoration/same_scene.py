@@ -1,0 +1,111 @@
+"""Same scene: which of the proposed photos show what the picture shows, and their detail put into the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rasr.errors import PictureError
+from rasr.gallery import FeatureStore, Reference
+from rasr.images import FloatImage, Limits, read_picture, resize
+from rasr.memory import LruCache
+from rasr.registration import (
+    Evidence,
+    LocalFeatures,
+    SceneMatch,
+    SceneQuery,
+    extract_reference,
+    fingerprint,
+    fuse,
+    pack,
+    unpack,
+)
+from rasr.restoration.settings import Settings
+
+FUSED = 3
+"""Photos of the same scene that are fused at most, where not more are asked for: each costs a second."""
+SMALLEST_SHARE = 0.01
+"""Share of the result below which a photo's few places are more likely chance than evidence."""
+PHOTO_BYTES = 512 * 2**20
+"""Of decoded photos held while a picture's candidates are looked through."""
+
+
+def fuse_same_scene(
+    pixels: FloatImage,
+    lq: FloatImage,
+    references: Sequence[Reference],
+    settings: Settings,
+    *,
+    reads: bool,
+    features: FeatureStore,
+    limits: Limits | None = None,
+) -> tuple[list[Reference], Evidence | None]:
+    """Verify ``references`` by geometry, fuse those of the same scene into ``pixels``, in place.
+
+    Returns the references with verdicts, those of the same scene first, and the evidence, None where nothing was fused.
+    ``reads`` says that the generator was shown the accepted ones; where it was not, only the same scene is accepted.
+    Raises WeightsMissing or WeightsCorrupt.
+    """
+    photos: LruCache[FloatImage] = LruCache(PHOTO_BYTES, lambda kept: kept.nbytes)
+    query = SceneQuery(pixels.copy())  # fusion changes the pixels, and features may be asked for later
+
+    def photo(reference: Reference) -> FloatImage:
+        return photos.get(reference.path, lambda: read_picture(reference.path, limits=limits).opaque())
+
+    found: list[tuple[Reference, SceneMatch]] = []
+    others: list[Reference] = []
+    for number, reference in enumerate(references):
+        if not reference.usable or (number >= settings.candidates and settings.reference == "auto"):
+            others.append(_unverified(reference, reads=reads))
+            continue
+        try:
+            seen = query.compare(_features_of(reference, photo, features), lambda one=reference: photo(one))
+        except (PictureError, OSError) as error:
+            others.append(replace(reference, accepted=False, usable=False, why=f"Not used: {error}"))
+            continue
+        if seen.same_scene:
+            found.append((reference, seen))
+        else:
+            others.append(_unverified(reference, reads=reads, seen=seen))
+    found.sort(key=lambda one: (-one[1].covered, -one[1].matches))
+    fused = found[: max(settings.k, FUSED)]
+    evidence = None
+    if fused and settings.strength > 0:
+        size = (pixels.shape[1], pixels.shape[0])
+        enlarged = np.clip(resize(lq, size), 0.0, 1.0)
+        evidence = fuse(pixels, enlarged, [(photo(one), seen) for one, seen in fused], strength=settings.strength)
+    shares = evidence.shares if evidence else (0.0,) * len(fused)
+    verified = [_verified(*one, share) for one, share in zip(fused, shares, strict=True)]
+    verified += [
+        replace(one, verdict="same scene", accepted=False, why=f"{seen.why} Not used: {len(fused)} are fused at most.")
+        for one, seen in found[len(fused) :]
+    ]
+    ranked = [replace(one, rank=rank) for rank, one in enumerate([*verified, *others], 1)]
+    return ranked, evidence
+
+
+def _verified(reference: Reference, seen: SceneMatch, share: float) -> Reference:
+    told = f"{seen.why} {share:.0%} of the result is detail from it."
+    return replace(reference, verdict="same scene", accepted=True, why=told, share=share)
+
+
+def _unverified(reference: Reference, *, reads: bool, seen: SceneMatch | None = None) -> Reference:
+    """The reference with its verdict by likeness; without a generator that reads it, it guides nothing."""
+    if not reference.usable:
+        return reference
+    facts = "" if seen is None else f" {seen.why}"
+    if reads:
+        return replace(
+            reference, verdict="same kind" if reference.accepted else "unrelated", why=f"{reference.why}{facts}"
+        )
+    kind = "same kind" if reference.accepted else "unrelated"
+    return replace(reference, verdict=kind, accepted=False, why=f"{reference.why}{facts}")
+
+
+def _features_of(
+    reference: Reference, photo: Callable[[Reference], FloatImage], features: FeatureStore
+) -> tuple[LocalFeatures, ...]:
+    key = reference.id or f"{reference.path}:{reference.path.stat().st_mtime_ns}"
+    return unpack(features.get(key, fingerprint(), lambda: pack(extract_reference(photo(reference)))))
