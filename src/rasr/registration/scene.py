@@ -172,6 +172,6 @@ def _reduced(pixels: FloatImage, long_side: int) -> FloatImage:
     factor = long_side / max(width, height)
     if factor >= 1:
         return pixels
-    return cv2.resize(
-        pixels, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA
-    )
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    reduced = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return reduced.astype(np.float32, copy=False)
