@@ -121,6 +121,7 @@ def _stdin() -> bytes:
 @click.option("--resume", is_flag=True, expose_value=False, help="No effect: finished pictures are always skipped.")
 @click.option("--max-megapixels", type=NumberOr("none", float), help="Largest input.  [default: by memory]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+@click.option("--evidence", type=click.Path(path_type=Path), help="Draw where each photo gave detail: PNG, or folder.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page to compare input, result, references.")
 @_generator_options
 @click.option(
@@ -137,6 +138,7 @@ def command(
     name: str,
     max_megapixels: float | str | None,
     as_json: bool,
+    evidence: Path | None,
     report: Path | None,
     expert: tuple[str, ...],
     **options: Any,
@@ -188,10 +190,7 @@ def command(
     for outcome in telling.follow(run):
         if outcome.error is not None:
             failed.append(outcome.error)
-        if as_json:
-            print_json(outcome.to_json())
-        elif outcome.error is None:
-            print_data(outcome.job.output)
+        _give(outcome, as_json=as_json, evidence=evidence, several=several, overwrite=save.overwrite)
         if page is not None:
             page.add(outcome)
     if failed and not several:
@@ -199,10 +198,25 @@ def command(
     if page is not None:
         say(f"Report: {page.write()}")
     if restorer.generator.info.weights and len(failed) < len(jobs):
-        say("Restored detail is plausible, not evidence: it was not in the input.")
+        say("Restored detail is plausible, not evidence, but for what is said to be detail from your photos.")
     if several:
         telling.conclude(failed, Path(out))
     return 1 if failed else 0
+
+
+def _give(outcome: Outcome, *, as_json: bool, evidence: Path | None, several: bool, overwrite: bool) -> None:
+    """Print what became of a picture, and draw its evidence map, into a folder where there are several."""
+    if evidence is not None and outcome.result is not None:
+        from rasr.restoration.evidence import save_evidence
+
+        if several:
+            evidence.mkdir(parents=True, exist_ok=True)
+            evidence = evidence / f"{outcome.job.output.stem}_evidence.png"
+        save_evidence(outcome.result, evidence, overwrite=overwrite)
+    if as_json:
+        print_json(outcome.to_json())
+    elif outcome.error is None:
+        print_data(outcome.job.output)
 
 
 def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:

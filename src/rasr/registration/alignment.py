@@ -158,9 +158,9 @@ def fit_affine(field: NDArray[Any], weights: Plane, window: float, *, tau: float
             parts.append(mean + along_x * (x - mx) + along_y * (y - my))
         fitted = np.stack(parts, -1)
         robust = (1 + ((fitted - moved) ** 2).sum(-1) / tau**2) ** -2
-    return (
-        cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32).reshape(height, width, 2)
-    )
+    whole = cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC)
+    fine: NDArray[np.float32] = whole.astype(np.float32).reshape(height, width, 2)
+    return fine
 
 
 def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -153,7 +153,8 @@ def _ramp(width: int, height: int) -> Plane:
     """Weights of a window: 1 inside, falling towards its border, never 0."""
     across = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))
     down = np.minimum(np.arange(1, height + 1), np.arange(height, 0, -1))
-    return np.minimum(across[None, :], down[:, None]).clip(1, MARGIN // 2).astype(np.float32) / (MARGIN // 2)
+    nearest = np.minimum(across[None, :], down[:, None]).clip(1, MARGIN // 2)
+    return np.asarray(nearest / (MARGIN // 2), dtype=np.float32)
 
 
 def _band(plane: Plane) -> Plane:

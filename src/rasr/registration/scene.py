@@ -174,4 +174,5 @@ def _reduced(pixels: FloatImage, long_side: int) -> FloatImage:
         return pixels
     size = max(1, round(width * factor)), max(1, round(height * factor))
     reduced = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return reduced.astype(np.float32, copy=False)
+    as_floats: FloatImage = reduced.astype(np.float32, copy=False)
+    return as_floats

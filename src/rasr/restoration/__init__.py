@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rasr.restoration.batch import Outcome, run_batch
     from rasr.restoration.plan import Job, plan_jobs
     from rasr.restoration.report import Report, write_report
-    from rasr.restoration.restorer import Restorer, Result, restore
+    from rasr.restoration.restorer import Restorer, restore
+    from rasr.restoration.result import Result
     from rasr.restoration.settings import ColourMethod, SaveOptions, Settings, TargetSize
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "write_report",
 ]
 
-_MODULES = ("settings", "restorer", "plan", "batch", "report")
+_MODULES = ("settings", "restorer", "result", "plan", "batch", "report")
 
 
 def __getattr__(name: str) -> Any:

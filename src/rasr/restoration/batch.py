@@ -22,7 +22,8 @@ from rasr.images import Limits, check_output
 from rasr.progress import Progress
 from rasr.restoration.journal import JOURNAL, Journal
 from rasr.restoration.plan import Job, identity_of, measure_jobs
-from rasr.restoration.restorer import Restorer, Result
+from rasr.restoration.restorer import Restorer
+from rasr.restoration.result import Result
 from rasr.restoration.settings import SaveOptions, Settings
 
 FATAL = (GalleryError, WeightsError, UsageError)

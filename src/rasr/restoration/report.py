@@ -25,7 +25,7 @@ from rasr.errors import OutputError, RasrError, shown
 from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
-from rasr.restoration.restorer import Result
+from rasr.restoration.result import Result
 
 MOST_PIXELS = 16_000_000
 """Largest picture shown at its full size."""

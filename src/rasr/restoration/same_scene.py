@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def fuse_same_scene(
             others.append(_unverified(reference, reads=reads))
             continue
         try:
-            seen = query.compare(_features_of(reference, photo, features), lambda one=reference: photo(one))
+            seen = query.compare(_features_of(reference, photo, features), partial(photo, reference))
         except (PictureError, OSError) as error:
             others.append(replace(reference, accepted=False, usable=False, why=f"Not used: {error}"))
             continue
@@ -96,12 +97,8 @@ def _unverified(reference: Reference, *, reads: bool, seen: SceneMatch | None = 
     if not reference.usable:
         return reference
     facts = "" if seen is None else f" {seen.why}"
-    if reads:
-        return replace(
-            reference, verdict="same kind" if reference.accepted else "unrelated", why=f"{reference.why}{facts}"
-        )
-    kind = "same kind" if reference.accepted else "unrelated"
-    return replace(reference, verdict=kind, accepted=False, why=f"{reference.why}{facts}")
+    told = replace(reference, accepted=reference.accepted and reads, why=f"{reference.why}{facts}")
+    return replace(told, verdict="same kind") if reference.accepted else replace(told, verdict="unrelated")
 
 
 def _features_of(
