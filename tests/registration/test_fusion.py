@@ -1,0 +1,136 @@
+"""Alignment and fusion: what is put into a picture, and what the map says of it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from rasr.images import FloatImage
+from rasr.registration import fusion
+from rasr.registration.alignment import align, fit_affine
+from rasr.registration.features import extract_reference
+from rasr.registration.fusion import Evidence, fuse
+from rasr.registration.scene import SceneMatch, SceneQuery
+
+Stereo = tuple[FloatImage, FloatImage]
+
+
+def verified(query: FloatImage, photo: FloatImage) -> tuple[FloatImage, SceneMatch]:
+    found = SceneQuery(query).compare(extract_reference(photo), lambda: photo)
+    assert found.same_scene
+    return photo, found
+
+
+def detail(pixels: FloatImage) -> FloatImage:
+    luma = pixels.mean(2)
+    return luma - cv2.GaussianBlur(luma, (0, 0), 3)
+
+
+def test_the_detail_of_another_view_is_that_of_the_truth(stereo: Stereo, query: FloatImage) -> None:
+    truth = stereo[0][90:410, 210:530]
+    picture = query.copy()
+    evidence = fuse(picture, query, [verified(query, stereo[1])])
+    inside = evidence.total > 127
+    assert inside.mean() > 0.4
+    assert np.corrcoef(detail(picture)[inside], detail(truth)[inside])[0, 1] > 0.6
+    assert np.square(picture - truth).mean() < 0.8 * np.square(query - truth).mean()
+
+
+def test_outside_the_map_the_picture_keeps_its_bits(stereo: Stereo, query: FloatImage) -> None:
+    picture = query.copy()
+    evidence = fuse(picture, query, [verified(query, stereo[1])])
+    outside = evidence.total == 0
+    assert outside.any()
+    np.testing.assert_array_equal(picture[outside], query[outside])
+    assert (picture[~outside] != query[~outside]).any()
+
+
+def test_a_photo_of_the_left_half_gives_evidence_in_the_left_half(stereo: Stereo, query: FloatImage) -> None:
+    truth = stereo[0][90:410, 210:530]
+    photo = np.ascontiguousarray(truth[:, :160])
+    evidence = fuse(query.copy(), query, [verified(query, photo)])
+    weight = evidence.total.astype(np.float64)
+    assert weight.sum() > 0
+    assert weight[:, :160].sum() >= 0.99 * weight.sum()
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_strength_scales_map_and_change(stereo: Stereo, query: FloatImage, strength: float) -> None:
+    whole, part = query.copy(), query.copy()
+    photos = [verified(query, stereo[1])]
+    full = fuse(whole, query, photos).total.astype(int)
+    scaled = fuse(part, query, photos, strength=strength).total.astype(int)
+    assert np.abs(scaled - strength * full).max() <= 1
+    assert np.abs((part - query) - strength * (whole - query)).max() < 0.05
+
+
+def test_no_photo_no_evidence(query: FloatImage) -> None:
+    picture = query.copy()
+    evidence = fuse(picture, query, [])
+    assert evidence.maps.shape == (0, 320, 320)
+    assert evidence.shares == ()
+    assert not evidence.total.any()
+    np.testing.assert_array_equal(picture, query)
+
+
+def test_two_photos_share_the_map(stereo: Stereo, query: FloatImage) -> None:
+    turned = np.ascontiguousarray(np.rot90(stereo[0]))
+    evidence = fuse(query.copy(), query, [verified(query, stereo[1]), verified(query, turned)])
+    assert evidence.maps.shape == (2, 320, 320)
+    assert min(evidence.shares) > 0.1
+    assert evidence.maps.sum(0, dtype=int).max() <= 255 + 1
+    assert evidence.total.mean() / 255 == pytest.approx(sum(evidence.shares), abs=0.01)
+
+
+def test_another_light_is_matched_and_not_taken(stereo: Stereo, query: FloatImage) -> None:
+    darker = (stereo[1] * np.array([0.7, 0.55, 0.5], np.float32)) ** 1.2
+    picture = query.copy()
+    evidence = fuse(picture, query, [verified(query, darker)])
+    assert evidence.total.mean() > 60
+    assert np.abs(picture.mean((0, 1)) - query.mean((0, 1))).max() < 0.005
+
+
+def test_a_thing_that_moved_is_left_out(stereo: Stereo, query: FloatImage) -> None:
+    photo = stereo[0].copy()
+    photo[190:290, 310:410] = (0.9, 0.8, 0.1)  # stands before the middle of the query
+    evidence = fuse(query.copy(), query, [verified(query, photo)])
+    assert evidence.total[110:190, 110:190].mean() < 0.1 * evidence.total.mean()
+
+
+def test_windows_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch, stereo: Stereo, query: FloatImage) -> None:
+    whole, pieces = query.copy(), query.copy()
+    photos = [verified(query, stereo[1])]
+    one = fuse(whole, query, photos)
+    monkeypatch.setattr(fusion, "WINDOW", 200)
+    monkeypatch.setattr(fusion, "MARGIN", 48)
+    several = fuse(pieces, query, photos)
+    assert abs(one.shares[0] - several.shares[0]) < 0.1
+    assert np.abs(whole - pieces).mean() < 0.01
+    outside = several.total == 0
+    np.testing.assert_array_equal(pieces[outside], query[outside])
+
+
+def test_an_affine_motion_is_fitted_whatever_a_tenth_of_the_places_say() -> None:
+    y, x = np.mgrid[0:200, 0:240].astype(np.float32)
+    true = np.stack([0.02 * x - 0.01 * y + 3, 0.015 * y - 2], -1)
+    seen = true.copy()
+    seen[80:120, 100:160] += 9
+    fitted = fit_affine(seen, np.ones((200, 240), np.float32), 24)
+    assert np.abs(fitted - true)[10:-10, 10:-10].mean() < 0.4
+
+
+def test_alignment_is_to_a_fraction_of_a_pixel(stereo: Stereo, query: FloatImage) -> None:
+    """The photo is the same one, bent by a known smooth motion."""
+    y, x = np.mgrid[0:500, 0:741].astype(np.float32)
+    bend = np.stack([2.5 * np.sin(y / 90), 2.0 * np.cos(x / 110)], -1)
+    photo = cv2.remap(stereo[0], x + bend[..., 0], y + bend[..., 1], cv2.INTER_CUBIC).clip(0, 1)
+    aligned = align(query, query, *verified(query, photo))
+    sure = aligned.confidence > 0.5
+    truth = stereo[0][90:410, 210:530]
+    assert sure.mean() > 0.5
+    assert np.corrcoef(detail(aligned.seen)[sure], detail(truth)[sure])[0, 1] > 0.85
+
+
+def test_shares_are_of_the_whole_picture() -> None:
+    maps = np.zeros((2, 4, 4), np.uint8)
+    maps[0, :2] = 255
+    assert Evidence(maps).shares == (0.5, 0.0)
