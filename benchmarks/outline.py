@@ -33,7 +33,7 @@ ORDER = (
     ("errors", "device", "memory", "files", "config", "progress", "options"),
     ("images",),
     ("weights",),
-    ("gallery", "generator"),
+    ("gallery", "generator", "registration"),
     ("degrade",),
     ("restoration",),
     ("training", "evaluation", "dataset"),

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 
 from rasr.images import FloatImage
-from rasr.registration.features import extract_reference
 from rasr.registration.matching import transform
-from rasr.registration.scene import SceneMatch, SceneQuery, warp
-
-
-def compare(query: FloatImage, photo: FloatImage) -> SceneMatch:
-    return SceneQuery(query).compare(extract_reference(photo), lambda: photo)
+from rasr.registration.scene import warp
+from tests.registration.conftest import compare
 
 
 def test_another_view_is_the_same_scene(stereo: tuple[FloatImage, FloatImage], query: FloatImage) -> None:

@@ -139,7 +139,9 @@ def test_a_generator_without_reference_branch_says_so_and_reads_none(local: Make
     generator = local()
     result = Restorer(generator, Gallery((red, 0.95)))(Picture(lq))
     assert generator.references == []
-    assert "local does not use references; they are shown for you." in result.notes
+    assert "No photo of the same scene: restored without a reference." in result.notes
+    unlooked = Restorer(generator, Gallery((red, 0.95)))(Picture(lq), candidates=0)
+    assert "local does not use references; they are shown for you." in unlooked.notes
     assert len(result.references) == 1
 
 
@@ -147,7 +149,8 @@ def test_photos_picked_by_hand_need_no_gallery_and_pass_no_test(local: Make, lq:
     generator = local(uses_reference=True)
     result = Restorer(generator)(Picture(lq), reference=[red, str(red)])
     assert [reference.score for reference in generator.references] == [1.0, 1.0]
-    assert [reference.why for reference in result.references] == ["Picked by hand."] * 2
+    told = "Picked by hand. Not the same scene: no places found again."
+    assert [reference.why for reference in result.references] == [told] * 2
     assert len(Restorer(generator)(Picture(lq), reference=str(red)).references) == 1
 
 

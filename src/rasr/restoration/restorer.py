@@ -122,8 +122,8 @@ class Restorer:
         notes = list(source.notes)
         reduced = self._reduced(lq, size, info.grid)
         with timed(timings, "prepare"):
-            reads = info.uses_reference and settings.strength > 0 and not (info.copies and settings.candidates)
-            accepted = [one for one in references if one.accepted and reads]
+            reads = self._reads(settings)
+            accepted = [one for one in references if one.accepted and reads and settings.strength > 0]
             pictures = _read_references(accepted, limits, held=reduced.shape[0] * reduced.shape[1])
             generation = replace(settings.generation, size=size, embedding=self._embedding(reduced))
             conditioning = self.generator.prepare(reduced, pictures, generation)
@@ -225,7 +225,7 @@ class Restorer:
         """Yield what a user must know about how references were used, or not."""
         info = self.generator.info
         accepted = any(reference.accepted for reference in references)
-        reads = info.uses_reference and not (info.copies and settings.candidates)
+        reads = self._reads(settings)
         if not info.trained:
             yield f"{info.name} has untrained weights: its result means nothing."
         if references and not accepted:
@@ -240,6 +240,11 @@ class Restorer:
             yield "Strength 0: the reference was not used."
         elif info.uses_reference and self._gallery is None and settings.reference == "auto":
             yield "No gallery was given: restored without a reference."
+
+    def _reads(self, settings: Settings) -> bool:
+        """Whether the generator is shown references: those that only move detail leave that to registration."""
+        info = self.generator.info
+        return info.uses_reference and not (info.copies and settings.candidates > 0)
 
     def _features(self) -> FeatureStore:
         """Where features of photos are kept: in the gallery, or in memory for photos picked by hand."""
