@@ -103,8 +103,10 @@ def test_a_folder_with_json_names_report_and_resume(run_rasr: Run, folder: Path,
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<article") == 3
     (tmp_path / "out/sub/c@2x.png").unlink()
-    again = run_rasr(*command)
-    assert again.returncode == 0
+    again = run_rasr(*command, "--report", "page.html")
+    assert again.returncode == 0, again.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('class="viewer"') == 3, "the page shows what the earlier run had finished"
     assert again.stderr.count("finished in an earlier run") == 2
     assert (tmp_path / "out/sub/c@2x.png").is_file()
     assert len((tmp_path / "out/report.jsonl").read_text().splitlines()) == 4
