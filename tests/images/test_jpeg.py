@@ -177,6 +177,7 @@ def floods(data: bytes, progressive: bytes) -> Iterator[bytes]:
         segment(0xE1, bytes(65_000)) * 1200,
         segment(0xE1, b"Exif\0\0" + bytes(65_000)) * 900,
         segment(0xE1, b"") * 15_000_000,
+        segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000) * 900,
         segment(0xFE, bytes(65_000)) * 1200,
         b"\xff" * 60_000_000,
         b"\xff\0" * 30_000_000,

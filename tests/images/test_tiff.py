@@ -360,3 +360,13 @@ def test_impossible_colours_of_a_tiff_are_said(
     picture = read_picture(tiff(photo, photometric="rgb", extratags=colorimetry(points, curve)))
     assert np.array_equal(np.rint(picture.pixels * 255), photo)
     assert [note[:34] for note in picture.notes] == ["the colour description is impossib"]
+
+
+def test_layers_of_photoshop_are_let_by_and_other_blocks_counted(photo: NDArray[np.uint8]) -> None:
+    """Layers are often larger than the picture; XMP has 64 MiB like that of other formats."""
+    large = bytes(70 << 20)
+    for tag, kind, content in ((37724, 7, large), (700, 1, large[: 60 << 20])):
+        data = tiff(photo, photometric="rgb", extratags=[(tag, kind, len(content), content, True)])
+        assert np.array_equal(np.rint(read_picture(data).pixels * 255), photo)
+    with pytest.raises(PictureTooLarge, match="64 MiB of metadata"):
+        read_picture(tiff(photo, photometric="rgb", extratags=[(700, 1, len(large), large, True)]))

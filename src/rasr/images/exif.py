@@ -19,7 +19,7 @@ from PIL.ImageFile import ImageFile
 
 from rasr.images.picture import Density, print_density
 
-SHORT, LONG, ASCII = 3, 4, 2
+SHORT, LONG, ASCII, UNDEFINED = 3, 4, 2, 7
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
 """TIFF type → bytes of one value; 129 is EXIF 3.0's UTF-8."""
 _MOST_ENTRIES = 4096

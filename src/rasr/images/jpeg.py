@@ -29,6 +29,7 @@ _BARE = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _METADATA = frozenset({START_OF_SCAN, COMMENT, *range(0xE1, 0xEE), 0xEF})
 """What the decoder need not see; the scans' own headers are read with them."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_PHOTOSHOP = 0xED
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _MISSING = re.compile("remature end|found marker 0x(?!d[0-7])")
 """Warnings of libjpeg that mean missing data: the file, a scan or, with another marker in its place, an interval."""
@@ -69,6 +70,8 @@ def read_head(file: BinaryIO, budget: Budget) -> JpegHead:
         segments.append((two[1], content))
         if two[1] == START_OF_SCAN:
             return JpegHead(segments, place)
+        if two[1] == _PHOTOSHOP:  # whose resources Pillow walks in Python
+            budget.spend(ITEM_BYTES * content.count(b"8BIM"))
         if content.startswith(b"Exif\0\0"):  # Pillow joins these, each by a copy of all before
             budget.spend(joined)
             joined += size

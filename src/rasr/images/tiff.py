@@ -18,7 +18,7 @@ from PIL.ExifTags import IFD, Base
 from rasr.errors import PictureError, UnsupportedFormat
 from rasr.images import colour
 from rasr.images.colour import Samples, Space
-from rasr.images.exif import LONG, Entry, Exif, encode_directory, load_exif
+from rasr.images.exif import LONG, UNDEFINED, Entry, Exif, encode_directory, load_exif
 from rasr.images.jpeg import check_stream
 from rasr.images.picture import Origin, print_density
 from rasr.images.plugins import Budget, TiffFile, expect, quiet, webp_size
@@ -47,6 +47,10 @@ _TRANSFER, _WHITE, _PRIMARIES = 301, 318, 319
 _OLD_JPEG, _JPEG, _WEBP = 6, 7, 50001
 _EIGHT_BITS = _ANY_DEPTH | {_OLD_JPEG, _JPEG, _WEBP} | _FAX.keys()
 """Compressions of pictures with up to 8 bits a channel."""
+_COSTS = {1: 1, 2: 1, 7: 1, 5: 8, 10: 8, 12: 8, 16: 8}
+"""Type → what a value of it counts, else 4: bytes stay bytes, numbers become Python's."""
+_LAYERS, _MOST_LAYERS = 37724, 512 * 2**20
+"""Photoshop's layers, which are no metadata but as large as the picture: the tag, and the bytes that are let by."""
 STRIP_COST = 128
 """What a strip or tile counts beside its tags: each is decoded by a call of its own."""
 
@@ -77,6 +81,7 @@ def read_directories(file: BinaryIO, most: int, budget: Budget) -> TiffHead:
     )
     (offset,) = struct.unpack_from(link, start, 8 if big else 4)
     seen = set[int]()
+    layers = Budget(budget.name, _MOST_LAYERS)
     head = TiffHead(reduced=True)
     elsewhere = False
     while offset and offset not in seen and len(seen) <= most:
@@ -89,7 +94,9 @@ def read_directories(file: BinaryIO, most: int, budget: Budget) -> TiffHead:
                 budget.spend(size)
                 table = file.read(size)
                 tags = {tag: (kind, values) for tag, kind, values in struct.iter_unpack(entry, table)}
-                budget.spend(sum(values * (8 if kind in {5, 10, 12, 16} else 4) for kind, values in tags.values()))
+                if tags.get(_LAYERS, (0, 0))[0] == UNDEFINED:
+                    layers.spend(tags.pop(_LAYERS)[1])
+                budget.spend(sum(values * _COSTS.get(kind, 4) for kind, values in tags.values()))
                 elsewhere |= _SUBDIRECTORIES in tags
                 if not (_value(table, order, big, _KIND) & 5 or _value(table, order, big, _OLD_KIND) == 2):
                     head.page, head.reduced = len(seen) - 1, False
