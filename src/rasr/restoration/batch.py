@@ -208,6 +208,8 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
     gallery = restorer.gallery
     picked = settings.reference
     facts = settings.to_json()
+    if gallery is None and not isinstance(picked, tuple):
+        del facts["candidates"]  # nothing is looked at; and journals from before there was the option stay good
     if isinstance(picked, tuple):
         with suppress(OSError):
             facts["reference"] = [xxh3_file(path) for path in picked]

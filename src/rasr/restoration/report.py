@@ -158,7 +158,7 @@ class Report:
     def _reference(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         generator = settings.get("generator")
         reads = generator.get("uses_reference", True) if isinstance(generator, dict) else True
-        used = bool(facts.get("accepted") and settings.get("strength", 1.0) and reads)
+        used = bool(facts.get("accepted") and settings.get("strength", 1.0) and (reads or facts.get("share")))
         path, score = Path(str(facts.get("path"))), facts.get("score")
         thumbnail = fault = None
         try:
