@@ -175,7 +175,7 @@ def test_an_input_that_vanishes_changes_or_cannot_be_read_is_named_and_the_rest_
 def test_a_reference_that_cannot_be_read_fails_its_picture_by_name(local: Make, folder: Path, tmp_path: Path) -> None:
     reference = folder / "reference.png"
     Image.new("RGB", (8, 6)).save(reference)
-    settings = Settings(size=TargetSize(scale=2), reference=(reference,))
+    settings = Settings(size=TargetSize(scale=2), reference=(reference,), candidates=0)
     generator = local(uses_reference=True, fail=lambda *_: reference.write_bytes(b"") or None)
     jobs = plan_jobs([folder / "0.png", folder / "1.png"], tmp_path / "out")
     first, second = run(jobs, settings, restorer=Restorer(generator))

@@ -31,7 +31,7 @@ for number in range(50):
     Image.fromarray(noise.integers(0, 256, (24, 32, 3), np.uint8)).save(pictures[-1])
 reference = place / "reference.jpg"
 Image.fromarray(noise.integers(0, 256, (48, 64, 3), np.uint8)).save(reference)
-settings = Settings(size=TargetSize(scale=2), reference=(reference,))
+settings = Settings(size=TargetSize(scale=2), reference=(reference,), candidates=0)
 kept = 40 * 24 * 32 * 12  # cleaned pictures: the cache is full after forty
 restorers = [
     Restorer("bicubic"),

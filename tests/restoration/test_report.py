@@ -180,7 +180,7 @@ def test_an_earlier_result_is_shown_as_its_journal_tells_it(photo: FloatImage, t
     source, reference, out = tmp_path / "in.png", tmp_path / "reference.png", tmp_path / "out"
     Image.fromarray((photo[::6, ::6] * 255).astype(np.uint8)).save(source)
     Image.fromarray((photo * 255).astype(np.uint8)).save(reference)
-    settings = Settings(size=TargetSize(scale=2), reference=(reference,))
+    settings = Settings(size=TargetSize(scale=2), reference=(reference,), candidates=0)
     jobs = [Job(source, out / "in.png")]
 
     def page() -> Page:
