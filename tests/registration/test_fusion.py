@@ -137,3 +137,30 @@ def test_shares_are_of_the_whole_picture() -> None:
     maps = np.zeros((2, 4, 4), np.uint8)
     maps[0, :2] = 255
     assert Evidence(maps).shares == (0.5, 0.0)
+
+
+def test_a_place_of_the_picture_is_known_in_the_photo(stereo: Stereo, query: FloatImage) -> None:
+    turned = np.ascontiguousarray(np.rot90(stereo[0]))  # the picture itself, so that every place is known
+    evidence = fuse(query.copy(), query, [verified(query, turned)])
+    assert evidence.places.shape == (1, 20, 20, 2)
+    middles = 16 * np.arange(20) + 8
+    sure = evidence.maps[0][np.ix_(middles, middles)] > 200
+    true = np.stack(np.broadcast_arrays((90 + middles[:, None]) / 500, 1 - (210 + middles) / 741), -1)
+    apart = np.abs(evidence.places[0] - true)[sure] * (500, 741)
+    assert sure.mean() > 0.5
+    assert apart.mean() < 1
+    between = evidence.find(np.array([8, 16, 24]), np.array([8]))[0, 0]
+    np.testing.assert_allclose(between[1], (between[0] + between[2]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(evidence.find(middles, middles), evidence.places)
+
+
+def test_windows_know_the_places_that_one_piece_knows(
+    monkeypatch: pytest.MonkeyPatch, stereo: Stereo, query: FloatImage
+) -> None:
+    photos = [verified(query, stereo[1])]
+    one = fuse(query.copy(), query, photos)
+    monkeypatch.setattr(fusion, "WINDOW", 200)
+    monkeypatch.setattr(fusion, "MARGIN", 48)
+    several = fuse(query.copy(), query, photos)
+    apart = np.abs(one.places - several.places)[0] * (741, 500)
+    assert np.median(apart) < 2

@@ -19,6 +19,7 @@ import rasr.restoration.report as module
 from rasr.errors import OutputError, OutputExists, PictureError
 from rasr.gallery import Reference
 from rasr.images import FloatImage, Picture, resize
+from rasr.registration import Evidence
 from rasr.restoration import Job, Outcome, Report, Restorer, Result, Settings, TargetSize, run_batch, write_report
 
 VOID = {"meta", "img", "input", "br", "link"}
@@ -94,8 +95,80 @@ def test_whether_a_reference_was_used_is_said_as_it_is(result: Result, tmp_path:
     assert "not used" in page.words, "bicubic uses none"
     result.settings["generator"]["uses_reference"] = True
     page = Page(write_report([result], tmp_path / "used.html"))
-    assert "Used." in page.words
+    assert "Used: changed because of reference.png." in page.words
     assert 'li class="used"' in page.source
+
+
+@pytest.fixture
+def evident(result: Result, tmp_path: Path) -> Result:
+    """Detail from two photos: the first's on the left third, the second's, turned by 180°, weaker in the middle."""
+    maps, places = np.zeros((2, 60, 90), np.uint8), np.zeros((2, 4, 6, 2), np.float32)
+    maps[0, :, :30], maps[1, :, 30:60] = 255, 102
+    rows, columns = np.meshgrid((np.minimum(np.arange(4) * 16 + 8, 59) + 0.5) / 60, (np.arange(6) * 16 + 8.5) / 90)
+    places[0] = np.stack([columns.T, rows.T], -1)
+    places[1] = 1 - places[0]
+    first, second = result.references
+    result.references = [
+        Reference(first.path, 0.9, 1, "", (), True, "Same scene.", verdict="same scene", share=1 / 3),
+        Reference(tmp_path / "<second>.png", 0.8, 2, "", (), True, "Same scene.", verdict="same scene", share=0.4 / 3),
+        Reference(second.path, 0.2, 3, "", (), False, "Turned down.", verdict="unrelated"),
+    ]
+    result.evidence = Evidence(maps, places)
+    return result
+
+
+def test_the_evidence_lies_over_the_result_in_a_colour_a_photo(evident: Result, tmp_path: Path) -> None:
+    page = Page(write_report([evident], tmp_path / "r.html"))
+    assert page.images[2]["class"] == "layer"
+    assert "hidden" in page.images[2]
+    layer = np.asarray(page.pixels(2))
+    assert layer.shape == (60, 90, 4)
+    assert layer[30, 10].tolist() == [230, 97, 1, round(255 * 0.65)]
+    assert layer[30, 45].tolist() == [94, 60, 153, round(102 * 0.65)]
+    assert not layer[:, 60:, 3].any()
+    legend = page.source.partition('<div class="legend">')[2].partition("</ul>")[0]
+    assert re.findall(r"background: (#\w+)", legend) == ["#e66101", "#5e3c99", "#808080"]
+    for words in (
+        "33% detail from your photo reference.png",
+        "13% detail from your photo <second>.png",
+        "53% drawn: plausible, not evidence",
+        "Used: detail from your photo reference.png.",
+        "Restored with a reference",
+    ):
+        assert words in page.words
+
+
+def test_a_place_of_the_result_is_known_in_the_photo(evident: Result, tmp_path: Path) -> None:
+    page = Page(write_report([evident], tmp_path / "r.html"))
+    found = re.findall(r'value="([^"]*)" data-rank="(\d)" data-rows="(\d+)" data-columns="(\d+)"', page.source)
+    assert [one[1:] for one in found] == [("1", "4", "6"), ("2", "4", "6")]
+    assert page.source.count('<li class="used" data-rank="1">') == 1
+    cells = [np.frombuffer(base64.b64decode(one[0]), np.uint8).reshape(4, 6, 3) for one in found]
+    across, down = (np.arange(6) + 0.5) / 6, (np.arange(4) + 0.5) / 4
+    assert np.abs(cells[0][:, :, 0] / 255 - across).max() < 0.02
+    assert np.abs(cells[0][:, :, 1] / 255 - down[:, None]).max() < 0.02
+    assert np.abs(cells[1][:, :, 0] / 255 - (1 - across)).max() < 0.02
+    assert np.array_equal(cells[0][0, :, 2], [255, 255, 0, 0, 0, 0])
+    assert np.array_equal(cells[1][3, :, 2], [0, 0, 102, 102, 0, 0])
+
+
+def test_a_large_result_has_a_small_layer_and_few_cells(
+    evident: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVIDENCE_PIXELS", 1350)
+    monkeypatch.setattr(module, "MOST_CELLS", 3)
+    page = Page(write_report([evident], tmp_path / "r.html"))
+    assert page.pixels(2).size == (45, 30)
+    assert 'data-rows="3" data-columns="3"' in page.source
+
+
+def test_a_photo_of_the_same_scene_that_gave_nothing_was_not_used(evident: Result, tmp_path: Path) -> None:
+    evident.evidence = None
+    evident.settings["strength"] = 0.0
+    page = Page(write_report([evident], tmp_path / "r.html"))
+    assert "Restored without a reference" in page.words
+    assert "detail from" not in page.words
+    assert '"layer"' not in page.source
 
 
 def test_every_string_is_escaped(result: Result, tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ for each pixel leaves seams. What the evidence map says is what was done: at 0 t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage
 from rasr.registration.alignment import Alignment, Plane, align, blur, luma
+from rasr.registration.matching import transform
 from rasr.registration.scene import SceneMatch
 
 DETAIL = 14.0
@@ -25,6 +27,8 @@ WINDOW = 1024
 """Side of the windows in which large pictures are registered, so that memory stays bounded."""
 MARGIN = 96
 """Pixels that neighbouring windows share, over which they are blended."""
+CELL = 16
+"""Side, in pixels of the result, of the cells for which it is told where they lie in a photo."""
 LEVELS = 255
 
 
@@ -34,6 +38,9 @@ class Evidence:
 
     maps: NDArray[np.uint8]
     """(R, H, W), one map for each photo, in its order: 255 where all detail is that photo's, 0 where none is."""
+    places: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0, 2), np.float32))
+    """(R, ⌈H/16⌉, ⌈W/16⌉, 2): where the middle of each cell of 16 × 16 pixels lies in the photo, x and y as shares of
+    its width and height, 0 to 1, outside of it beyond; as sure as the map says. Empty where nothing was aligned."""
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -47,6 +54,18 @@ class Evidence:
             return np.zeros(self.maps.shape[1:], np.uint8)
         total: NDArray[np.uint8] = self.maps.sum(0, dtype=np.uint16).clip(0, LEVELS).astype(np.uint8)
         return total
+
+    def find(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
+        """(R, len(y), len(x), 2): :attr:`places` of the pixels in columns ``x`` and rows ``y``, between the cells'."""
+        found = self.places
+        for axis, (at, length) in enumerate(zip((y, x), self.maps.shape[1:], strict=True), 1):
+            middles = _middles(length)
+            low = np.clip(np.searchsorted(middles, at, "right") - 1, 0, max(0, len(middles) - 2))
+            high = np.minimum(low + 1, len(middles) - 1)
+            part = np.clip((at - middles[low]) / np.maximum(middles[high] - middles[low], 1), 0, 1).astype(np.float32)
+            part = part.reshape([-1 if number == axis else 1 for number in range(4)])
+            found = np.take(found, low, axis) * (1 - part) + np.take(found, high, axis) * part
+        return found
 
 
 def fuse(
@@ -66,6 +85,7 @@ def fuse(
     if not photos or strength == 0:
         return Evidence(maps)
     before = picture if _is_one_window(width, height) else picture.copy()
+    places = np.zeros((len(photos), len(_middles(height)), len(_middles(width)), 2), np.float32)
     blended = np.zeros((len(photos), height, width), np.float32) if before is not picture else None
     weight = np.zeros((height, width), np.float32) if before is not picture else None
     added = np.zeros_like(picture) if before is not picture else None
@@ -77,8 +97,10 @@ def fuse(
         if blended is None or weight is None or added is None:
             maps[:] = shares
             _add(picture, detail, maps)
-            return Evidence(maps)
+            _locate(places, aligned, photos, (left, top, right, bottom), (width, height))
+            return Evidence(maps, places)
         ramp = _ramp(right - left, bottom - top)
+        _locate(places, aligned, photos, (left, top, right, bottom), (width, height))
         blended[:, top:bottom, left:right] += ramp * shares
         added[part] += (ramp * shares.sum(0, dtype=np.float32))[..., None] * detail
         weight[part] += ramp
@@ -88,7 +110,7 @@ def fuse(
     total = np.maximum(blended.sum(0), 1e-6)[..., None]
     added /= total
     _add(picture, added, maps)
-    return Evidence(maps)
+    return Evidence(maps, places)
 
 
 def _add(picture: FloatImage, detail: FloatImage, maps: NDArray[np.uint8]) -> None:
@@ -96,6 +118,29 @@ def _add(picture: FloatImage, detail: FloatImage, maps: NDArray[np.uint8]) -> No
     share = maps.sum(0, dtype=np.uint16).astype(np.float32) / LEVELS
     touched = share > 0
     picture[touched] = np.clip(picture[touched] + share[touched][:, None] * detail[touched], 0, 1)
+
+
+def _middles(length: int) -> NDArray[np.intp]:
+    """Pixels in the middle of the cells along a side."""
+    return np.minimum(np.arange(0, length, CELL) + CELL // 2, length - 1)
+
+
+def _locate(
+    places: NDArray[np.float32],
+    aligned: Sequence[Alignment],
+    photos: Sequence[tuple[FloatImage, SceneMatch]],
+    window: tuple[int, int, int, int],
+    size: tuple[int, int],
+) -> None:
+    """Note in ``places`` where the cells of a window (left, top, right, bottom) lie in the photos."""
+    left, top, right, bottom = window
+    x, y = (_middles(length) for length in size)
+    columns, rows = np.flatnonzero((x >= left) & (x < right)), np.flatnonzero((y >= top) & (y < bottom))
+    at = np.stack(np.meshgrid(x[columns], y[rows]), -1)
+    for number, (one, (photo, found)) in enumerate(zip(aligned, photos, strict=True)):
+        moved = at + one.offsets[at[..., 1] - top, at[..., 0] - left]
+        where = (transform(found.to_reference, moved) + 0.5) / (photo.shape[1], photo.shape[0])
+        places[number, rows[:, None], columns] = np.nan_to_num(where, nan=-1).clip(-1, 2)
 
 
 def _shares(aligned: Sequence[Alignment], strength: float) -> NDArray[np.uint8]:

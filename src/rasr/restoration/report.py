@@ -4,6 +4,8 @@ One file where there are few; with many, their pictures lie in a folder beside i
 to.
 """
 
+from __future__ import annotations
+
 import base64
 import io
 import math
@@ -13,7 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -25,7 +27,10 @@ from rasr.errors import OutputError, RasrError, shown
 from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
-from rasr.restoration.result import Result
+from rasr.restoration.result import CHANGED, EVIDENCE, Result
+
+if TYPE_CHECKING:
+    from rasr.registration import Evidence
 
 MOST_PIXELS = 16_000_000
 """Largest picture shown at its full size."""
@@ -37,6 +42,10 @@ LOSSLESS_PIXELS = 1_000_000
 """Pictures up to this size are shown as PNG, so that the page adds no artefacts to the input's own."""
 INSIDE = 8
 """Pictures whose page is one file; those of more lie beside it."""
+EVIDENCE_PIXELS = 500_000
+"""Largest evidence layer: it is soft, and a browser stretches it."""
+MOST_CELLS = 48
+"""Cells a side, at most, for which the page knows the place in a reference; between them it is interpolated."""
 REFERENCE, THUMBNAIL = 640, 176
 """Sides, squared, of references and of the overview's pictures."""
 _SEAL = re.compile(rb'content="RASR report ([0-9a-f]{32})"')
@@ -80,7 +89,10 @@ class Report:
         result = finished if isinstance(finished, Result) else finished.result
         if result is not None:
             name = "picture" if result.source.path is None else result.source.path.name
-            self._pictures.append(self._facts(name, result.to_json(), result.source, result.picture))
+            facts = self._facts(name, result.to_json(), result.source, result.picture)
+            if result.evidence is not None and facts["view"] is not None:
+                facts["view"] |= {"evidence": self._evidence(result)}
+            self._pictures.append(facts)
         elif isinstance(finished, Outcome):
             self._pictures.append(self._told(finished))
 
@@ -155,10 +167,32 @@ class Report:
         views = {"before": before, "after": after, "width": width, "height": height}
         return views | {"alpha": picture.alpha is not None, "share": share}
 
+    def _evidence(self, result: Result) -> dict[str, Any] | None:
+        """Layer, legend, and for each photo that gave detail its rank and where its cells lie in it."""
+        from rasr.restoration.evidence import layer, legend
+
+        if result.evidence is None:
+            return None
+        drawn = Image.fromarray(layer(result))
+        shrink = min(1.0, math.sqrt(EVIDENCE_PIXELS / (drawn.width * drawn.height)))
+        size = max(1, round(drawn.width * shrink)), max(1, round(drawn.height * shrink))
+        buffer = io.BytesIO()
+        drawn.resize(size, Image.Resampling.BOX).save(buffer, "PNG")
+        photos = [
+            {"rank": one.rank, "words": f"{EVIDENCE} {shown(one.path.name)}", "cells": cells}
+            for one, cells in zip(result.evidence_references, _cells(result.evidence), strict=True)
+        ]
+        entries = [
+            {"colour": one.colour, "words": shown(one.words), "share": f"{one.share:.0%}"} for one in legend(result)
+        ]
+        return {"layer": self._keep(buffer.getvalue(), "png"), "legend": entries, "photos": photos}
+
     def _reference(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         generator = settings.get("generator")
         reads = generator.get("uses_reference", True) if isinstance(generator, dict) else True
-        used = bool(facts.get("accepted") and settings.get("strength", 1.0) and (reads or facts.get("share")))
+        shared = facts.get("verdict") == "same scene"
+        guided = facts.get("accepted") and settings.get("strength", 1.0)
+        used = bool(guided and (facts.get("share") if shared else reads))
         path, score = Path(str(facts.get("path"))), facts.get("score")
         thumbnail = fault = None
         try:
@@ -167,21 +201,26 @@ class Report:
             fault = shown(error)
         about: dict[str, Any] = {key: shown(facts.get(key) or "") for key in ("rank", "category", "why")}
         about |= {"name": shown(path.name), "path": shown(path), "accepted": facts.get("accepted")}
+        about["words"] = f"Used: {EVIDENCE if shared else CHANGED} {shown(path.name)}."
         about["score"] = f"{score:.3f}" if isinstance(score, int | float) else ""
         return {"about": about, "used": used, "thumbnail": thumbnail, "fault": fault}
 
     def _show(self, picture: Picture, limit: int, lossless_to: int) -> tuple[str, int, int]:
         """Address of a picture reduced to at most ``limit`` pixels, with its width and height there."""
         content, kind, width, height = _encode(picture, limit, lossless_to)
+        return self._keep(content, kind), width, height
+
+    def _keep(self, content: bytes, kind: str) -> str:
+        """Address of a picture's bytes: in the page, or in a file beside it."""
         if self._beside is None:
-            return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", width, height
+            return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
         name = f"{xxhash.xxh3_128_hexdigest(content)}.{'jpg' if kind == 'jpeg' else kind}"
         if name not in self._used:
             with os_errors_as_output(self._beside):
                 self._beside.mkdir(exist_ok=True)
             write_bytes(content, self._beside / name, overwrite=True)
             self._used.add(name)
-        return f"{quote(self._beside.name.encode('utf-8', 'surrogateescape'))}/{name}", width, height
+        return f"{quote(self._beside.name.encode('utf-8', 'surrogateescape'))}/{name}"
 
 
 def _is_page(path: Path) -> bool:
@@ -226,6 +265,18 @@ def _encode(picture: Picture, limit: int, lossless_to: int) -> tuple[bytes, str,
     else:
         Image.fromarray(planes).save(buffer, "JPEG", quality=92, subsampling=0)
     return buffer.getvalue(), "png" if lossless else "jpeg", width, height
+
+
+def _cells(evidence: Evidence) -> list[dict[str, Any]]:
+    """For each photo a grid of cells in base64, three bytes each: x and y in the photo, and the photo's share."""
+    height, width = evidence.maps.shape[1:]
+    rows, columns = (min(count, MOST_CELLS) for count in evidence.places.shape[1:3])
+    y, x = (((np.arange(count) + 0.5) * side / count).astype(int) for count, side in ((rows, height), (columns, width)))
+    found = []
+    for places, shares in zip(evidence.find(x, y), evidence.maps, strict=True):
+        content = np.dstack([_to_8bit(places), shares[np.ix_(y, x)]]).tobytes()
+        found.append({"rows": rows, "columns": columns, "content": base64.b64encode(content).decode("ascii")})
+    return found
 
 
 def _to_8bit(values: NDArray[np.float32]) -> NDArray[np.uint8]:

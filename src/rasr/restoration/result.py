@@ -52,7 +52,7 @@ class Result:
     @property
     def evidence_references(self) -> list[Reference]:
         """The photos of the same scene whose detail was fused, in the order of the maps of ``evidence``."""
-        return [one for one in self.references if one.share is not None]
+        return [] if self.evidence is None else [one for one in self.references if one.share is not None]
 
     @property
     def image(self) -> Image.Image:
