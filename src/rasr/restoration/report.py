@@ -103,7 +103,10 @@ class Report:
         if error is None and outcome.record is not None:
             try:
                 source, picture = read_picture(outcome.job.input), read_picture(outcome.job.output)
-                return self._facts(name, outcome.to_json(), source, picture)
+                facts = self._facts(name, outcome.to_json(), source, picture)
+                if any(one["about"]["shared"] for one in facts["references"]):
+                    facts["notes"].append("Restore it again to see the evidence over it.")
+                return facts
             except RasrError as fault:
                 error = fault
         message = shown(error or "Finished in an earlier run; restore it again to see it here.")
@@ -190,9 +193,9 @@ class Report:
     def _reference(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         generator = settings.get("generator")
         reads = generator.get("uses_reference", True) if isinstance(generator, dict) else True
-        shared = facts.get("verdict") == "same scene"
+        same, share = facts.get("verdict") == "same scene", facts.get("share")
         guided = facts.get("accepted") and settings.get("strength", 1.0)
-        used = bool(guided and (facts.get("share") if shared else reads))
+        used = bool(guided and (share if same else reads))
         path, score = Path(str(facts.get("path"))), facts.get("score")
         thumbnail = fault = None
         try:
@@ -201,7 +204,8 @@ class Report:
             fault = shown(error)
         about: dict[str, Any] = {key: shown(facts.get(key) or "") for key in ("rank", "category", "why")}
         about |= {"name": shown(path.name), "path": shown(path), "accepted": facts.get("accepted")}
-        about["words"] = f"Used: {EVIDENCE if shared else CHANGED} {shown(path.name)}."
+        about["words"] = f"Used: {EVIDENCE if same else CHANGED} {shown(path.name)}."
+        about["shared"] = bool(share)
         about["score"] = f"{score:.3f}" if isinstance(score, int | float) else ""
         return {"about": about, "used": used, "thumbnail": thumbnail, "fault": fault}
 
