@@ -104,11 +104,12 @@ class Report:
             try:
                 source, picture = read_picture(outcome.job.input), read_picture(outcome.job.output)
                 facts = self._facts(name, outcome.to_json(), source, picture)
+            except RasrError as fault:
+                error = fault
+            else:
                 if any(one["about"]["shared"] for one in facts["references"]):
                     facts["notes"].append("Restore it again to see the evidence over it.")
                 return facts
-            except RasrError as fault:
-                error = fault
         message = shown(error or "Finished in an earlier run; restore it again to see it here.")
         kind = "bad" if error else "soft"
         verdict = "Failed" if outcome.error else "Finished earlier"
