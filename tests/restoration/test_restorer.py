@@ -216,8 +216,7 @@ def test_a_picture_is_cleaned_once_for_each_size_while_it_fits(
     restorer(Picture(1 - lq))
     assert len(cleaner.shapes) == 3
     assert all(base is not None and not base.flags.writeable for base in generator.bases[:1])
-    monkeypatch.setattr(module, "CLEANED_BYTES", 10)
-    small = Restorer(local(cleaner=cleaner))
+    small = Restorer(local(cleaner=cleaner), cleaned_bytes=10)
     small(Picture(lq))
     assert "clean_saved" not in small(Picture(lq)).timings
     assert len(cleaner.shapes) == 5

@@ -35,6 +35,7 @@ def command() -> None:
 @click.option("--tag", "tags", multiple=True, help="Tag for all these photos; may be repeated.")
 @encoder_device_option
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one per core]")
+@click.option("--features", is_flag=True, help="Also make what finding the same scene needs, not at first use.")
 @json_option
 def add(
     gallery: Path,
@@ -44,6 +45,7 @@ def add(
     tags: tuple[str, ...],
     device: str,
     workers: int | None,
+    features: bool,
     as_json: bool,
 ) -> int:
     """Add photos to GALLERY, which is created when it is missing.
@@ -58,6 +60,11 @@ def add(
     target = Gallery(gallery, encoder=encoder, device=device)
     with resumable(lambda: "the same command goes on."), stage_bars("images") as progress:
         report = target.add(paths, category=category, tags=tags, workers=workers, progress=progress)
+    if features:
+        from rasr.restoration.same_scene import keep_features
+
+        with resumable(lambda: "the same command goes on."), stage_bars("photos") as progress:
+            keep_features(target, progress)
     if as_json:
         print_json({"gallery": str(target.path), **report.to_json()})
     _tell(report)

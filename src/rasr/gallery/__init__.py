@@ -2,7 +2,6 @@
 
 from rasr.gallery.catalogue import AddReport
 from rasr.gallery.gallery import Gallery, open_gallery_or_folder
-from rasr.gallery.local_features import FeatureStore
 from rasr.gallery.photo import Photo, Reference
 from rasr.gallery.retrieval import SHOWN, retrieve
 from rasr.gallery.store import is_gallery
@@ -11,7 +10,6 @@ from rasr.gallery.verify import GalleryInfo, VerifyReport
 __all__ = [
     "SHOWN",
     "AddReport",
-    "FeatureStore",
     "Gallery",
     "GalleryInfo",
     "Photo",

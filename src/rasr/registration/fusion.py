@@ -6,7 +6,7 @@ for each pixel leaves seams. What the evidence map says is what was done: at 0 t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage
 from rasr.registration.alignment import Alignment, Plane, align, blur, luma
+from rasr.registration.faces import Face, spare_faces
 from rasr.registration.matching import transform
 from rasr.registration.scene import SceneMatch
 
@@ -74,11 +75,13 @@ def fuse(
     photos: Sequence[tuple[FloatImage, SceneMatch]],
     *,
     strength: float = 1.0,
+    faces: Sequence[Face] = (),
 ) -> Evidence:
     """Put the detail of photos of the same scene into ``picture``, in place, and tell where each gave how much.
 
     ``picture`` is the restored picture and ``enlarged`` the low-quality one at its size, (H, W, 3) in [0, 1];
-    ``strength``, 0 to 1, scales what is taken. A pixel whose maps are all 0 keeps its bits.
+    ``strength``, 0 to 1, scales what is taken; ``faces`` take it only from photos that are sure of the whole face. A
+    pixel whose maps are all 0 keeps its bits.
     """
     height, width = picture.shape[:2]
     maps = np.zeros((len(photos), height, width), np.uint8)
@@ -92,6 +95,7 @@ def fuse(
     for left, top, right, bottom in _windows(width, height):
         part = (slice(top, bottom), slice(left, right))
         aligned = [align(before[part], enlarged[part], photo, found, (left, top)) for photo, found in photos]
+        aligned = [replace(one, confidence=spare_faces(one.confidence, faces, (left, top))) for one in aligned]
         shares = _shares(aligned, strength)
         detail = _detail(before[part], enlarged[part], aligned, shares)
         if blended is None or weight is None or added is None:

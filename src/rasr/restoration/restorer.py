@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutOfMemory, UsageError
-from rasr.gallery import SHOWN, FeatureStore, Gallery, Reference, open_gallery_or_folder, retrieve
+from rasr.gallery import SHOWN, Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
 from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
@@ -143,7 +143,13 @@ class Restorer:
                 from rasr.restoration.same_scene import fuse_same_scene  # OpenCV and kornia take a second to load
 
                 references, evidence = fuse_same_scene(
-                    pixels, lq, references, settings, reads=reads, features=self._features(), limits=limits
+                    pixels,
+                    lq,
+                    references,
+                    settings,
+                    reads=reads,
+                    gallery=None if self.gallery is None else self.gallery.path,
+                    limits=limits,
                 )
         notes += self._remarks(references, settings)
         with timed(timings, "colour"):
@@ -245,10 +251,6 @@ class Restorer:
         """Whether the generator is shown references: those that only move detail leave that to registration."""
         info = self.generator.info
         return info.uses_reference and not (info.copies and settings.candidates > 0)
-
-    def _features(self) -> FeatureStore:
-        """Where features of photos are kept: in the gallery, or in memory for photos picked by hand."""
-        return FeatureStore(None if self.gallery is None else self.gallery.path)
 
     def _facts(self) -> dict[str, Any]:
         info = self.generator.info

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from rasr.errors import PictureError
-from rasr.gallery import FeatureStore, Reference
+from rasr.gallery import Gallery, Reference
+from rasr.gallery.local_features import FeatureStore
 from rasr.images import FloatImage, Limits, read_picture, resize
 from rasr.memory import LruCache
+from rasr.progress import Progress
 from rasr.registration import (
     Evidence,
     LocalFeatures,
     SceneMatch,
     SceneQuery,
     extract_reference,
+    find_faces,
     fingerprint,
     fuse,
     pack,
@@ -40,15 +45,17 @@ def fuse_same_scene(
     settings: Settings,
     *,
     reads: bool,
-    features: FeatureStore,
+    gallery: Path | None,
     limits: Limits | None = None,
 ) -> tuple[list[Reference], Evidence | None]:
     """Verify ``references`` by geometry, fuse those of the same scene into ``pixels``, in place.
 
     Returns the references with verdicts, those of the same scene first, and the evidence, None where nothing was fused.
     ``reads`` says that the generator was shown the accepted ones; where it was not, only the same scene is accepted.
-    Raises WeightsMissing or WeightsCorrupt.
+    Features of photos are kept in the folder ``gallery``, in memory where it is None. Raises WeightsMissing or
+    WeightsCorrupt.
     """
+    features = FeatureStore(gallery)
     photos: LruCache[FloatImage] = LruCache(PHOTO_BYTES, lambda kept: kept.nbytes)
     query = SceneQuery(pixels.copy())  # fusion changes the pixels, and features may be asked for later
 
@@ -76,7 +83,8 @@ def fuse_same_scene(
     if fused and settings.strength > 0:
         size = (pixels.shape[1], pixels.shape[0])
         enlarged = np.clip(resize(lq, size), 0.0, 1.0)
-        evidence = fuse(pixels, enlarged, [(photo(one), seen) for one, seen in fused], strength=settings.strength)
+        photos_of = [(photo(one), seen) for one, seen in fused]
+        evidence = fuse(pixels, enlarged, photos_of, strength=settings.strength, faces=find_faces(pixels))
     shares = evidence.shares if evidence else (0.0,) * len(fused)
     verified = [_verified(*one, share) for one, share in zip(fused, shares, strict=True)]
     verified += [
@@ -106,3 +114,23 @@ def _features_of(
 ) -> tuple[LocalFeatures, ...]:
     key = reference.id or f"{reference.path}:{reference.path.stat().st_mtime_ns}"
     return unpack(features.get(key, fingerprint(), lambda: pack(extract_reference(photo(reference)))))
+
+
+def keep_features(gallery: Gallery, progress: Progress | None = None) -> int:
+    """Make and keep the local features of a gallery's photos, so that no restoration waits for them; returns how many.
+
+    A photo that cannot be read is passed over: ``rasr gallery verify`` names it. Raises GalleryError, WeightsMissing.
+    """
+    store, photos = FeatureStore(gallery.path), gallery.list()
+    made = 0
+    for number, photo in enumerate(photos, 1):
+
+        def make(path: Path = photo.path) -> bytes:
+            return pack(extract_reference(read_picture(path).opaque()))
+
+        with suppress(PictureError):
+            store.get(photo.id, fingerprint(), make)
+            made += 1
+        if progress is not None:
+            progress("features", number, len(photos))
+    return made
