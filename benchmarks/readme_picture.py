@@ -1,4 +1,4 @@
-"""The README's picture: the demo's input (enlarged without filtering it), its result, and the reference it found.
+"""The README's picture: the demo's input, its result, where its detail is from, and the photo that gave it.
 
 rasr demo --out demo-out && python benchmarks/readme_picture.py demo-out docs/images/demo.jpg
 """
@@ -14,20 +14,21 @@ GAP = 12
 
 
 def compose(demo: Path) -> Image.Image:
-    """Three pictures of one height side by side on white."""
+    """Four pictures of one size on white, two by two; the input is enlarged without filtering it."""
     with Image.open(demo / "degraded.png") as query, Image.open(demo / "restored.png") as restored:
         panels = [query.convert("RGB").resize(restored.size, Image.Resampling.NEAREST), restored.convert("RGB")]
-    with Image.open(demo / "gallery-photos" / "motorcycle_right.png") as reference:
-        panels.append(reference.convert("RGB").resize(panels[1].size, Image.Resampling.LANCZOS))
     width, height = panels[0].size
-    sheet = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
+    for name in ("evidence.png", "gallery-photos/motorcycle_right.png"):
+        with Image.open(demo / name) as image:
+            panels.append(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
+    sheet = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), "white")
     for index, panel in enumerate(panels):
-        sheet.paste(panel, (index * (width + GAP), 0))
+        sheet.paste(panel, ((index % 2) * (width + GAP), (index // 2) * (height + GAP)))
     return sheet
 
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
     target.parent.mkdir(parents=True, exist_ok=True)
-    compose(source).save(target, quality=88)
+    compose(source).save(target, quality=85)
     print(target, f"{target.stat().st_size / 1000:.0f} kB")

@@ -24,8 +24,18 @@ def test_the_demo_restores_finds_the_right_view_and_reports(run_rasr: Run, tmp_p
         enlarged = np.asarray(query.resize(restored.size, Image.Resampling.BICUBIC), np.float32)
         difference = np.abs(np.asarray(restored.convert("RGB"), np.float32) - enlarged).mean()
     assert 1 < difference < 30, "the result is the query's picture, but not just the query enlarged"
+    shares = [one["share"] for one in facts["references"]]
+    assert facts["references"][0]["verdict"] == "same scene"
+    assert shares[0] > 0.3
+    assert not any(shares[1:])
+    assert f"Evidence: {shares[0]:.0%} detail from your photo motorcycle_right.png" in done.stderr
+    assert "drawn: plausible, not evidence" in done.stderr
+    with Image.open(facts["evidence"]) as evidence:
+        assert evidence.size == restored.size
+        coloured = np.ptp(np.asarray(evidence).astype(int), axis=2) > 20
+    assert 0.2 < coloured.mean() < 0.98
     report = Path(facts["report"]).read_text(encoding="utf-8")
-    assert "motorcycle_right.png" in report
+    assert f"{shares[0]:.0%} detail from your photo motorcycle_right.png" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
     assert "<script src" not in report
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import uniform_filter
 from skimage import data
 
@@ -118,3 +121,30 @@ def traced_peak() -> Callable[[Callable[[], object]], int]:
             tracemalloc.stop()
 
     return peak
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A low-quality picture, what it shows, another view of it, and a photo of something else."""
+
+    query: Path
+    """160×160."""
+    truth: FloatImage
+    """(320, 320, 3)."""
+    same: Path
+    other: Path
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """scikit-image's motorcycle: the middle of the left view, reduced, and the right view; beside it a cat."""
+    folder = tmp_path_factory.mktemp("scene")
+    photos = folder / "photos"
+    photos.mkdir()
+    left, right, _ = data.stereo_motorcycle()
+    truth = np.ascontiguousarray(left[90:410, 210:530])
+    Image.fromarray(truth).resize((160, 160), Image.Resampling.BOX).save(folder / "query.png")
+    Image.fromarray(right).save(photos / "right.png")
+    Image.fromarray(data.chelsea()).save(photos / "cat.png")
+    pixels = (truth / 255).astype(np.float32)
+    return Scene(folder / "query.png", pixels, photos / "right.png", photos / "cat.png")

@@ -43,7 +43,8 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     """Restore a real photo with a real reference, with nothing to set up.
 
     Takes photographs that come with scikit-image, makes the left view of a motorcycle small, blurry and noisy, puts the
-    right view and ten other photos into a gallery, finds the best match, restores, and writes the picture and a report.
+    right view and ten other photos into a gallery, finds the photo of the same scene, restores, and writes the picture,
+    its evidence map and a report.
     """
     say("Degrading a photo …")  # the libraries that compute take their time to load
     import skimage
@@ -54,6 +55,7 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Picture, read_picture, write_picture
     from rasr.restoration import Restorer, TargetSize, write_report
+    from rasr.restoration.evidence import legend, save_evidence
 
     gallery = Gallery(out / "gallery")
     restorer = Restorer(preset=preset or DEFAULT_PRESET, gallery=gallery)
@@ -71,15 +73,19 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
 
     result = restorer(query, size=TargetSize(scale=SCALE), seed=seed)
     restored = result.save(out / "restored.png", overwrite=True)
+    evidence = save_evidence(result, out / "evidence.png", overwrite=True)
     report = write_report([result], out / "report.html", overwrite=True)
     for reference in result.references:
         say(f"Reference {reference.rank}: {reference.path.name}, score {reference.score:.3f}. {reference.why}")
+    for entry in legend(result):
+        say(f"Evidence: {entry.share:.0%} {entry.words}")
     for note in result.notes:
         say(note)
     if as_json:
-        print_json(result.to_json() | {"output": str(restored), "report": str(report)})
+        print_json(result.to_json() | {"output": str(restored), "evidence": str(evidence), "report": str(report)})
     else:
         print_data(restored)
+        print_data(evidence)
         print_data(report)
 
 
