@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 GAP = 12
+WIDTH = 1200
 
 
 def compose(demo: Path) -> Image.Image:
@@ -24,7 +25,7 @@ def compose(demo: Path) -> Image.Image:
     sheet = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), "white")
     for index, panel in enumerate(panels):
         sheet.paste(panel, ((index % 2) * (width + GAP), (index // 2) * (height + GAP)))
-    return sheet
+    return sheet.resize((WIDTH, round(WIDTH * sheet.height / sheet.width)), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":
