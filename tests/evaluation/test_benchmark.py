@@ -35,7 +35,7 @@ def test_cufed5(tmp_path: Path) -> None:
     assert benchmark.layout == "pairs"
     assert [s.name for s in benchmark.samples] == ["000", "001"]
     assert [p.name for p in benchmark.samples[1].paired] == [f"001_{rank}.png" for rank in range(1, 6)]
-    assert {category: len(photos) for category, photos in benchmark.references.items()} == {"": 10}
+    assert {category: len(photos) for category, photos in benchmark.references.items()} == {"000": 5, "001": 5}
 
 
 @pytest.mark.parametrize("lost", ["001_0.png", "001_3.png"])
@@ -54,6 +54,48 @@ def test_wrsr(tmp_path: Path) -> None:
     assert [(s.name, s.paired[0].name) for s in benchmark.samples] == [("001", "001_ref.png"), ("002", "002_ref.png")]
     (tmp_path / "ref" / "002_ref.png").rename(tmp_path / "ref" / "003_ref.png")
     with pytest.raises(BenchmarkError, match="002"):
+        load_benchmark(tmp_path)
+
+
+def make_scenes(root: Path, *names: str) -> None:
+    for name in names:
+        make(root / name / "truth.png", root / name / "refs" / "b.jpg", root / name / "refs" / "a.jpg")
+
+
+def test_scenes(tmp_path: Path) -> None:
+    make_scenes(tmp_path, "castle-b", "castle-a", "buddha-06", "buddha-18", "statue-rome")
+    (tmp_path / "README.md").write_text("words")
+    (tmp_path / "castle-a" / "truth.txt").write_text("no picture")
+    benchmark = load_benchmark(tmp_path)
+    assert benchmark.layout == "pairs"
+    assert [(s.name, s.category) for s in benchmark.samples] == [
+        ("buddha-06", "buddha"), ("buddha-18", "buddha"), ("castle-a", "castle"), ("castle-b", "castle"),
+        ("statue-rome", "statue-rome"),
+    ]  # fmt: skip
+    assert [photo.name for photo in benchmark.samples[0].paired] == ["a.jpg", "b.jpg"]
+    assert {place: len(photos) for place, photos in benchmark.references.items()} == {
+        "buddha": 4, "castle": 4, "statue-rome": 2,
+    }  # fmt: skip
+
+
+def test_scenes_that_only_have_numbers_are_places_of_their_own(tmp_path: Path) -> None:
+    make_scenes(tmp_path, "scene-001", "scene-002")
+    assert [s.category for s in load_benchmark(tmp_path).samples] == ["scene-001", "scene-002"]
+
+
+@pytest.mark.parametrize("fault", ["no truth", "two truths", "no refs", "empty refs"])
+def test_a_scene_that_is_not_whole_is_named(tmp_path: Path, fault: str) -> None:
+    make_scenes(tmp_path, "good", "bad")
+    if fault == "no truth":
+        (tmp_path / "bad" / "truth.png").unlink()
+    elif fault == "two truths":
+        make(tmp_path / "bad" / "truth.jpg")
+    else:
+        for photo in (tmp_path / "bad" / "refs").iterdir():
+            photo.unlink()
+        if fault == "no refs":
+            (tmp_path / "bad" / "refs").rmdir()
+    with pytest.raises(BenchmarkError, match="bad"):
         load_benchmark(tmp_path)
 
 

@@ -12,7 +12,8 @@ from rasr.errors import LeakFound, UsageError
 from rasr.evaluation import InputSettings, load_benchmark
 from rasr.evaluation.inputs import TestInput, prepare_inputs
 from rasr.evaluation.journal import Journal
-from rasr.evaluation.references import ReferenceChooser, find_leaks, parse_policies, refuse_leaks
+from rasr.evaluation.references import ReferenceChooser, default_policies, find_leaks, parse_policies, refuse_leaks
+from rasr.files import xxh3_file
 from rasr.gallery import Gallery
 from rasr.images import FloatImage, read_picture
 from tests.evaluation.conftest import photo
@@ -78,13 +79,46 @@ def test_choices_are_kept_in_the_journal(
     assert other.choose("retrieved", inputs[0])[0].path != first[0].path
 
 
-def test_paired_needs_pairs(inputs: list[TestInput], gallery: Gallery) -> None:
+def test_the_same_scene_needs_pairs(inputs: list[TestInput], gallery: Gallery) -> None:
     with pytest.raises(UsageError, match="layout 'pairs'"):
-        ReferenceChooser(gallery).choose("paired", inputs[0])
+        ReferenceChooser(gallery).choose("same-scene", inputs[0])
+
+
+def test_the_truth_is_a_reference_like_any_other(inputs: list[TestInput], gallery: Gallery) -> None:
+    (shown,) = ReferenceChooser(gallery).choose("truth", inputs[0])
+    assert (shown.path, shown.id) == (inputs[0].truth, xxh3_file(inputs[0].truth))
+
+
+def test_a_random_reference_is_of_another_place(photos: Path, tmp_path: Path) -> None:
+    """Whether its place is told by the scene's name or by a file that lies in both scenes."""
+    root, files = tmp_path / "scenes", sorted(photos.rglob("*.png"))
+    layout = {"castle-a": (0, 1), "castle-b": (3, 4), "mill": (6, 2), "tower": (7, 2), "bridge": (8, 5)}
+    for scene, (truth, reference) in layout.items():
+        (root / scene / "refs").mkdir(parents=True)
+        (root / scene / "truth.png").write_bytes(files[truth].read_bytes())
+        (root / scene / "refs" / "0.png").write_bytes(files[reference].read_bytes())
+    benchmark = load_benchmark(root)
+    gallery = Gallery(tmp_path / "gallery")
+    for place, references in benchmark.references.items():
+        gallery.add(references, category=place)
+    items = {item.name: item for item in prepare_inputs(benchmark, tmp_path / "in", InputSettings(crop=64))}
+    drawn = {name: set[str]() for name in items}
+    for seed in range(12):
+        chooser = ReferenceChooser(gallery, seed=seed)
+        for name, item in items.items():
+            drawn[name].add(chooser.choose("random", item)[0].id)
+            assert chooser.choose("same-scene", item)[0].path == item.paired[0]
+    contents = {number: xxh3_file(files[number]) for number in (1, 4, 2, 5)}
+    assert drawn["castle-a"] == {contents[2], contents[5]}
+    assert drawn["tower"] == drawn["mill"] == {contents[1], contents[4], contents[5]}
+    assert drawn["bridge"] == {contents[1], contents[4], contents[2]}
 
 
 def test_policy_names_are_parsed() -> None:
     assert parse_policies("none, Retrieved,none") == ["none", "retrieved"]
+    assert parse_policies("paired,same-scene") == ["same-scene"]  # the earlier name
+    assert default_policies("pairs") == ("none", "same-scene", "random", "truth")
+    assert default_policies("folder") == ("retrieved", "none", "random", "oracle")
     with pytest.raises(UsageError, match="'best'"):
         parse_policies("best")
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import LeakFound, UsageError, WeightsMissing
-from rasr.evaluation import EvaluationSettings, InputSettings, evaluate, write_report
+from rasr.evaluation import EvaluationSettings, InputSettings, MethodOptions, evaluate, load_method, write_report
 from rasr.evaluation.metrics import MetricInfo, SetMetric
 from rasr.evaluation.metrics.fid import FID
 from rasr.evaluation.tables import tabulate
-from rasr.images import FloatImage, read_picture
+from rasr.images import FloatImage, read_picture, resize
 from tests.evaluation.conftest import Enlarger, photo
 
 METRICS = ("PSNR", "SSIM")
@@ -207,10 +208,10 @@ def test_pairs_with_their_given_references(tmp_path: Path) -> None:
         photo(name, (60, 60, 188, 188)).save(root / f"{group:03d}_0.png")
         photo(name, (61, 60, 189, 188)).save(root / f"{group:03d}_1.png")
         photo(name, (200, 100, 340, 240)).save(root / f"{group:03d}_2.png")
-    settings = EvaluationSettings(root, tmp_path / "out", ("paired", "random"), ("PSNR",))
+    settings = EvaluationSettings(root, tmp_path / "out", ("same-scene", "random"), ("PSNR",))
     evaluation = evaluate(settings, [Enlarger("guided", uses_reference=True)])
     write_report(evaluation)
-    paired = next(row for row in evaluation.rows if row.policy == "paired")
+    paired = next(row for row in evaluation.rows if row.policy == "same-scene")
     assert {name: choices[0].path.name for name, choices in paired.references.items()} == {
         "000": "000_1.png", "001": "001_1.png", "002": "002_1.png",
     }  # fmt: skip
@@ -219,6 +220,67 @@ def test_pairs_with_their_given_references(tmp_path: Path) -> None:
     (root / "000_2.png").write_bytes((root / "000_0.png").read_bytes())
     with pytest.raises(LeakFound, match="itself"):
         evaluate(settings, [Enlarger("guided", uses_reference=True)])
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """Three scenes: a stereo pair, and two whose photos show something else."""
+    root = tmp_path / "scenes"
+    left, right, _ = skimage.data.stereo_motorcycle()
+    pictures = {
+        "motorcycle": (Image.fromarray(left[90:410, 210:530]), Image.fromarray(right)),
+        "cat": (photo("chelsea.png", (100, 20, 356, 276)), photo("coffee.png", (0, 0, 400, 400))),
+        "rocket": (photo("rocket.jpg", (200, 50, 456, 306)), photo("astronaut.png", (0, 0, 512, 512))),
+    }
+    for name, (truth, reference) in pictures.items():
+        (root / name / "refs").mkdir(parents=True)
+        truth.save(root / name / "truth.png")
+        reference.save(root / name / "refs" / "0.png")
+    return root
+
+
+def shrink(truth: FloatImage, *, scale: int, **_: object) -> tuple[FloatImage, None]:
+    return np.clip(resize(truth, (truth.shape[1] // scale, truth.shape[0] // scale)), 0, 1), None
+
+
+def test_scenes_are_verified_fused_and_told_by_verdict(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every preset fuses photos of the same scene, so it has a row a policy; a resumed run knows the verdicts."""
+    monkeypatch.setattr("rasr.degrade.degrade", shrink)  # what bicubic leaves can be verified, unlike of heavy damage
+    settings = EvaluationSettings(scenes, tmp_path / "out", metrics=("PSNR",))
+    methods = [load_method("bicubic", MethodOptions(device="cpu")), Enlarger("plain")]
+    evaluation = evaluate(settings, methods)
+    rows = {row.key: row for row in evaluation.rows}
+    assert list(rows) == ["bicubic:none", "bicubic:same-scene", "bicubic:random", "bicubic:truth", "plain"]
+    verdicts = {
+        policy: {name: shown[0].verdict == "same scene" for name, shown in rows[f"bicubic:{policy}"].references.items()}
+        for policy in ("same-scene", "random", "truth")
+    }
+    assert verdicts["same-scene"] == {"cat": False, "motorcycle": True, "rocket": False}
+    assert verdicts["random"] == dict.fromkeys(verdicts["random"], False)
+    assert verdicts["truth"]["motorcycle"]
+    none, same, best = (rows[f"bicubic:{policy}"] for policy in ("none", "same-scene", "truth"))
+    assert best.scores["PSNR"]["motorcycle"] > none.scores["PSNR"]["motorcycle"] + 6
+    assert same.outputs["motorcycle"] != none.outputs["motorcycle"]
+    assert same.outputs["cat"] == none.outputs["cat"]
+    assert rows["bicubic:random"].outputs == none.outputs
+    write_report(evaluation)
+    results = json.loads((settings.out / "results.json").read_text())
+    found = {scene["policy"]: scene for scene in results["scenes"]}
+    assert (found["same-scene"]["verified"]["count"], found["same-scene"]["verified"]["total"]) == (1, 3)
+    assert (found["random"]["false_accepts"]["count"], found["random"]["false_accepts"]["total"]) == (0, 3)
+    assert results["settings"]["policies"] == ["none", "same-scene", "random", "truth"]
+    page = (settings.out / "report.html").read_text()
+    assert "<h2>Same scene</h2>" in page
+    assert "1 of 3 (33.3 %" in page
+    scores = (settings.out / "scores.csv").read_text()
+    assert ",same scene," in scores
+    resumed = load_method("bicubic", MethodOptions(device="cpu"))
+    monkeypatch.setattr(type(resumed), "run", lambda *_: pytest.fail("restored again"))
+    write_report(evaluate(settings, [resumed, Enlarger("plain")]))
+    assert (settings.out / "scores.csv").read_text() == scores
+    assert json.loads((settings.out / "results.json").read_text())["scenes"] == results["scenes"]
 
 
 def test_flickr30_looks_for_references_in_the_species_only(photos: Path, references: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ profiles_option = click.option(
     epilog=examples(
         "rasr evaluate photos/test -g photos/train --crop 512 --method realesrgan --method mini -o out",
         "rasr evaluate RASR-Flickr30 --method sd21-osediff:no-reference --method sd21-osediff -o out",
-        "rasr evaluate CUFED5 --method mini --references paired,retrieved,random,none -o out",
+        "rasr evaluate scenes --method realesrgan --references none,same-scene,random,truth -o out",
         "rasr evaluate photos --lq photos-lq --method mine=outputs:results/ --references none -o out",
         "rasr evaluate photos/test -g photos/train --method spandrel:BSRGAN.pth --metrics psnr,ssim,niqe -o out",
     ),
@@ -48,9 +48,8 @@ profiles_option = click.option(
 @click.option("--metrics", default="all", show_default=True, help="Comma-separated names, or all.")
 @click.option(
     "--references",
-    default="retrieved,none,random,oracle",
-    show_default=True,
-    help="Reference policies, comma-separated: retrieved, none, random, oracle, paired.",
+    help="Reference policies, comma-separated: retrieved, none, random, oracle, same-scene, truth.  "
+    "[default: retrieved,none,random,oracle; in the layout pairs none,same-scene,random,truth]",
 )
 @option_group(EvaluationSettings)
 @device_option("auto", "auto, cpu, cuda, cuda:N or mps.")
@@ -62,7 +61,7 @@ profiles_option = click.option(
 def command(
     methods: tuple[str, ...],
     metrics: str,
-    references: str,
+    references: str | None,
     device: str,
     checkout: tuple[str, ...],
     profiles: Path | None,
@@ -73,9 +72,10 @@ def command(
 ) -> int:
     """Restore BENCHMARK by every method under every reference policy, measure, and compare.
 
-    BENCHMARK is a folder: good photos (inputs are made from them), hr/ with lq/, CUFED5 or WR-SR pairs, or
-    RASR-Flickr30. Writes results.md, results.csv, results.json, scores.csv, report.html and figure.png to OUT. What is
-    finished there is not done again. Exits 1 when a row is incomplete or could not be run.
+    BENCHMARK is a folder: good photos (inputs are made from them), hr/ with lq/, scenes (SCENE/truth.png with
+    SCENE/refs/), CUFED5 or WR-SR pairs, or RASR-Flickr30. Writes results.md, results.csv, results.json, scores.csv,
+    report.html and figure.png to OUT, and scenes.csv where references were verified. What is finished there is not done
+    again. Exits 1 when a row is incomplete or could not be run.
     """
     say("Reading the benchmark …")  # the libraries that compute take their time to load
     from rasr.degrade import draw
@@ -86,7 +86,8 @@ def command(
     from rasr.evaluation.references import parse_policies
 
     # All that needs no network comes first: a mistake on the command line is told before torch is loaded.
-    chosen = {"policies": tuple(parse_policies(references)), "metrics": tuple(parse_metrics(metrics))}
+    policies = () if references is None else tuple(parse_policies(references))
+    chosen = {"policies": policies, "metrics": tuple(parse_metrics(metrics))}
     settings = build_options(EvaluationSettings, {**options, **chosen})
     load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low).check_names(pictures)
     draw(preset=settings.inputs.degradation, seed=settings.inputs.seed, name="any")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rasr.errors import BenchmarkError, PictureError, UsageError, shown
 from rasr.images import find_pictures
+from rasr.images.find import PICTURE_EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class BenchmarkSample:
     low: Path | None = None
     """The low-quality input, or None when it is made from the ground truth."""
     category: str = ""
+    """Folder of a category; in the layout ``pairs`` the place shown."""
     paired: tuple[Path, ...] = ()
     """References the benchmark itself gives for this picture, most similar first."""
 
@@ -73,6 +75,8 @@ def _detect(path: Path) -> str:
     folders = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
     if any((folder / "test").is_dir() and (folder / "reference").is_dir() for folder in folders):
         return "flickr30"
+    if any((folder / "refs").is_dir() and any(map(_is_truth, _names(folder))) for folder in folders):
+        return "pairs"
     if {"input", "ref"} <= {folder.name for folder in folders} or any(map(_CUFED5.fullmatch, _names(path))):
         return "pairs"
     return "folder"
@@ -94,10 +98,40 @@ _CUFED5 = re.compile(r"(?P<group>.+)_(?P<rank>\d)\.\w+")
 
 
 def _pairs(path: Path) -> Benchmark:
-    """CUFED5 (``000_0.png`` with ``000_1`` …) or WR-SR (``input/001`` with ``ref/001_ref``)."""
-    groups = _wrsr(path) if (path / "input").is_dir() else _cufed5(path)
-    samples = tuple(BenchmarkSample(name, truth, paired=tuple(refs)) for name, (truth, refs) in sorted(groups.items()))
-    return Benchmark(path.name, "pairs", path, samples, {"": [photo for sample in samples for photo in sample.paired]})
+    """CUFED5 (``000_0.png`` with ``000_1`` …), WR-SR (``input/001`` with ``ref/001_ref``) or one folder a scene."""
+    if (path / "input").is_dir():
+        groups = _wrsr(path)
+    else:
+        groups = _cufed5(path) if any(map(_CUFED5.fullmatch, _names(path))) else _scenes(path)
+    places = {name: _VIEW.sub("", name) for name in groups}
+    if len(set(places.values())) == 1:  # numbers are all that tells these scenes apart: scene-001, scene-002, …
+        places = {name: name for name in groups}
+    samples = []
+    references: dict[str, list[Path]] = {}
+    for name, (truth, photos) in sorted(groups.items()):
+        samples.append(BenchmarkSample(name, truth, category=places[name], paired=tuple(photos)))
+        references.setdefault(places[name], []).extend(photos)
+    return Benchmark(path.name, "pairs", path, tuple(samples), references)
+
+
+_VIEW = re.compile(r"[-_](\d+|[a-z])$")
+"""End of a scene's name that tells views of one place apart: ``castle-a`` and ``castle-b``, ``buddha-06``."""
+
+
+def _is_truth(name: str) -> bool:
+    return Path(name).stem == "truth" and Path(name).suffix.lower() in PICTURE_EXTENSIONS
+
+
+def _scenes(path: Path) -> dict[str, tuple[Path, list[Path]]]:
+    """``SCENE/truth.png`` with other photos of the scene in ``SCENE/refs/``, in the order of their names."""
+    groups = {}
+    for scene in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
+        truths = sorted(filter(_is_truth, _names(scene)))
+        if len(truths) != 1 or not (scene / "refs").is_dir():
+            have = f"{len(truths)} pictures called truth and {'a' if (scene / 'refs').is_dir() else 'no'} folder refs"
+            raise BenchmarkError(f"{scene} has {have}. A scene is a folder with one truth.png and refs/.")
+        groups[shown(scene.name)] = (scene / truths[0], _pictures(scene / "refs", recursive=False))
+    return groups
 
 
 def _cufed5(path: Path) -> dict[str, tuple[Path, list[Path]]]:

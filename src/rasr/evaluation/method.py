@@ -23,6 +23,9 @@ class MethodInfo:
     family: str
     summary: str
     uses_reference: bool
+    fuses: bool = False
+    """True when it puts detail of photos of the same scene into its results, though its network may use no reference.
+    It then has a row a policy in the layout ``pairs``."""
     needs_reference: bool = False
     """True when it cannot run without one; it then has no row for the policy ``none``."""
     state: State = "ready"
@@ -52,6 +55,8 @@ class EvalOutcome:
     memory: int = 0
     """Peak resident bytes while it ran (plus peak GPU bytes, where there is one); 0 when not measured."""
     error: str = ""
+    references: tuple[Reference, ...] = ()
+    """Those of the job with the method's verdict on each and its share of the result; empty where it gives none."""
 
 
 @dataclass(frozen=True, slots=True)

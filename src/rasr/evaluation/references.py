@@ -26,15 +26,26 @@ from rasr.progress import Progress
 _POLICIES = {
     "retrieved": "the best match for the low-quality picture, as the product finds it",
     "none": "no reference",
-    "random": "a photo drawn from the same gallery, never the retrieved one: the honest control",
+    "random": "a photo drawn from the same gallery, never the retrieved one or the same scene: the honest control",
     "oracle": "the best match for the ground truth: what perfect retrieval would find",
-    "paired": "the reference the benchmark itself gives (layout 'pairs' only)",
+    "same-scene": "photos of the same scene, given by the benchmark (layout 'pairs' only)",
+    "truth": "the ground truth itself: the most that a reference could give",
 }
+_EARLIER = {"paired": "same-scene"}
+"""Earlier names, understood for one more version."""
+
+
+def default_policies(layout: str) -> tuple[str, ...]:
+    """The policies that tell most of a benchmark of this layout."""
+    if layout == "pairs":
+        return ("none", "same-scene", "random", "truth")
+    return ("retrieved", "none", "random", "oracle")
 
 
 def parse_policies(text: str) -> list[str]:
     """``"retrieved,none"`` → names, each once. Raises UsageError for an unknown one."""
-    chosen = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    names = [part.strip().lower() for part in text.split(",") if part.strip()]
+    chosen = list(dict.fromkeys(_EARLIER.get(name, name) for name in names))
     unknown = [name for name in chosen if name not in _POLICIES]
     if unknown or not chosen:
         raise UsageError(f"Unknown reference policy '{', '.join(unknown)}'. Choose from: {', '.join(_POLICIES)}.")
@@ -90,8 +101,10 @@ class ReferenceChooser:
         return Journal.key_of(self.gallery.encoder.fingerprint, photos, banned, options)
 
     def _choose(self, policy: str, item: TestInput) -> list[Reference]:
-        if policy == "paired":
-            return self._paired(item)
+        if policy == "same-scene":
+            return self._same_scene(item)
+        if policy == "truth":
+            return self._scored(item, [(item.truth, item.category, xxh3_file(item.truth))])
         if policy == "random":
             return self._random(item)
         return self._search(item, oracle=policy == "oracle")
@@ -106,24 +119,26 @@ class ReferenceChooser:
         ]
 
     def _random(self, item: TestInput) -> list[Reference]:
-        retrieved = {reference.path for reference in self._search(item)}
+        """Draw from the photos of other scenes, look-alikes too, or from all but the retrieved."""
+        retrieved = set() if item.paired else {reference.path for reference in self._search(item)}
         category = self._category(item)
         photos = [
             photo
             for photo in self.gallery.list(category=category)
-            if photo.path not in retrieved and photo.path not in self.banned
+            if photo.path not in retrieved
+            and photo.path not in self.banned
+            and not (item.paired and shows_scene(item, category=photo.category, identity=photo.id))
         ]
         draw = random.Random(f"{self.seed}:{item.name}")  # noqa: S311  (an experiment, not a secret)
         drawn = draw.sample(photos, min(self.k, len(photos)))
         return self._scored(item, [(photo.path, photo.category, photo.id) for photo in drawn])
 
-    def _paired(self, item: TestInput) -> list[Reference]:
+    def _same_scene(self, item: TestInput) -> list[Reference]:
         if not item.paired:
             raise UsageError(
-                f"The benchmark gives no reference for '{item.name}': policy 'paired' needs layout 'pairs'."
+                f"The benchmark gives no reference for '{item.name}': policy 'same-scene' needs layout 'pairs'."
             )
-        ids = {photo.path: photo.id for photo in self.gallery.list()}
-        return self._scored(item, [(path, item.category, ids[path.resolve()]) for path in item.paired[: self.k]])
+        return self._scored(item, [(path, item.category, xxh3_file(path)) for path in item.paired[: self.k]])
 
     def _scored(self, item: TestInput, photos: Sequence[tuple[Path, str, str]]) -> list[Reference]:
         """References of paths, categories and ids that no search has scored."""
@@ -143,6 +158,14 @@ class ReferenceChooser:
             path, clean = (item.truth, None) if oracle else (item.low, clean_query)
             self._queries[key] = self.gallery.prepare([path], clean=clean)[0].embedding
         return self._queries[key]
+
+
+def shows_scene(item: TestInput, *, category: str, identity: str) -> bool:
+    """True for a photo of the item's own place, by its category or as one of the photos given with the item.
+
+    ``identity`` is the photo's content hash. It is looked at because a file that lies in two scenes has one category.
+    """
+    return category == item.category or identity in map(xxh3_file, item.paired)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,6 +104,11 @@ class Row:
         return not self.failed and len(self.outputs) == self.expected
 
     @property
+    def ranked(self) -> bool:
+        """True for a complete row without remark that was not shown the answer."""
+        return self.complete and not self.info.remark and self.policy != "truth"
+
+    @property
     def median_seconds(self) -> float | None:
         """Median time of one picture; the median because the first one also loads the weights."""
         return statistics.median(self.seconds.values()) if self.seconds else None
@@ -121,21 +126,24 @@ class Row:
         values = self.scores.get(metric)
         return statistics.fmean(values.values()) if values else None
 
-    def difference(self, metric: str, other: Row) -> Interval | None:
-        """Paired 95 % interval of self − other over shared pictures; None below eight."""
+    def difference(self, metric: str, other: Row, among: Collection[str] | None = None) -> Interval | None:
+        """Paired 95 % interval of self − other over shared pictures, those ``among`` only; None below eight."""
         ours, theirs = self.scores.get(metric, {}), other.scores.get(metric, {})
-        return Interval.of([ours[name] - theirs[name] for name in sorted(ours.keys() & theirs.keys())])
+        shared = sorted(ours.keys() & theirs.keys() & (ours.keys() if among is None else set(among)))
+        return Interval.of([ours[name] - theirs[name] for name in shared])
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Effect of the reference on one method by one metric: retrieved minus a control."""
+    """Effect of the reference on one method by one metric: shown minus a control."""
 
     method: str
     metric: MetricInfo
     against: str
     """``random`` or ``none``."""
     interval: Interval
+    policy: str = "retrieved"
+    """What was shown: ``retrieved`` or ``same-scene``."""
 
     @property
     def helps(self) -> bool | None:
@@ -151,12 +159,12 @@ class Gain:
 
 
 def reference_gains(rows: Sequence[Row], metrics: Sequence[MetricInfo]) -> list[Gain]:
-    """Compute retrieved − random (any photo, the honest control) and retrieved − none."""
+    """Compute retrieved and same-scene − random (any photo, the honest control) and − none."""
     table = {row.key: row for row in rows if row.info.uses_reference}
     return [
-        Gain(row.info.name, metric, against, interval)
+        Gain(row.info.name, metric, against, interval, row.policy)
         for row in table.values()
-        if row.policy == "retrieved"
+        if row.policy in {"retrieved", "same-scene"}
         for against in ("random", "none")
         if (control := table.get(f"{row.info.name}:{against}")) is not None
         for metric in metrics

@@ -9,9 +9,9 @@ from rasr.errors import RasrError, UsageError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
 from rasr.evaluation.inputs import TestInput, prepare_inputs
 from rasr.evaluation.journal import NUMBER, Journal, Scorer
-from rasr.evaluation.method import EvalJob, Method
+from rasr.evaluation.method import EvalJob, EvalOutcome, Method, MethodInfo
 from rasr.evaluation.metrics import METRICS, MetricInfo, MetricWeights, Unavailable, load_metrics
-from rasr.evaluation.references import Leak, ReferenceChooser, find_leaks, refuse_leaks
+from rasr.evaluation.references import Leak, ReferenceChooser, default_policies, find_leaks, refuse_leaks
 from rasr.evaluation.rows import Row
 from rasr.evaluation.settings import EvaluationSettings
 from rasr.files import os_errors_as_output, sha256_file
@@ -21,6 +21,8 @@ from rasr.progress import Progress
 
 RESTORED = {"output": str, "seconds": NUMBER, "memory": NUMBER}
 """Fields of a restored picture's record in the journal."""
+JUDGED = [{"verdict": str, "share": (*NUMBER, type(None))}]
+"""Its field ``judged``, of methods that tell: one for each reference shown."""
 
 
 @dataclass(slots=True)
@@ -65,15 +67,17 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
     with os_errors_as_output(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     benchmark = load_benchmark(settings.benchmark, layout=settings.layout, low=settings.low)
+    settings = replace(settings, policies=settings.policies or default_policies(benchmark.layout))
     inputs = prepare_inputs(benchmark, settings.out / "inputs", settings.inputs, tell)
     weights = MetricWeights(settings.weights, download=settings.download, progress=tell)
     metrics, unavailable = load_metrics(settings.metrics, settings.protocol, weights, device=settings.device)
     evaluation = Evaluation(settings, benchmark, inputs, [metric.info for metric in metrics], unavailable)
     rows = [
-        (method, Row(method.info, policy, len(inputs)))
+        (method, Row(info, policy, len(inputs)))
         for method in methods
-        for policy in (settings.policies if method.info.uses_reference else ("none",))
-        if not (method.info.needs_reference and policy == "none")
+        for info in (_info_on(benchmark, method),)
+        for policy in (settings.policies if info.uses_reference else ("none",))
+        if not (info.needs_reference and policy == "none")
     ]
     evaluation.rows = [row for _, row in rows]
     _check_rows(evaluation)
@@ -89,6 +93,12 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
             tell(f"measuring {row.label}", done + 1, len(inputs))
         scorer.score_set(row, inputs, {item.name: evaluation.output(row, item.name) for item in inputs})
     return evaluation
+
+
+def _info_on(benchmark: Benchmark, method: Method) -> MethodInfo:
+    """A method's facts: where scenes have photos of their own, one that fuses them uses references."""
+    info = method.info
+    return replace(info, uses_reference=True) if info.fuses and benchmark.layout == "pairs" else info
 
 
 def _check_rows(evaluation: Evaluation) -> None:
@@ -179,8 +189,18 @@ class _Worker:
                 row.seconds[job.name] = record["seconds"]
                 row.memory = max(row.memory, record["memory"])
                 row.outputs[job.name] = record["output"]
+                self._judge(row, job, keys[job.name])
             elif not row.failed:
                 row.problems.setdefault(job.name, "no output picture was written")
+
+    def _judge(self, row: Row, job: EvalJob, key: str) -> None:
+        """Put what the method told of the references shown into the row."""
+        record = self.journal.get(key, judged=JUDGED)
+        if record is not None and job.references and len(record["judged"]) == len(job.references):
+            row.references[job.name] = tuple(
+                replace(one, verdict=told["verdict"], share=told["share"])
+                for one, told in zip(job.references, record["judged"], strict=True)
+            )
 
     def _run(self, row: Row, method: Method, jobs: Sequence[EvalJob], keys: Mapping[str, str]) -> None:
         by_name = {job.name: job for job in jobs}
@@ -197,7 +217,7 @@ class _Worker:
                 if problem:
                     row.problems[outcome.name] = problem
                 else:
-                    facts = {"output": sha256_file(output), "seconds": round(outcome.seconds, 4)}
+                    facts = {"output": sha256_file(output), "seconds": round(outcome.seconds, 4), **_told(outcome)}
                     key = keys[outcome.name]
                     self.journal.put(key, row=row.key, image=outcome.name, **facts, memory=outcome.memory)
                 self.tell(f"restoring {row.label}", done, len(keys))
@@ -207,6 +227,12 @@ class _Worker:
     def _finished(self, key: str, job: EvalJob) -> bool:
         record = self.journal.get(key, **RESTORED)
         return record is not None and job.output.is_file() and sha256_file(job.output) == record["output"]
+
+
+def _told(outcome: EvalOutcome) -> dict[str, Any]:
+    """What the method said of the references, for the journal."""
+    judged = [{"verdict": one.verdict, "share": one.share} for one in outcome.references]
+    return {"judged": judged} if judged else {}
 
 
 def _wrong(job: EvalJob) -> str:

@@ -61,7 +61,8 @@ class EvaluationSettings:
 
     benchmark: Path
     out: Path
-    policies: tuple[str, ...] = ("retrieved", "none", "random", "oracle")
+    policies: tuple[str, ...] = ()
+    """Reference policies; those of the benchmark's layout when empty."""
     metrics: tuple[str, ...] = ()
     """Names as in their table; all when empty."""
     layout: Literal["auto", "flickr30", "pairs", "folder"] = option("auto", "How the benchmark's folder is laid out.")

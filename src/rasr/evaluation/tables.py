@@ -15,6 +15,7 @@ from rasr.evaluation.method import FAMILIES
 from rasr.evaluation.metrics import METRICS, MetricInfo, Unavailable
 from rasr.evaluation.rows import Gain, Interval, Row, reference_gains
 from rasr.evaluation.runner import Evaluation
+from rasr.evaluation.scenes import SAME, Rate, SceneRow, is_same, judge_scenes, share_of
 from rasr.files import json_text, write_bytes
 
 _RELIABLE_SET = 2048
@@ -31,7 +32,7 @@ class _Cell:
     text: str = "unavailable"
     """As printed: with the metric's digits, ``–`` where there is no value."""
     rank: str | None = None
-    """``best`` or ``second`` among the complete rows without remark; equal printed figures share one."""
+    """``best`` or ``second`` among the rows that are ranked; equal printed figures share one."""
     change: float | None = None
     """Difference to the baseline's value."""
     interval: Interval | None = None
@@ -69,6 +70,8 @@ class Table:
     rows: list[_TableRow]
     """Grouped by family, in the order of the paper's Table I, and within a family as asked for."""
     gains: list[Gain]
+    scenes: list[SceneRow]
+    """Verdicts on references; empty where no method told any."""
     notes: list[str]
     """Facts a reader must know before believing the table, one sentence each."""
     environment: dict[str, str]
@@ -92,24 +95,27 @@ def tabulate(evaluation: Evaluation) -> Table:
         for row in sorted(evaluation.rows, key=lambda row: FAMILIES.index(row.info.family))
     ]
     gains = reference_gains(evaluation.rows, evaluation.metrics)
-    return Table(evaluation, columns, rows, gains, list(_notes(evaluation)), _environment())
+    scenes = judge_scenes([line.row for line in rows], evaluation.inputs, evaluation.metrics)
+    return Table(evaluation, columns, rows, gains, scenes, list(_notes(evaluation, scenes)), _environment())
 
 
 def write_tables(table: Table) -> list[Path]:
-    """Write results.json, results.md, results.csv and scores.csv; returns their paths."""
+    """Write results.json, results.md, results.csv, scores.csv, and scenes.csv with verdicts; returns their paths."""
     contents = {
         "results.json": json_text(_json(table), indent=1) + "\n",
         "results.md": _markdown(table),
         "results.csv": _csv(_csv_rows(table)),
         "scores.csv": _csv(_csv_scores(table)),
     }
+    if table.scenes:
+        contents["scenes.csv"] = _csv(_csv_scenes(table))
     out = table.evaluation.settings.out
     return [write_bytes(text.encode(), out / name, overwrite=True) for name, text in contents.items()]
 
 
 def _best_two(rows: Sequence[Row], metric: MetricInfo) -> list[float]:
-    """Best and second best printed figure among complete rows without remark."""
-    ranked = [row.mean(metric.name) for row in rows if row.complete and not row.info.remark]
+    """Best and second best printed figure among the rows that are ranked."""
+    ranked = [row.mean(metric.name) for row in rows if row.ranked]
     figures = {round(value, metric.decimals) for value in ranked if value is not None}
     return sorted(figures, reverse=metric.better == "higher")[:2]
 
@@ -120,7 +126,7 @@ def _cell(row: Row, column: MetricInfo | Unavailable, places: Sequence[float], b
     value = row.mean(column.name)
     if value is None:
         return _Cell(column, text="–")
-    ranks = dict(zip(places, ("best", "second"), strict=False)) if row.complete and not row.info.remark else {}
+    ranks = dict(zip(places, ("best", "second"), strict=False)) if row.ranked else {}
     other = baseline if baseline is not row else None
     base = other.mean(column.name) if other else None
     return _Cell(
@@ -133,9 +139,15 @@ def _cell(row: Row, column: MetricInfo | Unavailable, places: Sequence[float], b
     )
 
 
-def _notes(evaluation: Evaluation) -> Iterator[str]:
+def _notes(evaluation: Evaluation, scenes: Sequence[SceneRow]) -> Iterator[str]:
     settings, count = evaluation.settings, len(evaluation.inputs)
     yield f"{count} pictures of '{evaluation.benchmark.name}' ({evaluation.benchmark.layout})."
+    if evaluation.benchmark.layout == "pairs":
+        places = {item.category for item in evaluation.inputs}
+        yield f"They show {len(places)} places, as their names tell; a random reference is never of the same place."
+    for line in scenes:
+        for name, photo in line.wrong:
+            yield f"False accept: {line.row.label} took {photo.path} for the scene of '{name}'."
     if evaluation.gallery:
         yield f"References: {evaluation.gallery}."
         shown = "always" if settings.accept == "always" else "when the retrieval policy accepts it"
@@ -152,13 +164,20 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         )
     for column in evaluation.unavailable:
         yield f"{column.name} is unavailable: {column.reason}"
-    for name, remark in {row.info.name: row.info.remark for row in evaluation.rows if row.info.remark}.items():
+    yield from _row_notes(evaluation.rows, [item.name for item in evaluation.inputs])
+
+
+def _row_notes(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
+    for name, remark in {row.info.name: row.info.remark for row in rows if row.info.remark}.items():
         yield f"{name}: {remark}. Its rows are shown and never ranked."
-    for row in evaluation.rows:
+    for row in rows:
         if row.failed:
             yield f"{row.label} could not be run: {row.failed}"
         elif not row.complete:
             yield f"{row.label} is incomplete ({len(row.outputs)} of {row.expected}) and not ranked."
+        bare = 0 if row.policy == "none" else sum(not row.references.get(name) for name in names)
+        if bare:
+            yield f"{row.label}: for {bare} of {row.expected} pictures there was no reference to show."
         for name, problem in row.problems.items():
             yield f"{row.label}, picture '{name}': {problem}."
 
@@ -207,10 +226,11 @@ def _json(table: Table) -> dict[str, Any]:
         "baseline": evaluation.baseline.key if evaluation.baseline else None,
         "rows": [_json_row(line, [metric.name for metric in evaluation.metrics]) for line in table.rows],
         "gains": [
-            {"method": gain.method, "metric": gain.metric.name, "against": gain.against, "verdict": gain.verdict}
-            | asdict(gain.interval)
+            {"method": gain.method, "metric": gain.metric.name, "policy": gain.policy, "against": gain.against}
+            | {"verdict": gain.verdict, **asdict(gain.interval)}
             for gain in table.gains
         ],
+        "scenes": [_json_scene(line) for line in table.scenes],
         "notes": table.notes,
     }
 
@@ -238,6 +258,23 @@ def _json_row(line: _TableRow, metrics: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _json_scene(line: SceneRow) -> dict[str, Any]:
+    def rate(one: Rate) -> dict[str, Any]:
+        return {"count": one.count, "total": one.total, "interval": one.interval}
+
+    return {
+        "method": line.row.info.name,
+        "policy": line.row.policy,
+        "verified": rate(line.verified),
+        "false_accepts": rate(line.false_accepts),
+        "groups": [
+            {"name": group.name, "pictures": group.pictures, "share": group.share}
+            | {"scores": {name: asdict(compared) for name, compared in group.scores.items()}}
+            for group in line.groups
+        ],
+    }
+
+
 def _markdown(table: Table) -> str:
     """Notes, the table (best bold, second underlined), gains of the reference, protocol."""
     evaluation, baseline = table.evaluation, table.evaluation.baseline
@@ -259,11 +296,30 @@ def _markdown(table: Table) -> str:
         ]
         lines += _grid(["Method", "Reference", *(metric.heading for metric in paired)], cells)
     if table.gains:
-        lines += ["", "What the reference does (retrieved minus control, paired bootstrap, 95 %):", ""]
+        lines += ["", "What the reference does (shown minus control, paired bootstrap, 95 %):", ""]
         cells = [
-            [g.method, g.metric.heading, g.against, _interval(g.interval, g.metric), g.verdict] for g in table.gains
+            [g.method, g.policy, g.metric.heading, g.against, _interval(g.interval, g.metric), g.verdict]
+            for g in table.gains
         ]
-        lines += _grid(["Method", "Metric", "Control", "Difference", "Verdict"], cells)
+        lines += _grid(["Method", "Shown", "Metric", "Control", "Difference", "Verdict"], cells)
+    if table.scenes:
+        lines += ["", "Photos taken for the same scene (exact 95 % intervals):", ""]
+        cells = [[s.row.info.label, s.row.policy, s.verified.text, s.false_accepts.text] for s in table.scenes]
+        lines += _grid(["Method", "Reference", "Pictures verified", "False accepts"], cells)
+        lines += [
+            "",
+            "By verdict and by the share of the result that is a photo's detail (in brackets: minus none):",
+            "",
+        ]
+        shown = [metric for metric in evaluation.metrics if metric.kind != "distribution"]
+        cells = [
+            [s.row.info.label, s.row.policy, group.name, str(len(group.pictures)), f"{group.share:.0%}"]
+            + [group.scores[m.name].text(m) if m.name in group.scores else "–" for m in shown]
+            for s in table.scenes
+            for group in s.groups
+        ]
+        head = ["Method", "Reference", "Verdict", "Pictures", "Share", *(metric.heading for metric in shown)]
+        lines += _grid(head, cells)
     lines += ["", "Protocol:", "", *(f"- {m.name}: {m.protocol}. {m.source}." for m in evaluation.metrics), ""]
     return "\n".join([*lines, *(f"{key}: {value}  " for key, value in table.environment.items())]) + "\n"
 
@@ -292,13 +348,29 @@ def _csv_rows(table: Table) -> Iterator[list[Any]]:
 
 def _csv_scores(table: Table) -> Iterator[list[Any]]:
     names = [metric.name for metric in table.evaluation.metrics if metric.kind != "distribution"]
-    yield ["method", "policy", "picture", "reference", "similarity", *names]
+    yield ["method", "policy", "picture", "reference", "similarity", "verdict", "share", *names]
     for line in table.rows:
         for item in table.evaluation.inputs:
-            choice = next(iter(line.row.references.get(item.name, ())), None)
+            references = line.row.references.get(item.name, ())
+            choice = next(iter(references), None)
             shown = [choice.path, _exact(choice.score)] if choice else ["", ""]
+            verdict = SAME if is_same(references) else choice.verdict if choice else ""
+            shown += [verdict, _exact(share_of(references)) if verdict else ""]
             values = [_exact(line.row.scores.get(name, {}).get(item.name)) for name in names]
             yield [line.row.info.name, line.policy, item.name, *shown, *values]
+
+
+def _csv_scenes(table: Table) -> Iterator[list[Any]]:
+    names = [metric.name for metric in table.evaluation.metrics if metric.kind != "distribution"]
+    counts = ("verified", "judged", "false_accepts", "other_photos")
+    yield ["method", "policy", *counts, "group", "pictures", "share", *names, *(f"{name}_without" for name in names)]
+    for line in table.scenes:
+        rates = [line.verified.count, line.verified.total, line.false_accepts.count, line.false_accepts.total]
+        for group in line.groups:
+            scores = [group.scores.get(name) for name in names]
+            figures = [*(s.value if s else None for s in scores), *(s.without if s else None for s in scores)]
+            facts = [line.row.info.name, line.row.policy, *rates, group.name, len(group.pictures), _exact(group.share)]
+            yield [*facts, *map(_exact, figures)]
 
 
 def _csv(rows: Iterable[list[Any]]) -> str:

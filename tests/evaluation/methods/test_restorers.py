@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from PIL import Image
 from torch import nn
@@ -16,6 +17,7 @@ from torch import nn
 from rasr.errors import BenchmarkError, ExtraMissing, UsageError, WeightsCorrupt
 from rasr.evaluation import EvalJob, MethodOptions, list_methods, load_method
 from rasr.evaluation.methods import ALIASES
+from rasr.gallery import Reference
 from rasr.generator import PRESETS
 from rasr.images import read_header, read_picture, resize
 from tests.evaluation.conftest import photo
@@ -33,6 +35,34 @@ def test_bicubic_is_bicubic(job: EvalJob, tmp_path: Path) -> None:
     assert outcomes[0].memory > 10_000_000
     expected = np.rint(np.clip(resize(read_picture(job.low).pixels, (128, 96)), 0, 1) * 255)
     np.testing.assert_array_equal(np.asarray(Image.open(job.output), np.float32), expected)
+
+
+def test_detail_of_the_same_scene_is_fused_and_told(tmp_path: Path) -> None:
+    """Told in the order of the job's references, whatever their order by merit."""
+    left, right, _ = skimage.data.stereo_motorcycle()
+    paths = {name: tmp_path / f"{name}.png" for name in ("low", "other", "view", "truth")}
+    Image.fromarray(left[90:410, 210:530]).resize((80, 80), Image.Resampling.BOX).save(paths["low"])
+    Image.fromarray(left[90:410, 210:530]).save(paths["truth"])
+    photo("astronaut.png", (0, 0, 512, 512)).save(paths["other"])
+    Image.fromarray(right).save(paths["view"])
+    shown = tuple(Reference(paths[name], 0.1, rank, "kept") for rank, name in enumerate(("other", "view", "truth"), 1))
+    method = load_method("bicubic", MethodOptions(device="cpu"))
+    assert method.info.fuses
+    results = {}
+    for name, references in (("none", ()), ("other", shown[:1]), ("both", shown[:2]), ("truth", shown[2:])):
+        job = EvalJob(name, paths["low"], tmp_path / f"out-{name}.png", 320, 320, 4, references)
+        (results[name],) = method.run([job], tmp_path)
+    assert [(one.path, one.category) for one in results["both"].references] == [(r.path, "kept") for r in shown[:2]]
+    assert results["both"].references[0].verdict != "same scene"
+    assert results["both"].references[0].share is None
+    assert results["both"].references[1].verdict == "same scene"
+    assert (results["both"].references[1].share or 0) > 0.2
+    assert results["none"].references == ()
+    none, other, both, best = (np.asarray(Image.open(tmp_path / f"out-{name}.png"), np.float32) for name in results)
+    np.testing.assert_array_equal(other, none)
+    truth = left[90:410, 210:530].astype(np.float32)
+    assert np.abs(both - truth).mean() < np.abs(none - truth).mean()
+    assert np.abs(best - truth).mean() < 0.3 * np.abs(none - truth).mean()
 
 
 def test_every_preset_is_a_method_with_a_state_and_says_what_it_needs() -> None:
@@ -58,7 +88,7 @@ def test_earlier_names_are_the_same_methods_under_the_name_asked_for(old: str, n
 
 def test_a_preset_without_its_reference_branch(job: EvalJob, tmp_path: Path) -> None:
     bare = load_method("mini:no-reference", MethodOptions(device="cpu"))
-    assert (bare.info.uses_reference, bare.info.remark) == (False, "")
+    assert (bare.info.uses_reference, bare.info.fuses, bare.info.remark) == (False, False, "")
     assert "no reference adapter" in bare.info.settings["generator"]
     assert next(iter(bare.run([job], tmp_path))).error == ""
     assert read_header(job.output).width == 128
@@ -145,7 +175,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
 def test_without_spandrel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     (tmp_path / "x.pth").write_bytes(b"model")
-    with pytest.raises(ExtraMissing, match=r"rasr\[spandrel\]"):
+    with pytest.raises(ExtraMissing, match=r"\[spandrel\]'"):
         _ = load_method(f"spandrel:{tmp_path / 'x.pth'}").info
 
 

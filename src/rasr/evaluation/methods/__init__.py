@@ -143,6 +143,7 @@ def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
         lambda: Restorer(preset, device=options.device, **without),
         colour=known.colour,
         reference=referencing and not bare,
+        fuses=not bare,
         seed=options.seed,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ from rasr.images import FloatImage, find_pictures, read_picture, write_picture
 from rasr.memory import Meter
 
 if TYPE_CHECKING:
+    from rasr.gallery import Reference
     from rasr.restoration import ColourMethod, Restorer
 
 
@@ -36,6 +37,7 @@ class RestorerMethod:
 
     ``colour`` is the colour match afterwards: ``none`` for published single-image methods, whose networks are measured
     as they are, and the product's own for RASRNet. ``reference`` makes it a method with one row a reference policy.
+    ``fuses`` lets references be verified and fused as in ``rasr restore``.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RestorerMethod:
     build: Callable[[], Restorer]
     colour: ColourMethod | Literal["auto"] = "none"
     reference: bool = False
+    fuses: bool = True
     seed: int = 0
 
     @cached_property
@@ -53,6 +56,8 @@ class RestorerMethod:
     @cached_property
     def info(self) -> MethodInfo:
         """Facts of the generator; raises what building it raises."""
+        from rasr.restoration import Settings
+
         generator, cleaner = self._restorer.generator.info, self._restorer.generator.cleaner
         remark = "" if generator.trained else "untrained"
         if generator.trained and self.reference and not generator.uses_reference:
@@ -62,6 +67,7 @@ class RestorerMethod:
             self.family,
             self.summary,
             uses_reference=self.reference,
+            fuses=self.fuses,
             licence=generator.licence,
             remark=remark,
             settings={
@@ -72,12 +78,13 @@ class RestorerMethod:
                 "device": generator.device,
                 "colour": generator.colour if self.colour == "auto" else self.colour,
                 "seed": self.seed,
+                "candidates": Settings().candidates if self.fuses else 0,
             },
         )
 
     def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
         """Restore one picture after another; weights that are missing stop everything."""
-        from rasr.restoration import TargetSize
+        from rasr.restoration import Settings, TargetSize
 
         for job in jobs:
             try:
@@ -88,13 +95,22 @@ class RestorerMethod:
                         size=TargetSize(scale=job.scale),
                         colour=self.colour,
                         seed=self.seed,
+                        candidates=Settings().candidates if self.fuses else 0,
                     )
             except (OutOfMemory, PictureError) as error:
                 yield EvalOutcome(job.name, error=str(error))
                 continue
             write_picture(result.picture, job.output, bits=8, overwrite=True)
             # Seconds it did not take because another policy had the same picture cleaned count as if it had.
-            yield EvalOutcome(job.name, meter.seconds + result.timings.get("clean_saved", 0.0), meter.memory)
+            seconds = meter.seconds + result.timings.get("clean_saved", 0.0)
+            yield EvalOutcome(job.name, seconds, meter.memory, references=_judged(job, result.references))
+
+
+def _judged(job: EvalJob, told: Sequence[Reference]) -> tuple[Reference, ...]:
+    """The job's references with what the restorer, which ranks them anew, found out about each."""
+    seen = {one.path: one for one in told}
+    found = [(one, seen[one.path]) for one in job.references]
+    return tuple(replace(one, verdict=judged.verdict, share=judged.share) for one, judged in found)
 
 
 def _contents(weights: str) -> dict[str, str]:

@@ -83,7 +83,7 @@ def case_pictures(evaluation: Evaluation, cases: _Cases, name: str) -> Iterator[
 
 def _compared(evaluation: Evaluation) -> tuple[Row | None, Row | None]:
     rows = {row.key: row for row in evaluation.rows if row.outputs}
-    retrieved = [row for row in rows.values() if row.info.uses_reference and row.policy in {"retrieved", "paired"}]
+    retrieved = [row for row in rows.values() if row.info.uses_reference and row.policy in {"retrieved", "same-scene"}]
     for row in reversed(retrieved):
         for policy in ("random", "none"):
             control = rows.get(f"{row.info.name}:{policy}")
@@ -96,14 +96,14 @@ def _compared(evaluation: Evaluation) -> tuple[Row | None, Row | None]:
 
 def _shown_rows(evaluation: Evaluation) -> list[Row]:
     """Rows worth a picture: every method once, reference methods as the product runs them."""
-    retrieving = {row.info.name for row in evaluation.rows if row.policy in {"retrieved", "paired"}}
+    retrieving = {row.info.name for row in evaluation.rows if row.policy in {"retrieved", "same-scene"}}
     return [
         row
         for row in evaluation.rows
         if row.outputs
         and (
             not row.info.uses_reference
-            or row.policy in {"retrieved", "paired"}
+            or row.policy in {"retrieved", "same-scene"}
             or (row.info.name not in retrieving and row.policy == "none")
         )
     ]
