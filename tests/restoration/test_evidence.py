@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from rasr.errors import OutputExists
+from rasr.errors import OutputError, OutputExists
 from rasr.gallery import Reference
 from rasr.images import Picture
 from rasr.registration import Evidence
-from rasr.restoration import Result
+from rasr.restoration import Job, Result
 from rasr.restoration.evidence import COLOURS, STRONGEST, draw, layer, legend, save_evidence
+from rasr.restoration.plan import plan_maps
 from tests.restoration.conftest import Scene
 
 Run = Callable[..., CompletedProcess[str]]
@@ -123,6 +125,47 @@ def test_the_command_line_draws_the_map_and_tells_the_shares(scene: Scene, run_r
     assert coloured.mean() == pytest.approx(reference["share"], abs=0.25)
 
 
+def test_no_map_takes_the_place_of_a_picture_of_the_run(scene: Scene, run_rasr: Run, tmp_path: Path) -> None:
+    query = shutil.copy(scene.query, tmp_path / "in.png")
+    before = query.read_bytes()
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    for place, words in (
+        (query, "would replace a picture of this run"),
+        (tmp_path / "r.png", "would replace a picture of this run"),
+        (scene.same, "would replace a picture of this run"),
+        (tmp_path / "nowhere" / "map.png", "does not exist"),
+        (tmp_path, "this is a folder"),
+    ):
+        done = run_rasr(
+            "restore", query, "--preset", "bicubic", "--reference", scene.same, "-o", tmp_path / "r.png",
+            "--overwrite", "--evidence", place,
+        )  # fmt: skip
+        assert done.returncode != 0
+        assert words in done.stderr
+        assert not (tmp_path / "r.png").exists(), "said before the work"
+    done = run_rasr(
+        "restore", query, "--preset", "bicubic", "-o", tmp_path / "r.png", "--evidence", tmp_path / "mine.png"
+    )
+    assert "exists already" in done.stderr
+    assert query.read_bytes() == before
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
+
+
+def test_maps_of_results_of_one_name_have_names_of_their_own(tmp_path: Path) -> None:
+    results = [tmp_path / name for name in ("a/x.png", "b/x.png", "a/x.jpg", "c/x.png")]
+    jobs = [Job(tmp_path / f"in{number}.png", result) for number, result in enumerate(results)]
+    maps = plan_maps(jobs, tmp_path / "maps", several=True, overwrite=False)
+    assert [maps[result].name for result in results] == [
+        "x_evidence.png",
+        "x.png_evidence.png",
+        "x.jpg_evidence.png",
+        "x.png_2_evidence.png",
+    ]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="need one"):
+        plan_maps(jobs, tmp_path / "file", several=True, overwrite=True)
+
+
 def test_the_maps_of_a_folder_lie_in_a_folder(scene: Scene, run_rasr: Run, tmp_path: Path) -> None:
     inputs = tmp_path / "in"
     inputs.mkdir()
@@ -141,3 +184,7 @@ def test_the_maps_of_a_folder_lie_in_a_folder(scene: Scene, run_rasr: Run, tmp_p
     with Image.open(tmp_path / "maps" / "two_rasr_evidence.png") as image:
         assert image.size == (100, 100)
         assert np.ptp(np.asarray(image).astype(int), axis=2).max() == 0, "nothing was fused: all gray"
+    shutil.rmtree(tmp_path / "maps")
+    again = run_rasr(*done.args[3:])
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("No evidence map: ") == 2

@@ -29,7 +29,7 @@ from rasr.cli.console import (
     warn,
 )
 from rasr.device import use_threads
-from rasr.errors import UsageError, shown
+from rasr.errors import OutputError, UsageError, shown
 from rasr.restoration.settings import SaveOptions, Settings
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def command(
     from rasr.generator import DEFAULT_PRESET
     from rasr.images import Limits
     from rasr.restoration.batch import check_job, run_batch
-    from rasr.restoration.plan import check_places, is_folder, measure_jobs, plan_jobs
+    from rasr.restoration.plan import check_places, is_folder, measure_jobs, plan_jobs, plan_maps
     from rasr.restoration.report import Report
     from rasr.restoration.restorer import Restorer, pick_references
 
@@ -167,9 +167,11 @@ def command(
     jobs = plan_jobs(inputs, out, name=name, format=save.format)
     several = len(jobs) > 1 or is_folder(inputs[0])
     page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(jobs))
-    if isinstance(settings.reference, tuple):
-        pick_references(settings.reference)
-        check_places(jobs, settings.reference)
+    picked = settings.reference if isinstance(settings.reference, tuple) else ()
+    if picked:
+        pick_references(picked)
+        check_places(jobs, picked)
+    maps = {} if evidence is None else plan_maps(jobs, evidence, picked, several=several, overwrite=save.overwrite)
     check_gallery(gallery)
     jobs = measure_jobs(jobs, limits)
     if not several:
@@ -185,12 +187,10 @@ def command(
         run_batch, jobs, restorer, settings, save,
         journal_folder=Path(out) if several else None, limits=limits,
     )  # fmt: skip
-    failed = []
+    failed: list[RasrError] = []
     telling = _Telling(jobs, ("clean", "restore") if restorer.generator.cleaner else ("restore",))
     for outcome in telling.follow(run):
-        if outcome.error is not None:
-            failed.append(outcome.error)
-        _give(outcome, as_json=as_json, evidence=evidence, several=several, overwrite=save.overwrite)
+        failed += _give(outcome, maps.get(outcome.job.output), as_json=as_json, overwrite=save.overwrite)
         if page is not None:
             page.add(outcome)
     if failed and not several:
@@ -204,19 +204,34 @@ def command(
     return 1 if failed else 0
 
 
-def _give(outcome: Outcome, *, as_json: bool, evidence: Path | None, several: bool, overwrite: bool) -> None:
-    """Print what became of a picture, and draw its evidence map, into a folder where there are several."""
-    if evidence is not None and outcome.result is not None:
-        from rasr.restoration.evidence import save_evidence
-
-        if several:
-            evidence.mkdir(parents=True, exist_ok=True)
-            evidence = evidence / f"{outcome.job.output.stem}_evidence.png"
-        save_evidence(outcome.result, evidence, overwrite=overwrite)
+def _give(outcome: Outcome, place: Path | None, *, as_json: bool, overwrite: bool) -> list[RasrError]:
+    """Print what became of a picture, and draw its evidence map, if it has a place; returns what failed."""
+    failed = [] if outcome.error is None else [outcome.error]
+    try:
+        _draw_evidence(outcome, place, overwrite=overwrite)
+    except OutputError as error:  # the picture itself is there
+        failed.append(error)
     if as_json:
         print_json(outcome.to_json())
     elif outcome.error is None:
         print_data(outcome.job.output)
+    return failed
+
+
+def _draw_evidence(outcome: Outcome, place: Path | None, *, overwrite: bool) -> None:
+    """Draw a picture's evidence map, and say it where an earlier run's result has none. Raises OutputError."""
+    if place is None or outcome.error is not None:
+        return
+    if outcome.result is None:
+        if not place.exists():
+            say(f"  No evidence map: {outcome.job.output.name} was finished earlier. --overwrite restores it again.")
+        return
+    from rasr.files import os_errors_as_output
+    from rasr.restoration.evidence import save_evidence
+
+    with os_errors_as_output(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    save_evidence(outcome.result, place, overwrite=overwrite)
 
 
 def _expert(options: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rasr.errors import PictureError, RasrError, UsageError
+from rasr.errors import OutputError, PictureError, RasrError, UsageError
+from rasr.files import check_writable
 from rasr.images import Limits, read_header, walk_pictures
 from rasr.restoration.journal import JOURNAL, Journal
 
@@ -85,6 +86,39 @@ def check_places(jobs: Iterable[Job], read: Iterable[Path] = ()) -> None:
                 f"{job.input} would become {job.output}, which is {taken}, a picture that this run reads. "
                 "Choose another --name, or another folder for the results."
             )
+
+
+def plan_maps(
+    jobs: Sequence[Job], evidence: Path, read: Iterable[Path] = (), *, several: bool, overwrite: bool
+) -> dict[Path, Path]:
+    """Plan where each result's evidence map lies: ``evidence`` itself, or a file of that folder for ``several``.
+
+    No map takes the place of a file that the run reads or of a result. Returns maps by result. Raises UsageError,
+    and OutputExists or OutputError where a map cannot be written.
+    """
+    files = [*(job.input for job in jobs), *(job.output for job in jobs), *read]
+    places, identities = {_place(file) for file in files}, {identity_of(file) for file in files} - {None}
+    if several and evidence.exists() and not evidence.is_dir():
+        raise OutputError(f"{evidence}: this is no folder. The maps of several pictures need one.")
+    maps: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for job in jobs:
+        target = evidence
+        if several:
+            stem, name = job.output.stem, job.output.name
+            names = (
+                f"{one}_evidence.png" for one in (stem, name, *(f"{name}_{more}" for more in range(2, len(jobs) + 2)))
+            )
+            target = evidence / next(one for one in names if one.casefold() not in taken)
+            taken.add(target.name.casefold())
+        if _place(target) in places or identity_of(target) in identities:
+            raise UsageError(
+                f"{target}: the evidence map would replace a picture of this run. Choose another --evidence."
+            )
+        maps[job.output] = target
+    if not several:
+        check_writable(evidence, overwrite=overwrite)
+    return maps
 
 
 def _place(path: Path) -> str:
