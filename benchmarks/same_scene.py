@@ -2,11 +2,13 @@
 
     python benchmarks/same_scene.py effect --pairs DIR          # restored with each scene's own references
     python benchmarks/same_scene.py false --photos DIR [DIR …]  # pictures against photos of other scenes
+    python benchmarks/same_scene.py find --pairs DIR --photos DIR  # each scene's photos among all others
 
 ``effect``: ``DIR/SCENE/truth.png`` (its centre, 384 pixels) is degraded ×4 (``realesrgan``, seed 0) and restored by
 the default generator without a reference, with the scene's own photos, with all of them, with a photo of another scene
 and with the truth. scikit-image's stereo pair is one more scene. Differences to no reference with bootstrap intervals.
 ``false``: centres of photos, restored, against the features of all other photos; exact (Clopper-Pearson) intervals.
+``find``: a gallery of every scene's photos and of ``--photos``; is a scene's own photo the first reference?
 Results are kept as JSON in ``--out``, so that a run goes on where it stopped.
 """
 
@@ -229,6 +231,27 @@ def false_acceptances(folders: list[Path], out: Path, queries: int, per_query: i
     print("nearest misses:", sorted(((pair[2], pair[0]) for pair in pairs if not pair[1]), reverse=True)[:5])
 
 
+def find(pairs: Path, photos: list[Path], out: Path) -> None:
+    """Look each scene up among all photos and print whether its own come first."""
+    gallery = rasr.Gallery(out / "gallery")
+    everything = scenes(pairs, out)
+    gallery.add([*photos, *(reference for _, references in everything.values() for reference in references)])
+    restorer = rasr.Restorer("realesrgan-tuned", gallery)
+    right, could = [], []
+    for name, (truth, references) in everything.items():
+        low = low_quality(truth, name, out)
+        if not any(one.verdict == "same scene" for one in restorer(low, reference=references).references):
+            continue
+        could.append(name)
+        first = restorer(low).references[0]
+        by_likeness = restorer(low, candidates=0).references[0]
+        # Two scenes of one place share their photos: what shows the same scene is right, whoever's folder it is in.
+        if first.verdict == "same scene" and _scene(first.path) == _scene(references[0]):
+            right.append(name)
+        print(name, first.path, first.verdict, "| by likeness:", by_likeness.path, flush=True)
+    print(f"a photo of the scene is first in {len(right)} of {len(could)} that can be verified at all")
+
+
 def _scene(path: Path) -> str:
     """Photos of one scene lie in one folder of pairs; every other photo is a scene of its own."""
     for parent in path.parents:
@@ -238,9 +261,9 @@ def _scene(path: Path) -> str:
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("effect", "false"))
+    parser.add_argument("what", choices=("effect", "false", "find"))
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/same_scene"))
@@ -251,6 +274,8 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.what == "effect":
         effect(asked.pairs, asked.out, asked.also)
+    elif asked.what == "find":
+        find(asked.pairs, asked.photos, asked.out)
     else:
         false_acceptances(asked.photos, asked.out, asked.queries, asked.per_query)
 
