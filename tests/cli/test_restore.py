@@ -171,14 +171,16 @@ def test_references_from_a_folder_of_photos(run_rasr: Run, tmp_path: Path) -> No
     assert facts["references"][0]["accepted"]
     assert [reference["rank"] for reference in facts["references"]] == [1, 2, 3]
     assert all(reference["why"] for reference in facts["references"])
-    assert "bicubic does not use references; they are shown for you." in facts["notes"]
+    assert facts["references"][0]["verdict"] == "same scene"
+    assert facts["references"][0]["share"] > 0.2, "bicubic reads no reference, but detail of the same scene is fused"
+    assert not any(reference["accepted"] for reference in facts["references"][1:])
     none = run_rasr(*common, "-g", photos, "-o", "none.png", "--reference", "none")
     assert json.loads(none.stdout)["references"] == []
     picked = run_rasr(*common, "-o", "picked.png", "--reference", photos / "cat.png")
     assert json.loads(picked.stdout)["references"][0]["score"] == 1.0
     pixels = [read_picture(tmp_path / f"{name}.png").pixels for name in ("found", "none", "picked")]
-    assert np.array_equal(pixels[0], pixels[1])
-    assert np.array_equal(pixels[0], pixels[2])
+    assert not np.array_equal(pixels[0], pixels[1])
+    assert np.array_equal(pixels[1], pixels[2]), "a photo of another scene changes nothing"
 
 
 def test_an_interrupted_batch_leaves_whole_files_and_resumes(folder: Path, tmp_path: Path) -> None:
