@@ -91,7 +91,7 @@ def test_command_line_signatures_and_json_have_exactly_the_declared_options() ->
         assert all(parameters[name].default == getattr(Settings(), name) for name in names)
         assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in names)
     saving = inspect.signature(rasr.Result.save).parameters
-    assert set(saving) == {"self", "path", "options"} | {item.name for item in fields(SaveOptions)}
+    assert set(saving) == {"self", "path", "options", "placing"} | {item.name for item in fields(SaveOptions)}
     offered = {parameter.name for parameter in command.params}
     sizes = {item.name for item in fields(TargetSize)}
     assert names - {"size"} | sizes | {item.name for item in fields(SaveOptions)} <= offered

@@ -308,9 +308,9 @@ def test_without_the_extra_folders_are_built_and_sites_say_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "httpx2", None)
     config = make_config("http://127.0.0.1:9", ["owl"], ["flickr"])
-    with Web(config.download, config.agent) as web, pytest.raises(ExtraMissing, match=r"rasr\[dataset\]"):
+    with Web(config.download, config.agent) as web, pytest.raises(ExtraMissing, match=r"\[dataset\]'"):
         config.make_sources(web)[0].ready()
-    with pytest.raises(ExtraMissing, match=r"rasr\[dataset\]"):
+    with pytest.raises(ExtraMissing, match=r"\[dataset\]'"):
         build_dataset(config, tmp_path / "web")
     photos = tmp_path / "photos/owl"
     photos.mkdir(parents=True)

@@ -165,13 +165,6 @@ def test_half_precision_is_refused_on_the_cpu() -> None:
         RealESRGAN(device="cpu", dtype="fp16")
 
 
-def test_threads_follow_the_usual_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert module._threads() == 3
-    monkeypatch.setenv("OMP_NUM_THREADS", "0")
-    assert module._threads() >= 1
-
-
 def test_a_file_of_another_length_is_not_believed(tmp_path: Path) -> None:
     param, model = weight_files(None)
     longer = tmp_path / "model.bin"
