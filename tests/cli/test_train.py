@@ -61,7 +61,8 @@ def test_from_photos_to_an_adapter_that_restore_uses(run_rasr: Run, photos: Path
     assert plain.returncode == 0, plain.stderr
     adapter = tmp_path / "two" / "mini-reference.safetensors"
     guided = run_rasr(
-        *restore, "--candidates", "0", "--adapter", adapter, "--reference", tmp_path / "same.png", "-o", tmp_path / "guided.png",
+        *restore, "--candidates", "0", "--adapter", adapter,
+        "--reference", tmp_path / "same.png", "-o", tmp_path / "guided.png",
         RASR_HOME=str(home),
     )  # fmt: skip
     assert guided.returncode == 0, guided.stderr
