@@ -47,12 +47,18 @@ def on_terminal(arguments: list[str], cwd: Path, **env: str) -> tuple[int, str]:
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "PYTHONPATH": str(SOURCE), **env},
     )
     os.close(end)
+    seen = drain(terminal)
+    return child.wait(), seen
+
+
+def drain(terminal: int) -> str:
+    """All that is written to the other end of a pseudo-terminal until it is closed; closes this one."""
     seen = b""
     with suppress(OSError):  # how Linux says that the other end of a terminal is closed
         while block := os.read(terminal, 65536):
             seen += block
     os.close(terminal)
-    return child.wait(), seen.decode()
+    return seen.decode()
 
 
 def screen(written: str) -> list[str]:

@@ -8,12 +8,13 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.cli.test_console import drain
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = ("--preset", "bicubic", "--scale", "1")
@@ -72,16 +73,12 @@ def test_paths_go_to_programs_as_they_are_and_to_a_terminal_escaped(photos: Path
         command, cwd=tmp_path, stdout=end, stderr=subprocess.PIPE, env={**os.environ, "TERM": "dumb"}
     )
     os.close(end)
-    seen = b""
-    with suppress(OSError):  # how Linux says that the other end of a terminal is closed
-        while block := os.read(terminal, 65536):
-            seen += block
-    os.close(terminal)
+    seen = drain(terminal)
     _, talk = child.communicate()
     assert child.returncode == 0, talk
     for name in NAMES.values():
-        assert f"out/{name[:-4]}_rasr.png" in seen.decode()
-    assert not set(seen.decode()) & {"\x07", "\t", "\u2028", "\x85", "\u202e"}
+        assert f"out/{name[:-4]}_rasr.png" in seen
+    assert not set(seen) & {"\x07", "\t", "\u2028", "\x85", "\u202e"}
 
 
 def test_errors_and_mistakes_show_them(run_rasr: Run, photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from rasr.dataset import (
 from rasr.dataset.config import parse_config
 from rasr.dataset.sources.folder import Folder
 from rasr.dataset.web import Download, FetchError, Web
-from rasr.errors import ConfigError, ExtraMissing, SourceError
+from rasr.errors import ConfigError, ExtraMissing, SourceError, install_command
 from rasr.images import Picture, write_picture
 from tests.dataset.photo_sites import Photo, World, config_for, picture, serving
 
@@ -308,9 +309,10 @@ def test_without_the_extra_folders_are_built_and_sites_say_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "httpx2", None)
     config = make_config("http://127.0.0.1:9", ["owl"], ["flickr"])
-    with Web(config.download, config.agent) as web, pytest.raises(ExtraMissing, match=r"\[dataset\]'"):
+    told = re.escape(install_command("dataset"))
+    with Web(config.download, config.agent) as web, pytest.raises(ExtraMissing, match=told):
         config.make_sources(web)[0].ready()
-    with pytest.raises(ExtraMissing, match=r"\[dataset\]'"):
+    with pytest.raises(ExtraMissing, match=told):
         build_dataset(config, tmp_path / "web")
     photos = tmp_path / "photos/owl"
     photos.mkdir(parents=True)

@@ -20,7 +20,7 @@ INFO = MethodInfo("m", "Other", "", uses_reference=True)
 
 @pytest.mark.parametrize(
     ("rate", "low", "high"),
-    [  # R: binom.test(k, n)$conf.int
+    [  # Clopper and Pearson's; of none and of all in closed form
         (Rate(0, 10), 0.0, 0.3084971),
         (Rate(10, 10), 0.6915029, 1.0),
         (Rate(7, 12), 0.2766697, 0.8483478),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rasr.errors import GalleryCorrupt, GalleryError
+from rasr.errors import GalleryCorrupt, GalleryError, install_command
 from rasr.gallery import Gallery, is_gallery
 from rasr.gallery.database import Database
 from rasr.gallery.store import MARKER
@@ -97,7 +97,7 @@ def test_without_lancedb_one_sentence_says_what_to_do(tmp_path: Path, monkeypatc
     for use in (gallery.list, gallery.info, gallery.upgrade, lambda: gallery.search(FORMATS[0] / "pictures/cat/a.png")):
         with pytest.raises(GalleryError) as caught:
             use()
-        assert "[lance]" in str(caught.value)
+        assert install_command("lance") in str(caught.value)
         assert f"rasr gallery upgrade {tmp_path / 'gallery'}" in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "gallery" / Database.NAME).exists()

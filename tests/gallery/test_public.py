@@ -9,7 +9,7 @@ import rasr.gallery
 
 
 def test_exports_are_sorted_and_there() -> None:
-    assert sorted(rasr.gallery.__all__) == sorted(set(rasr.gallery.__all__))
+    assert rasr.gallery.__all__ == sorted(rasr.gallery.__all__)
     assert all(hasattr(rasr.gallery, name) for name in rasr.gallery.__all__)
 
 

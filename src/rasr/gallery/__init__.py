@@ -3,12 +3,11 @@
 from rasr.gallery.catalogue import AddReport
 from rasr.gallery.gallery import Gallery, open_gallery_or_folder
 from rasr.gallery.photo import Photo, Reference
-from rasr.gallery.retrieval import SHOWN, retrieve
+from rasr.gallery.retrieval import retrieve
 from rasr.gallery.store import is_gallery
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 
 __all__ = [
-    "SHOWN",
     "AddReport",
     "Gallery",
     "GalleryInfo",

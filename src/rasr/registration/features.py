@@ -78,7 +78,7 @@ def extract(pixels: FloatImage, long_side: int, *, turned: int = 0) -> LocalFeat
         points,
         descriptors,
         (canvas.shape[1], canvas.shape[0]),
-        _resizing((width, height), size) @ _turning(size, turned),
+        scaling(size, (width, height)) @ _turning(size, turned),
     )
 
 
@@ -116,9 +116,9 @@ def unpack(content: bytes) -> tuple[LocalFeatures, ...]:
     return tuple(found)
 
 
-def _resizing(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
-    """Map from pixels of a resized picture to those of the picture."""
-    x, y = size[0] / canvas[0], size[1] / canvas[1]
+def scaling(size: tuple[int, int], to: tuple[int, int]) -> Matrix:
+    """(3, 3) map from pixels of a picture of ``size`` (width, height) to those of the same picture of size ``to``."""
+    x, y = to[0] / size[0], to[1] / size[1]
     return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
 
 

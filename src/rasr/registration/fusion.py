@@ -87,33 +87,33 @@ def fuse(
     maps = np.zeros((len(photos), height, width), np.uint8)
     if not photos or strength == 0:
         return Evidence(maps)
-    before = picture if _is_one_window(width, height) else picture.copy()
     places = np.zeros((len(photos), len(_middles(height)), len(_middles(width)), 2), np.float32)
-    blended = np.zeros((len(photos), height, width), np.float32) if before is not picture else None
-    weight = np.zeros((height, width), np.float32) if before is not picture else None
-    added = np.zeros_like(picture) if before is not picture else None
-    for left, top, right, bottom in _windows(width, height):
+
+    def look(window: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], FloatImage]:
+        """Shares and detail of a window, in which no detail was put yet."""
+        left, top, right, bottom = window
         part = (slice(top, bottom), slice(left, right))
-        aligned = [align(before[part], enlarged[part], photo, found, (left, top)) for photo, found in photos]
+        aligned = [align(picture[part], enlarged[part], photo, found, (left, top)) for photo, found in photos]
         aligned = [replace(one, confidence=spare_faces(one.confidence, faces, (left, top))) for one in aligned]
+        _locate(places, aligned, photos, window, (width, height))
         shares = _shares(aligned, strength)
-        detail = _detail(before[part], enlarged[part], aligned, shares)
-        if blended is None or weight is None or added is None:
-            maps[:] = shares
-            _add(picture, detail, maps)
-            _locate(places, aligned, photos, (left, top, right, bottom), (width, height))
-            return Evidence(maps, places)
-        ramp = _ramp(right - left, bottom - top)
-        _locate(places, aligned, photos, (left, top, right, bottom), (width, height))
-        blended[:, top:bottom, left:right] += ramp * shares
-        added[part] += (ramp * shares.sum(0, dtype=np.float32))[..., None] * detail
-        weight[part] += ramp
-    if blended is None or weight is None or added is None:
-        raise ValueError("a picture has at least one window")
-    maps[:] = np.rint(blended / weight)
-    total = np.maximum(blended.sum(0), 1e-6)[..., None]
-    added /= total
-    _add(picture, added, maps)
+        return shares, _detail(picture[part], enlarged[part], aligned, shares)
+
+    if _is_one_window(width, height):
+        maps[:], detail = look((0, 0, width, height))
+    else:
+        blended, detail = np.zeros((len(photos), height, width), np.float32), np.zeros_like(picture)
+        weight = np.zeros((height, width), np.float32)
+        for left, top, right, bottom in _windows(width, height):
+            part = (slice(top, bottom), slice(left, right))
+            shares, seen = look((left, top, right, bottom))
+            ramp = _ramp(right - left, bottom - top)
+            blended[:, *part] += ramp * shares
+            detail[part] += (ramp * shares.sum(0, dtype=np.float32))[..., None] * seen
+            weight[part] += ramp
+        maps[:] = np.rint(blended / weight)
+        detail /= np.maximum(blended.sum(0), 1e-6)[..., None]
+    _add(picture, detail, maps)
     return Evidence(maps, places)
 
 
@@ -187,8 +187,6 @@ def _is_one_window(width: int, height: int) -> bool:
 
 def _windows(width: int, height: int) -> list[tuple[int, int, int, int]]:
     """(left, top, right, bottom) of the windows that cover a picture; neighbours share :data:`MARGIN` pixels."""
-    if _is_one_window(width, height):
-        return [(0, 0, width, height)]
     return [(left, top, right, bottom) for top, bottom in _cuts(height) for left, right in _cuts(width)]
 
 

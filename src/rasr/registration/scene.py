@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage
-from rasr.registration.features import QUERY_SIDE, LocalFeatures, Matrix, Points, extract
+from rasr.registration.features import QUERY_SIDE, LocalFeatures, Matrix, Points, extract, scaling
 from rasr.registration.matching import Indices, homography, is_plausible, match, nearest, scale_at, transform
 
 FEW = 512
@@ -67,7 +67,6 @@ class SceneQuery:
     """
 
     def __init__(self, pixels: FloatImage) -> None:
-        self.pixels = pixels
         self.size = (pixels.shape[1], pixels.shape[0])
         self._side = min(QUERY_SIDE, 2 * max(self.size))
         self._small = _reduced(pixels, self._side)
@@ -77,7 +76,7 @@ class SceneQuery:
         """Features of the picture turned by ``turned`` × 90° to the left, placed in the upright picture."""
         if turned not in self._turned:
             found = extract(self._small, self._side, turned=turned)
-            whole = _scaling((self._small.shape[1], self._small.shape[0]), self.size)
+            whole = scaling((self._small.shape[1], self._small.shape[0]), self.size)
             self._turned[turned] = LocalFeatures(
                 found.points, found.descriptors, found.canvas, whole @ found.to_picture
             )
@@ -151,7 +150,7 @@ def warp(
     scale = abs(scale_at(to_photo, ((width - 1) / 2, (height - 1) / 2)))
     if scale > 1.05:
         smaller = (max(8, round(photo.shape[1] / scale)), max(8, round(photo.shape[0] / scale)))
-        to_photo = np.linalg.inv(_scaling(smaller, (photo.shape[1], photo.shape[0]))) @ to_photo
+        to_photo = np.linalg.inv(scaling(smaller, (photo.shape[1], photo.shape[0]))) @ to_photo
         photo = cv2.resize(photo, smaller, interpolation=cv2.INTER_AREA)
     grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
     places = transform(to_photo, grid if offsets is None else grid + offsets).astype(np.float32)
@@ -159,12 +158,6 @@ def warp(
     last = np.array([photo.shape[1] - 2, photo.shape[0] - 2], np.float32)
     inside: NDArray[np.bool_] = np.all((places > 1) & (places < last), axis=-1)
     return np.clip(seen, 0, 1), inside
-
-
-def _scaling(size: tuple[int, int], to: tuple[int, int]) -> Matrix:
-    """Map from pixels of a picture of ``size`` to those of the same picture of size ``to``."""
-    x, y = to[0] / size[0], to[1] / size[1]
-    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
 
 
 def _reduced(pixels: FloatImage, long_side: int) -> FloatImage:

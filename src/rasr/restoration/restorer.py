@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutOfMemory, UsageError
-from rasr.gallery import SHOWN, Gallery, Reference, open_gallery_or_folder, retrieve
+from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
+from rasr.gallery.retrieval import SHOWN
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
 from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
 from rasr.memory import LruCache, free_memory, memory_errors_told

@@ -18,7 +18,6 @@ from rasr.memory import LruCache
 from rasr.progress import Progress
 from rasr.registration import (
     Evidence,
-    LocalFeatures,
     SceneMatch,
     SceneQuery,
     extract_reference,
@@ -32,8 +31,6 @@ from rasr.restoration.settings import Settings
 
 FUSED = 3
 """Photos of the same scene that are fused at most, where not more are asked for: each costs a second."""
-SMALLEST_SHARE = 0.01
-"""Share of the result below which a photo's few places are more likely chance than evidence."""
 PHOTO_BYTES = 512 * 2**20
 """Of decoded photos held while a picture's candidates are looked through."""
 
@@ -57,10 +54,10 @@ def fuse_same_scene(
     """
     features = FeatureStore(gallery)
     photos: LruCache[FloatImage] = LruCache(PHOTO_BYTES, lambda kept: kept.nbytes)
-    query = SceneQuery(pixels.copy())  # fusion changes the pixels, and features may be asked for later
+    query = SceneQuery(pixels)
 
     def photo(reference: Reference) -> FloatImage:
-        return photos.get(reference.path, lambda: read_picture(reference.path, limits=limits).opaque())
+        return photos.get(reference.path, partial(_read, reference.path, limits))
 
     found: list[tuple[Reference, SceneMatch]] = []
     others: list[Reference] = []
@@ -69,7 +66,9 @@ def fuse_same_scene(
             others.append(_unverified(reference, reads=reads))
             continue
         try:
-            seen = query.compare(_features_of(reference, photo, features), partial(photo, reference))
+            key = reference.id or f"{reference.path}:{reference.path.stat().st_mtime_ns}"
+            read = partial(photo, reference)
+            seen = query.compare(unpack(_keep(features, key, read)), read)
         except (PictureError, OSError) as error:
             others.append(replace(reference, accepted=False, usable=False, why=f"Not used: {error}"))
             continue
@@ -109,13 +108,6 @@ def _unverified(reference: Reference, *, reads: bool, seen: SceneMatch | None = 
     return replace(told, verdict="same kind") if reference.accepted else replace(told, verdict="unrelated")
 
 
-def _features_of(
-    reference: Reference, photo: Callable[[Reference], FloatImage], features: FeatureStore
-) -> tuple[LocalFeatures, ...]:
-    key = reference.id or f"{reference.path}:{reference.path.stat().st_mtime_ns}"
-    return unpack(features.get(key, fingerprint(), lambda: pack(extract_reference(photo(reference)))))
-
-
 def keep_features(gallery: Gallery, progress: Progress | None = None) -> int:
     """Make and keep the local features of a gallery's photos, so that no restoration waits for them; returns how many.
 
@@ -124,13 +116,18 @@ def keep_features(gallery: Gallery, progress: Progress | None = None) -> int:
     store, photos = FeatureStore(gallery.path), gallery.list()
     made = 0
     for number, photo in enumerate(photos, 1):
-
-        def make(path: Path = photo.path) -> bytes:
-            return pack(extract_reference(read_picture(path).opaque()))
-
         with suppress(PictureError):
-            store.get(photo.id, fingerprint(), make)
+            _keep(store, photo.id, partial(_read, photo.path))
             made += 1
         if progress is not None:
             progress("features", number, len(photos))
     return made
+
+
+def _read(path: Path, limits: Limits | None = None) -> FloatImage:
+    return read_picture(path, limits=limits).opaque()
+
+
+def _keep(features: FeatureStore, key: str, read: Callable[[], FloatImage]) -> bytes:
+    """The features of the photo that ``read`` gives, packed: kept ones, or made and then kept."""
+    return features.get(key, fingerprint(), lambda: pack(extract_reference(read())))
