@@ -90,6 +90,18 @@ def test_none_changes_nothing_and_a_perfect_result_stays(photo: FloatImage) -> N
         assert np.abs(same - photo).max() <= (0 if method == "none" else 1e-6)
 
 
+def test_adain_equals_the_authors_definition(shifted: tuple[FloatImage, FloatImage]) -> None:
+    """(x − mean) / √(var + 1e-5), with the unbiased variance: a nearly flat result is not stretched to the input's."""
+    for result in (shifted[0], shifted[0] * np.float32(0.01) + np.float32(0.4)):
+        lq = resize(shifted[1], (451, 300))
+        mean, wanted = result.mean((0, 1), dtype=np.float64), lq.mean((0, 1), dtype=np.float64)
+        deviation, target = (np.sqrt(x.var((0, 1), ddof=1, dtype=np.float64) + 1e-5) for x in (result, lq))
+        expected = np.clip((result - mean) / deviation * target + wanted, 0, 1)
+        matched = result.copy()
+        match_colour(matched, shifted[1], "adain")
+        assert np.abs(matched - expected).max() < 1e-5
+
+
 def test_a_constant_channel_does_not_explode() -> None:
     flat = np.full((20, 20, 3), 0.5, np.float32)
     match_colour(flat, np.random.default_rng(0).random((20, 20, 3), np.float32), "adain")

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from rasr.errors import PictureError, RasrError
 from rasr.gallery import Reference
-from rasr.images import read_picture, write_picture
+from rasr.images import Picture, read_picture, write_picture
 
 State = Literal["ready", "needs weights", "needs checkout", "needs package"]
 
@@ -73,14 +73,22 @@ class EvalJob:
     scale: int
     references: tuple[Reference, ...] = ()
 
-    def collect(self, source: Path | None, seconds: float = 0.0, memory: int = 0) -> EvalOutcome:
-        """Copy a picture made elsewhere to the job's output, as 8-bit PNG."""
+    def collect(
+        self, source: Path | None, seconds: float = 0.0, memory: int = 0, canvas: tuple[int, int] | None = None
+    ) -> EvalOutcome:
+        """Copy a picture made elsewhere to the job's output, as 8-bit PNG.
+
+        A picture of the size ``canvas`` (width, height) is cropped to the job's size, from the upper left.
+        """
         error = ""
         try:
             if source is None:
                 error = "no output picture was written"
             else:
-                write_picture(read_picture(source), self.output, bits=8, metadata="strip", overwrite=True)
+                picture = read_picture(source)
+                if (picture.width, picture.height) == canvas != (self.width, self.height):
+                    picture = Picture(picture.pixels[: self.height, : self.width])
+                write_picture(picture, self.output, bits=8, metadata="strip", overwrite=True)
         except PictureError as unreadable:
             error = f"its output cannot be read: {unreadable}"
         except RasrError as unwritable:

@@ -15,6 +15,8 @@ from rasr.restoration.settings import ColourMethod
 from rasr.restoration.tiles import resample_region
 
 LEVELS = 5
+VARIANCE = 1e-5
+"""Added to every variance by the authors' code before the root is taken."""
 REACH = 2**LEVELS - 1
 """Rows the low-pass filter sees to either side: 1 + 2 + 4 + 8 + 16."""
 ROWS = 256
@@ -82,7 +84,7 @@ def _adain(pixels: FloatImage, lq: FloatImage) -> None:
     wanted_mean, wanted_deviation = _statistics(
         _upsampled(lq, pixels, rows.start, rows.stop) for rows, _, _ in _strips(pixels.shape[0], 0)
     )
-    gain = (wanted_deviation / np.maximum(deviation, 1e-5)).astype(np.float32)
+    gain = (wanted_deviation / deviation).astype(np.float32)
     offset = (wanted_mean - mean * gain).astype(np.float32)
     for rows, _, _ in _strips(pixels.shape[0], 0):
         strip = pixels[rows]
@@ -92,14 +94,15 @@ def _adain(pixels: FloatImage, lq: FloatImage) -> None:
 
 
 def _statistics(strips: Iterator[FloatImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel over all strips."""
+    """Mean and standard deviation of each channel over all strips: √(unbiased variance + VARIANCE)."""
     count, total, squares = 0, np.zeros(3), np.zeros(3)
     for strip in strips:
         count += strip.shape[0] * strip.shape[1]
         total += strip.sum(axis=(0, 1), dtype=np.float64)
         squares += np.square(strip, dtype=np.float64).sum(axis=(0, 1))
     mean = total / count
-    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    variance = np.maximum(squares - count * mean**2, 0.0) / max(1, count - 1)
+    return mean, np.sqrt(variance + VARIANCE)
 
 
 def _upsampled(lq: FloatImage, pixels: FloatImage, first: int, last: int) -> FloatImage:

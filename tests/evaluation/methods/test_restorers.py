@@ -154,6 +154,25 @@ def test_a_model_file_runs_through_spandrel(job: EvalJob, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("spandrel")
+@pytest.mark.parametrize(
+    ("network", "family"), [("ESRGAN", "GAN-based"), ("RealESRGAN Compact", "GAN-based"), ("SwinIR", "Regression")]
+)
+def test_the_type_of_a_model_file_is_its_networks(
+    network: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Descriptor, "architecture", types.SimpleNamespace(name=network))
+    (tmp_path / "any.pth").write_bytes(b"model")
+    info = load_method(f"spandrel:{tmp_path / 'any.pth'}", MethodOptions(device="cpu")).info
+    assert (info.family, info.remark) == (family, "")
+
+
+def test_osediff_says_that_it_has_no_prompts() -> None:
+    (info,) = (info for info in list_methods() if info.name == "sd21-osediff:no-reference")
+    assert info.label == "sd21-osediff:no-reference (without its prompts)"
+    assert "DAPE" in info.summary
+
+
+@pytest.mark.usefixtures("spandrel")
 def test_settings_change_with_the_content_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(b"model")

@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity
 from rasr.evaluation.metrics import load_metric
 from rasr.evaluation.metrics.classical import _bt601_limited, _bt601_limited_8bit, _features, _half, _yiq_8bit
 from rasr.evaluation.settings import MeasuringProtocol
+from rasr.images import FloatImage
 from tests.evaluation.patterned import astronaut, sample_pair
 
 DEFAULT = MeasuringProtocol()
@@ -108,12 +109,32 @@ def test_niqe_equals_pyiqa() -> None:
     assert load_metric("NIQE", DEFAULT).measure(astronaut(), None) == pytest.approx(3.062388, rel=5e-4)
 
 
+def _bars() -> FloatImage:
+    """A photo between black bars."""
+    picture = astronaut().copy()
+    picture[:128] = picture[-128:] = 0
+    return picture
+
+
+def _burnt() -> FloatImage:
+    """A photo whose left quarter is white."""
+    picture = astronaut().copy()
+    picture[:, :128] = 1
+    return picture
+
+
+@pytest.mark.parametrize(("picture", "value"), [(_bars(), 8.084190), (_burnt(), 4.786405)])
+def test_niqe_of_flat_blocks_equals_pyiqa(picture: FloatImage, value: float) -> None:
+    """Flat blocks count in the mean; flat parts of a block count as values below zero."""
+    assert load_metric("NIQE", DEFAULT).measure(picture, None) == pytest.approx(value, rel=5e-4)
+
+
 def test_niqe_features_equal_a_plain_loop() -> None:
     """Block by block and pair by pair, as the paper describes them."""
     plane = _yiq_8bit(astronaut()[:192, :96])
     fast = _features(plane, 96)
     window = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
-    kernel = np.outer(window, window) / window.sum() ** 2
+    kernel = (np.outer(window, window) / window.sum() ** 2).astype(np.float32).astype(np.float64)
     padded = np.pad(plane, 3, mode="edge")
     views = np.lib.stride_tricks.sliding_window_view(padded, (7, 7))
     mean = np.einsum("hwij,ij->hw", views, kernel)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rasr.errors import RasrError, UsageError, install_command
 from rasr.evaluation.method import Method, MethodInfo
-from rasr.evaluation.methods.command import CommandMethod, Profile
+from rasr.evaluation.methods.command import CommandMethod
+from rasr.evaluation.methods.profile import Profile
 from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod, SpandrelGenerator
 from rasr.generator import PRESETS
 
@@ -39,6 +40,7 @@ class _Preset:
     family: str
     summary: str
     colour: ColourMethod | Literal["auto"] = "none"
+    remark: str = ""
 
 
 _PRESETS: Mapping[str, _Preset] = {
@@ -48,7 +50,12 @@ _PRESETS: Mapping[str, _Preset] = {
     "mini": _Preset("RASR", "retrieval-augmented, the model that ships", "auto"),
     "mini:no-reference": _Preset("RASR", "the model that ships, without its reference branch", "auto"),
     "sd21": _Preset("RASR", "retrieval-augmented on SD 2.1, the paper's system", "auto"),
-    "sd21-osediff:no-reference": _Preset("Diffusion-based", "one step on SD 2.1-base, OSEDiff's weights", "adain"),
+    "sd21-osediff:no-reference": _Preset(
+        "Diffusion-based",
+        "one step on SD 2.1-base, OSEDiff's weights; one prompt for all, where OSEDiff has tags by DAPE",
+        "adain",
+        "without its prompts",
+    ),
     "sd21-pisasr:no-reference": _Preset("Diffusion-based", "one step on SD 2.1-base, PiSA-SR's weights", "adain"),
 }
 """What the paper's table says of methods; a preset that is not here is RASR's and says about itself what it is."""
@@ -122,7 +129,8 @@ def _stated(name: str, options: MethodOptions) -> MethodInfo:
         for weights in serving(preset_at_hand() if preset == "sd21" else preset):
             require(weights.name)
     except RasrError as error:
-        return MethodInfo(name, method.family, method.summary, method.reference, state="needs weights", todo=str(error))
+        told: dict[str, Any] = {"state": "needs weights", "todo": str(error), "remark": method.remark}
+        return MethodInfo(name, method.family, method.summary, method.reference, **told)
     return info
 
 
@@ -145,6 +153,7 @@ def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
         reference=referencing and not bare,
         fuses=not bare,
         seed=options.seed,
+        remark=known.remark,
     )
 
 
@@ -153,7 +162,7 @@ def _spandrel(label: str, path: Path, options: MethodOptions) -> RestorerMethod:
 
     return RestorerMethod(
         label,
-        "Regression",
+        "",
         f"{path.name}, through spandrel",
         lambda: Restorer(SpandrelGenerator(path, device=options.device)),
         seed=options.seed,

@@ -9,98 +9,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from rasr.config import Table, check_table, read_toml
-from rasr.errors import ConfigError, MethodError
+from rasr.errors import MethodError
 from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo, State
+from rasr.evaluation.methods.profile import Profile
 from rasr.images import FloatImage, Picture, read_picture, resize, write_picture
 
-_PACKAGED = Path(__file__).with_name("profiles")
-
-
-class _ExtraFile(Table):
-    """A file written for the command: a configuration, or a list of the pictures."""
-
-    path: str
-    """Below the working folder, ``{work}``."""
-    text: str = ""
-    """Whole content; placeholders are filled in."""
-    line: str = ""
-    """One line for each picture."""
-
-    @model_validator(mode="after")
-    def _one_of(self) -> _ExtraFile:
-        if bool(self.text) == bool(self.line):
-            raise ValueError("a file has either text or line")
-        return self
-
-
-class Profile(Table):
-    """One method's official code.
-
-    Placeholders: ``{python}``, ``{checkout}``, ``{work}``, ``{inputs}``, ``{references}``, ``{outputs}``, ``{scale}``,
-    ``{seed}``; and, for each picture, ``{name}`` (its number, six digits: some codes cut names at underscores or pair
-    files by sort order), ``{rank}`` (1 for the best reference), ``{width}``, ``{height}`` of the output.
-    """
-
-    name: str
-    title: str
-    family: str
-    summary: str
-    repository: str
-    licence: str
-    entry: str
-    """The script that is run, relative to the checkout; its absence means that the checkout is missing or another."""
-    command: tuple[str, ...]
-    """Run inside the checkout, without a shell."""
-    weights: tuple[str, ...] = ()
-    """Files the command needs, relative to the checkout."""
-    setup: str
-    """Steps a user has to do once, in words."""
-    note: str = ""
-    """Reasons why these figures differ from the authors' own, if there are any."""
-    input: Literal["low", "upsampled"] = "low"
-    """``upsampled``: bicubic to the output size, for codes that take an HR picture and shrink it themselves."""
-    inputs: str = "inputs"
-    input_name: str = "{name}.png"
-    outputs: str = "outputs"
-    output: tuple[str, ...] = ("{outputs}/{name}.png",)
-    """Places where a picture may come out; the first that exists is taken."""
-    uses_reference: bool = False
-    needs_reference: bool = False
-    """True when it cannot run without one; the policy ``none`` then has no row."""
-    references: str = "references"
-    reference_name: str = "{name}.png"
-    reference_fit: bool = False
-    """True when references are cropped and resized to the output's size first."""
-    file: tuple[_ExtraFile, ...] = ()
-    seconds: float = Field(default=120.0, gt=0)
-    """Time limit for one picture."""
-    start_seconds: float = Field(default=600.0, gt=0)
-    """Time limit for starting up, added once."""
-
-    @classmethod
-    def names(cls, folder: Path | None = None) -> list[str]:
-        """Names of all profiles: the packaged ones and those in ``folder``, which win."""
-        return sorted(
-            {path.stem for place in (_PACKAGED, folder) if place is not None for path in place.glob("*.toml")}
-        )
-
-    @classmethod
-    def read(cls, name: str, folder: Path | None = None) -> Profile:
-        """Read a profile. Raises ConfigError naming the file and what is wrong with it."""
-        own = folder / f"{name}.toml" if folder is not None else None
-        path = own if own is not None and own.is_file() else _PACKAGED / f"{name}.toml"
-        table = read_toml(path, "method profile")
-        if "name" in table:
-            raise ConfigError(f"{path}: unknown key 'name'. A profile is called as its file is.")
-        return check_table(cls, {"name": name, **table}, path)
+STRIKES = 3
+"""Failed runs without a picture, one after the other, after which the command is given up."""
 
 
 class CommandMethod:
@@ -138,52 +60,98 @@ class CommandMethod:
 
     def _state(self) -> tuple[State, str]:
         profile = self._profile
+        clone = f"git clone{f' -b {profile.branch}' if profile.branch else ''} {profile.repository}"
         how = (
             f"{profile.setup} Then name its folder: --checkout {profile.name}=DIR, or {self._variable('CHECKOUT')}=DIR."
         )
         if self._checkout is None:
-            return "needs checkout", f"git clone {profile.repository} and set it up. {how}"
-        if not (self._checkout / profile.entry).is_file():
-            return "needs checkout", f"{self._checkout} has no {profile.entry}. git clone {profile.repository}. {how}"
-        missing = [name for name in profile.weights if not (self._checkout / name).exists()]
+            return "needs checkout", f"{clone} and set it up. {how}"
+        entry = self._checkout / profile.entry
+        if not entry.is_file():
+            return "needs checkout", f"{self._checkout} has no {profile.entry}. {clone}. {how}"
+        missing = [name for name in profile.weights if not _holds_data(self._checkout / name)]
         if missing:
-            return "needs weights", f"{self._checkout / missing[0]} is missing. {profile.setup}"
+            return "needs weights", f"{self._checkout / missing[0]} is missing or empty. {profile.setup}"
+        if profile.edit and profile.edit in entry.read_text(encoding="utf-8", errors="replace"):
+            return "needs weights", f"{entry} still looks for {profile.edit}. {profile.setup}"
         return "ready", ""
 
     def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:
-        """Write inputs and files, run the command once for all pictures, and take its outputs.
+        """Write inputs and files, run the command for all pictures, and take its outputs.
 
-        Raises MethodError when the checkout or its weights are missing, when the command fails without any output, and
-        when the time limit passes; what the command had finished by then is kept.
+        Codes end with the first picture that they cannot do. That one is left out then and the command run again for
+        the rest. Raises MethodError when the checkout or its weights are missing, and when the command fails without
+        any output, at the first picture and at others.
         """
         if self.info.state != "ready" or self._checkout is None:
             raise MethodError(f"{self._profile.title} cannot run: {self.info.todo}")
         own = self._checkout / ".venv" / "bin" / "python"
         python = os.environ.get(self._variable("PYTHON")) or (str(own) if own.exists() else "python3")
-        numbered = {f"{number:06d}": job for number, job in enumerate(jobs)}
-        run = _Run(self._profile, self._checkout, folder.resolve(), python)
-        run.prepare(numbered)
-        log, limit = folder / "log.txt", self._profile.start_seconds + self._seconds * len(jobs)
-        failure, seconds, memory = _execute(run.command(), self._checkout, log, limit)
-        finished = {number: run.output(number, job) for number, job in numbered.items()}
-        if failure:
+        shutil.rmtree(folder, ignore_errors=True)
+        work = _Work(self._profile, self._checkout, folder.resolve(), python, self._seconds)
+        pending = {}
+        for number, job in enumerate(jobs):
+            try:
+                pending[f"{number:06d}"] = _Task(job, *self._canvas(job))
+            except ValueError as error:
+                yield EvalOutcome(job.name, error=f"{self._profile.title}: {error}")
+        scales = sorted({task.job.scale for task in pending.values()}) if self._profile.told_scale else [None]
+        for scale in scales:
+            chosen = {number: task for number, task in pending.items() if scale in (None, task.job.scale)}
+            yield from self._run(work, chosen)
+
+    def _canvas(self, job: EvalJob) -> tuple[int, int]:
+        """Width and height of the output as the command writes it."""
+        canvas = self._profile.canvas
+        if canvas is None:
+            return job.width, job.height
+        return canvas.fit(job.width, job.height, job.scale if self._profile.input == "low" else 1)
+
+    def _run(self, work: _Work, pending: dict[str, _Task]) -> Iterator[EvalOutcome]:
+        """Run again without the first picture that is missing, until nothing fails or nothing is left."""
+        strikes, blamed = 0, []
+        while pending:
+            failure, seconds, memory = work.run(pending)
+            finished = {number: path for number, task in pending.items() if (path := work.output(number, task))}
+            for number, path in finished.items():
+                yield pending.pop(number).collect(path, seconds / len(finished), memory)
+            if not failure:
+                for task in pending.values():
+                    yield EvalOutcome(task.job.name, error="no output picture was written")
+                break
             failure = f"{self._profile.title} {failure}"
-            if not any(finished.values()):
+            strikes = 0 if finished else strikes + 1
+            if not work.successes and (strikes == STRIKES or len(pending) == 1):
                 raise MethodError(failure)
-        each = seconds / max(1, sum(path is not None for path in finished.values()))
-        for number, job in numbered.items():
-            path = finished[number]
-            if path is None and failure:
-                yield EvalOutcome(job.name, error=failure)
-            else:
-                yield job.collect(path, each, memory)
+            while pending:
+                blamed.append((pending.pop(next(iter(pending))).job.name, failure))
+                if strikes < STRIKES:
+                    break
+        for name, failure in blamed:
+            yield EvalOutcome(name, error=failure)
 
 
-class _Run:
-    """The folders and files that one run of a command sees."""
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A job with the size of its canvas."""
 
-    def __init__(self, profile: Profile, checkout: Path, folder: Path, python: str) -> None:
-        self._profile = profile
+    job: EvalJob
+    width: int
+    height: int
+
+    def collect(self, path: Path, seconds: float, memory: int) -> EvalOutcome:
+        return self.job.collect(path, seconds, memory, canvas=(self.width, self.height))
+
+
+class _Work:
+    """The folders and files that the runs of a command see."""
+
+    def __init__(self, profile: Profile, checkout: Path, folder: Path, python: str, seconds: float) -> None:
+        self._profile, self._checkout, self._seconds = profile, checkout, seconds
+        self._folder = folder
+        self._runs = count(1)
+        self.successes = False
+        """Whether any picture came out of any run."""
         self._places = {
             "python": python,
             "checkout": str(checkout),
@@ -194,53 +162,65 @@ class _Run:
             "seed": "0",
         }
 
-    def prepare(self, jobs: Mapping[str, EvalJob]) -> None:
-        """Empty the folder, so that no output of an earlier run is taken, and fill it."""
-        shutil.rmtree(self._places["work"], ignore_errors=True)
-        for name in ("inputs", "references", "outputs"):
-            Path(self._places[name]).mkdir(parents=True)
-        for number, job in jobs.items():
-            stale = self.output(number, job)
-            if stale is not None:
-                stale.unlink()
-            self._write(job, number)
-        self._places["scale"] = str(next(iter(jobs.values())).scale)
-        for file in self._profile.file:
-            lines = [self._fill(file.line, number, job) for number, job in jobs.items()]
-            text = self._fill(file.text) if file.text else "\n".join(lines) + "\n"
-            path = Path(self._places["work"]) / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        names = {number: job.name for number, job in jobs.items()}
-        (Path(self._places["work"]) / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+    def run(self, tasks: Mapping[str, _Task]) -> tuple[str, float, int]:
+        """Run the command for these pictures; returns as :func:`_execute`."""
+        self._prepare(tasks)
+        command = [self._fill(part) for part in self._profile.command]
+        environment = {**os.environ, **{name: self._fill(text) for name, text in self._profile.environment.items()}}
+        run = next(self._runs)
+        log = self._folder / ("log.txt" if run == 1 else f"log-{run}.txt")
+        limit = self._profile.start_seconds + self._seconds * len(tasks)
+        result = _execute(command, self._checkout, environment, log, limit)
+        self.successes |= any(self.output(number, task) is not None for number, task in tasks.items())
+        return result
 
-    def command(self) -> list[str]:
-        """The command with its placeholders filled in."""
-        return [self._fill(part) for part in self._profile.command]
-
-    def output(self, number: str, job: EvalJob) -> Path | None:
+    def output(self, number: str, task: _Task) -> Path | None:
         """The output picture that is there, if any."""
-        places = [Path(self._fill(pattern, number, job)) for pattern in self._profile.output]
+        places = [Path(self._fill(pattern, number, task)) for pattern in self._profile.output]
         return next((place for place in places if place.is_file()), None)
 
-    def _write(self, job: EvalJob, number: str) -> None:
-        picture = read_picture(job.low)
-        pixels = picture.pixels
-        if self._profile.input == "upsampled":
-            pixels = np.clip(resize(pixels, (job.width, job.height)), 0.0, 1.0)
-        place = Path(self._places["inputs"]) / self._fill(self._profile.input_name, number, job)
+    def _prepare(self, tasks: Mapping[str, _Task]) -> None:
+        """Empty the folder but for logs, so that no output of an earlier run is taken, and fill it."""
+        for place in self._folder.iterdir() if self._folder.is_dir() else ():
+            if place.is_dir():
+                shutil.rmtree(place)
+            elif not place.name.startswith("log"):
+                place.unlink()
+        for name in ("inputs", "references", "outputs"):
+            Path(self._places[name]).mkdir(parents=True)
+        for number, task in tasks.items():
+            stale = self.output(number, task)
+            if stale is not None:
+                stale.unlink()
+            self._write(task, number)
+        self._places["scale"] = str(next(iter(tasks.values())).job.scale)
+        for file in self._profile.file:
+            lines = [self._fill(file.line, number, task) for number, task in tasks.items()]
+            text = self._fill(file.text) if file.text else "\n".join(lines) + "\n"
+            _with_folder(self._folder / file.path).write_text(text, encoding="utf-8")
+        names = {number: task.job.name for number, task in tasks.items()}
+        (self._folder / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+
+    def _write(self, task: _Task, number: str) -> None:
+        job, profile = task.job, self._profile
+        pixels = read_picture(job.low).pixels
+        if profile.input == "upsampled":
+            pixels = _pad(np.clip(resize(pixels, (job.width, job.height)), 0.0, 1.0), task.width, task.height)
+        elif profile.canvas is not None:
+            pixels = _pad(pixels, task.width // job.scale, task.height // job.scale)
+        place = Path(self._places["inputs"]) / self._fill(profile.input_name, number, task)
         write_picture(Picture(pixels), _with_folder(place), format="PNG", bits=8, overwrite=True)
-        for rank, choice in enumerate(job.references if self._profile.uses_reference else (), 1):
+        for rank, choice in enumerate(job.references if profile.uses_reference else (), 1):
             reference = read_picture(choice.path).opaque()
-            if self._profile.reference_fit:
-                reference = _fit(reference, job.width, job.height)
-            place = Path(self._places["references"]) / self._fill(self._profile.reference_name, number, job, rank)
+            if profile.reference_fit:
+                reference = _fit(reference, task.width, task.height)
+            place = Path(self._places["references"]) / self._fill(profile.reference_name, number, task, rank)
             write_picture(Picture(reference), _with_folder(place), format="PNG", bits=8, overwrite=True)
 
-    def _fill(self, text: str, number: str = "", job: EvalJob | None = None, rank: int = 1) -> str:
+    def _fill(self, text: str, number: str = "", task: _Task | None = None, rank: int = 1) -> str:
         values = self._places | {"name": number, "rank": str(rank)}
-        if job is not None:
-            values |= {"width": str(job.width), "height": str(job.height), "scale": str(job.scale)}
+        if task is not None:
+            values |= {"width": str(task.width), "height": str(task.height), "scale": str(task.job.scale)}
         for name, value in values.items():
             text = text.replace("{" + name + "}", value)
         return text
@@ -249,6 +229,19 @@ class _Run:
 def _with_folder(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _holds_data(path: Path) -> bool:
+    """True for a file with content and for a folder that holds one."""
+    if path.is_dir():
+        return any(part.is_file() and part.stat().st_size > 0 for part in path.rglob("*"))
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _pad(pixels: FloatImage, width: int, height: int) -> FloatImage:
+    """The picture with its mirror image beyond the right and the lower edge."""
+    have_height, have_width = pixels.shape[:2]
+    return np.pad(pixels, ((0, height - have_height), (0, width - have_width), (0, 0)), mode="symmetric")
 
 
 def _fit(pixels: FloatImage, width: int, height: int) -> FloatImage:
@@ -261,7 +254,9 @@ def _fit(pixels: FloatImage, width: int, height: int) -> FloatImage:
     return np.clip(resized, 0.0, 1.0)
 
 
-def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> tuple[str, float, int]:
+def _execute(
+    command: list[str], checkout: Path, environment: Mapping[str, str], log: Path, limit: float
+) -> tuple[str, float, int]:
     """Run to the end or the limit; then kill the whole process group, workers and all.
 
     Returns what went wrong, if anything, the seconds it took, and the peak of resident bytes.
@@ -270,7 +265,13 @@ def _execute(command: list[str], checkout: Path, log: Path, limit: float) -> tup
     with log.open("wb") as output:
         try:
             process = subprocess.Popen(
-                command, cwd=checkout, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=checkout,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         except OSError as error:
             raise MethodError(f"{command[0]} cannot be started: {error.strerror}.") from error

@@ -31,13 +31,19 @@ if TYPE_CHECKING:
     from rasr.restoration import ColourMethod, Restorer
 
 
+ADVERSARIAL = frozenset({"ESRGAN", "RealESRGAN Compact", "MMRealSR", "GFPGAN", "GPEN", "RestoreFormer", "CodeFormer"})
+"""Names that spandrel gives networks which are published with a discriminator. How a file was trained, it does not say;
+the others (SwinIR, HAT, DAT, …) are published as regressions first."""
+
+
 @dataclass(eq=False)
 class RestorerMethod:
     """A generator behind the Restorer of ``rasr restore``, whole pictures and tiles alike.
 
     ``colour`` is the colour match afterwards: ``none`` for published single-image methods, whose networks are measured
     as they are, and the product's own for RASRNet. ``reference`` makes it a method with one row a reference policy.
-    ``fuses`` lets references be verified and fused as in ``rasr restore``.
+    ``fuses`` lets references be verified and fused as in ``rasr restore``. Without a ``family`` it is the generator's
+    network that tells. ``remark`` says what a method that is otherwise itself lacks.
     """
 
     name: str
@@ -48,6 +54,7 @@ class RestorerMethod:
     reference: bool = False
     fuses: bool = True
     seed: int = 0
+    remark: str = ""
 
     @cached_property
     def _restorer(self) -> Restorer:
@@ -59,12 +66,12 @@ class RestorerMethod:
         from rasr.restoration import Settings
 
         generator, cleaner = self._restorer.generator.info, self._restorer.generator.cleaner
-        remark = "" if generator.trained else "untrained"
+        remark = self.remark if generator.trained else "untrained"
         if generator.trained and self.reference and not generator.uses_reference:
             remark = "no reference adapter"
         return MethodInfo(
             self.name,
-            self.family,
+            self.family or ("GAN-based" if generator.name in ADVERSARIAL else "Regression"),
             self.summary,
             uses_reference=self.reference,
             fuses=self.fuses,

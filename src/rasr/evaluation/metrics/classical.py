@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate, correlate1d
 from scipy.special import gamma
 
 from rasr.evaluation.metrics import ImageMetric, MetricInfo
@@ -63,7 +63,7 @@ class NIQE(ImageMetric):
     The pristine model is the one of the authors' release (see data/README.md). Pictures are cut to whole blocks.
     """
 
-    protocol = "Y of YIQ rounded to 8 bit, 96×96 blocks, {border} px border cropped"
+    protocol = "Y of YIQ rounded to 8 bit, 96×96 blocks, flat ones as in pyiqa, {border} px border cropped"
     source = "Mittal, Soundararajan, Bovik, IEEE SPL 2013; version 'original' of the protocol of record"
     facts = MetricInfo("NIQE", "lower", "no-reference", 0.0, inf, 4, protocol, source)
     smallest = _BLOCK
@@ -150,14 +150,16 @@ def _features(plane: _Plane, block: int) -> _Plane:
 
 
 def _normalised(plane: _Plane) -> _Plane:
-    """Mean-subtracted contrast-normalised coefficients, 7×7 Gaussian with σ 7/6, edges repeated."""
-    window = _gaussian_window(7, 7 / 6)
+    """Mean-subtracted contrast-normalised coefficients, 7×7 Gaussian with σ 7/6, edges repeated.
 
-    def blur(values: _Plane) -> _Plane:
-        return np.asarray(correlate1d(correlate1d(values, window, 0, mode="nearest"), window, 1, mode="nearest"))
-
-    mean = blur(plane)
-    deviation = np.sqrt(np.abs(blur(plane**2) - mean**2))
+    The window has float32 weights, as in the protocol of record: their sum is 1.1e-8 above one, so that flat areas come
+    out a trace below zero everywhere and count as negative in the fits, whatever their level and the machine. With a
+    window in float64 rounding decides, and NIQE of pictures with flat parts (bars, burnt-out skies) is another number.
+    """
+    axis = _gaussian_window(7, 7 / 6)
+    window = np.outer(axis, axis).astype(np.float32).astype(np.float64)
+    mean = correlate(plane, window, mode="nearest")
+    deviation = np.sqrt(np.abs(correlate(plane**2, window, mode="nearest") - mean**2))
     return np.asarray((plane - mean) / (deviation + 1.0))
 
 
@@ -170,7 +172,9 @@ def _aggd_table() -> tuple[_Plane, _Plane]:
 def _aggd(blocks: _Plane) -> tuple[_Plane, _Plane, _Plane]:
     """Fit an asymmetric generalised Gaussian by moments: shape and two scales, (blocks,).
 
-    A block with no negative or no positive value has no fit and gives NaN, which the caller drops.
+    A block with no negative or no positive value has no ratio. Its shape is the table's first, as in the protocol of
+    record (pyiqa takes the position of the least distance, and a NaN counts as least), so that it weighs in the mean;
+    its empty side's scale is NaN, by which the caller leaves it out of the covariance.
     """
     flat = blocks.reshape(len(blocks), -1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -180,7 +184,7 @@ def _aggd(blocks: _Plane) -> tuple[_Plane, _Plane, _Plane]:
         moment = np.abs(flat).mean(1) ** 2 / (flat**2).mean(1)
         wanted = moment * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
     shapes, table = _aggd_table()
-    alpha = np.array([np.nan if np.isnan(w) else shapes[np.argmin((table - w) ** 2)] for w in wanted])
+    alpha = shapes[[0 if np.isnan(w) else int(np.argmin((table - w) ** 2)) for w in wanted]]
     scale = np.sqrt(gamma(1 / alpha) / gamma(3 / alpha))
     return alpha, left * scale, right * scale
 
