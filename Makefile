@@ -8,7 +8,7 @@ OUT ?= demo-out
 # Where torch comes from, if not from the usual index: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test test-large lint types format benchmark clean
+.PHONY: demo test test-large test-models lint types format benchmark clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (found $(PYTHON))"; exit 1; }
@@ -37,6 +37,15 @@ format: $(STAMP)
 
 test-large: $(STAMP)  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
 	$(BIN)/python -m pytest -m large --timeout 3600
+
+# torchvision cannot stand beside the CPU build of torch that the public index does not have: model files are tested apart.
+MODELS := .venv-models
+test-models:  ## Model files of users through spandrel and torchvision, in an environment of their own
+	@test -x $(MODELS)/bin/python || $(PYTHON) -m venv $(MODELS)
+	$(MODELS)/bin/python -m pip install --quiet --upgrade pip
+	$(MODELS)/bin/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
+	$(MODELS)/bin/python -m pip install --quiet -c constraints.txt -e '.[spandrel]' pytest pytest-timeout
+	$(MODELS)/bin/python -m pytest tests/generator/test_model_file_real.py tests/generator/test_model_file.py
 
 benchmark: $(STAMP)  ## The comparison table with intervals and a report, in benchmarks/out/ (half an hour on two cores)
 	$(BIN)/python benchmarks/compare_methods.py --out benchmarks/out

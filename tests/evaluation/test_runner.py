@@ -20,6 +20,7 @@ from rasr.evaluation.metrics.fid import FID
 from rasr.evaluation.tables import tabulate
 from rasr.images import FloatImage, read_picture, resize
 from tests.evaluation.conftest import Enlarger, photo
+from tests.spandrel_standin import install, write_model
 
 METRICS = ("PSNR", "SSIM")
 
@@ -296,3 +297,16 @@ def test_flickr30_looks_for_references_in_the_species_only(photos: Path, referen
     shown = [(row.policy, name, choices) for row in evaluation.rows for name, choices in row.references.items()]
     assert {policy for policy, _, _ in shown} == {"retrieved", "random", "oracle"}
     assert all([choice.category for choice in choices] == [species[name]] for _, name, choices in shown)
+
+
+def test_a_damaged_model_file_is_named_and_the_evaluation_goes_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    (tmp_path / "bad.pth").write_bytes(b"no model")
+    specs = (f"spandrel:{tmp_path / 'bad.pth'}", f"spandrel:{write_model(tmp_path / 'good.pth')}", "bicubic")
+    methods = [load_method(spec, MethodOptions(device="cpu")) for spec in specs]
+    done = evaluate(EvaluationSettings(photos, tmp_path / "out", policies=("none",), metrics=("PSNR",)), methods)
+    bad, good, bicubic = done.rows
+    assert (bad.info.name, bad.complete, "bad.pth" in bad.failed) == ("bad", False, True)
+    assert (good.complete, bicubic.complete, done.complete) == (True, True, False)

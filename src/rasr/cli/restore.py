@@ -47,7 +47,7 @@ FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for name in GENERATOR_OPTIONS:
+    for name in sorted({*GENERATOR_OPTIONS} - {"cleaner"}):
         kind = click.Choice(["full", "tiny"]) if name == "vae" else str
         function = click.option(f"--{name}", type=kind, hidden=True)(function)
     return function
@@ -117,6 +117,7 @@ def _stdin() -> bytes:
 @click.option("--preset", type=PRESET, help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 @option_group(Settings, SaveOptions)
+@click.option("--cleaner", metavar="FILE", help="Model file that restores first, or alone (extra spandrel); or none.")
 @click.option("--name", default="{stem}_rasr{ext}", show_default=True, help="Name of results in a folder; also {name}.")
 @click.option("--resume", is_flag=True, expose_value=False, help="No effect: finished pictures are always skipped.")
 @click.option("--max-megapixels", type=NumberOr("none", float), help="Largest input.  [default: by memory]")
@@ -126,7 +127,7 @@ def _stdin() -> bytes:
 @_generator_options
 @click.option(
     "--set", "expert", multiple=True, metavar="KEY=VALUE",
-    help="Expert options (repeatable): prompt, dtype, and the preset's own, such as adapter, cleaner, base, vae.",
+    help="Expert options (repeatable): prompt, dtype, and the preset's own, such as adapter, base, vae.",
 )  # fmt: skip
 @_with_pipes
 def command(

@@ -100,8 +100,16 @@ class Method(Protocol):
     """A way to restore pictures."""
 
     @property
+    def name(self) -> str:
+        """Name of its rows."""
+        ...
+
+    @property
     def info(self) -> MethodInfo:
-        """Description of this method, and of its state here."""
+        """Description of this method, and of its state here.
+
+        Raises WeightsError or ExtraMissing where it stands in a file that cannot be read.
+        """
         ...
 
     def run(self, jobs: Sequence[EvalJob], folder: Path) -> Iterator[EvalOutcome]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rasr.errors import RasrError, UsageError
+from rasr.errors import ExtraMissing, RasrError, UsageError, WeightsError
 from rasr.evaluation.benchmark import Benchmark, load_benchmark
 from rasr.evaluation.inputs import TestInput, prepare_inputs
 from rasr.evaluation.journal import NUMBER, Journal, Scorer
@@ -96,8 +96,14 @@ def evaluate(settings: EvaluationSettings, methods: Sequence[Method], progress: 
 
 
 def _info_on(benchmark: Benchmark, method: Method) -> MethodInfo:
-    """A method's facts: where scenes have photos of their own, one that fuses them uses references."""
-    info = method.info
+    """A method's facts: where scenes have photos of their own, one that fuses them uses references.
+
+    A method whose file cannot be read has a row that says so, and the others are evaluated.
+    """
+    try:
+        info = method.info
+    except (WeightsError, ExtraMissing) as error:
+        return MethodInfo(method.name, "Other", "", uses_reference=False, state="needs weights", todo=str(error))
     return replace(info, uses_reference=True) if info.fuses and benchmark.layout == "pairs" else info
 
 

@@ -9,6 +9,7 @@ encoder whose embedding it reads is named by its :class:`GeneratorInfo`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal
 
@@ -42,6 +43,8 @@ class Preset:
     """Arguments that make it this preset."""
     cleaner: str = ""
     """Preset that runs first unless the option ``cleaner`` says otherwise: what the weights were trained behind."""
+    replaced: bool = False
+    """True for a single-image network, whose place a model file takes that is given as cleaner."""
 
 
 _REALESRGAN = ("threads", "weights")
@@ -51,12 +54,16 @@ _SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_s
 
 PRESETS = {
     "realesrgan": Preset(
-        "Real-ESRGAN x4plus: single image, uses no reference", "rasr.generator.realesrgan:RealESRGAN", _REALESRGAN
+        "Real-ESRGAN x4plus: single image, uses no reference",
+        "rasr.generator.realesrgan:RealESRGAN",
+        _REALESRGAN,
+        replaced=True,
     ),
     "realesrgan-tuned": Preset(
         "Real-ESRGAN with its last layers trained further: closer to the truth, single image; runs before mini",
         "rasr.generator.realesrgan:RealESRGAN.with_tuned_layers",
         (*_REALESRGAN, "tuned"),
+        replaced=True,
     ),
     "mini": Preset("RefDSR, sized for any machine", _DIFFUSION, _MINI, {"preset": "mini"}, cleaner="realesrgan-tuned"),
     "sd21": Preset(
@@ -82,12 +89,19 @@ def load_generator(
     """Build a preset's generator; cheap, since weights are loaded on first use.
 
     ``device`` and ``dtype`` as in :func:`rasr.device.choose_device`; ``options`` are the preset's own. ``cleaner`` is a
-    preset, a generator, or "none". Raises UsageError for an unknown preset or option, or for a device or dtype it
-    cannot run on.
+    preset, a generator, a model file, or "none"; in presets that are single-image networks themselves a model
+    file takes their place. Raises UsageError for an unknown preset or option, or for a device or dtype it cannot run
+    on.
     """
     if preset not in PRESETS:
         raise UsageError(f"Unknown preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
     entry = PRESETS[preset]
+    if entry.replaced and (file := options.pop("cleaner", None)) not in {None, "none"}:
+        if options:
+            raise UsageError(
+                f"The option '{min(options)}' is of the network that {file} takes the place of: leave it out."
+            )
+        return _model_file(file, device, dtype)
     if unknown := sorted(options.keys() - set(entry.options)):
         taken = ", ".join(entry.options) or "none"
         raise UsageError(f"The preset '{preset}' has no option '{unknown[0]}'. Its options: {taken}.")
@@ -95,10 +109,27 @@ def load_generator(
         cleaner = options.get("cleaner") or entry.cleaner or "none"
         if isinstance(cleaner, str):
             where = "cpu" if device == "cpu" else "auto"
-            cleaner = None if cleaner == "none" else load_generator(cleaner, device=where)
+            if cleaner == "none":
+                cleaner = None
+            else:
+                known = cleaner in PRESETS
+                cleaner = load_generator(cleaner, device=where) if known else _model_file(cleaner, device)
+        elif isinstance(cleaner, Path):
+            cleaner = _model_file(cleaner, device)
         options["cleaner"] = cleaner
     generator: Generator = resolve_name(entry.code)(device=device, dtype=dtype, **entry.given, **options)
     return generator
+
+
+def _model_file(file: str | Path, device: str, dtype: str = "auto") -> Generator:
+    """Generator of a model file. Raises UsageError where there is none."""
+    from rasr.generator.model_file import ModelFile
+
+    if file in PRESETS:
+        raise UsageError(f"'{file}' runs before no other single-image network. Say --preset {file}.")
+    if not Path(file).suffix and not Path(file).is_file():
+        raise UsageError(f"Unknown preset '{file}', and there is no model file of that name.")
+    return ModelFile(file, device=device, dtype=dtype)
 
 
 def clean_query(

@@ -67,6 +67,8 @@ class GeneratorInfo:
     """True where a prompt says what to draw."""
     needs: tuple[str, ...] = ()
     """Entries of the weights' catalogue that it cannot do without and that may not be on this machine."""
+    remark: str = ""
+    """What a user has to know of it, one sentence; said with every result."""
     context_encoder: str = ""
     """Gallery encoder whose embedding of the LQ picture it reads as semantic context; empty for none."""
 

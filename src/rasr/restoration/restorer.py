@@ -235,6 +235,8 @@ class Restorer:
         reads = self._reads(settings)
         if not info.trained:
             yield f"{info.name} has untrained weights: its result means nothing."
+        cleaner = self.generator.cleaner
+        yield from filter(None, (info.remark, "" if cleaner is None else cleaner.info.remark))
         if references and not accepted:
             yield (
                 "No photo of the same scene: restored without a reference."

@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-import torch
 from PIL import Image
-from torch import nn
 
 from rasr.errors import BenchmarkError, ExtraMissing, UsageError, WeightsCorrupt, install_command
 from rasr.evaluation import EvalJob, MethodOptions, list_methods, load_method
@@ -22,6 +20,7 @@ from rasr.gallery import Reference
 from rasr.generator import PRESETS
 from rasr.images import read_header, read_picture, resize
 from tests.evaluation.conftest import photo
+from tests.spandrel_standin import Descriptor, install, write_model
 
 
 @pytest.fixture
@@ -103,46 +102,14 @@ def test_an_untrained_preset_says_so_in_its_label() -> None:
     assert info.label.startswith("mini")
 
 
-class Descriptor:
-    """What spandrel returns for a single-image model, as far as it is used."""
-
-    input_channels = output_channels = 3
-    scale = 2
-    architecture = types.SimpleNamespace(name="Stand-in SR")
-    size_requirements = types.SimpleNamespace(multiple_of=4)
-
-    def __init__(self) -> None:
-        self.model = nn.Upsample(scale_factor=2, mode="nearest")
-
-    def to(self, device: torch.device) -> Descriptor:
-        return self
-
-    def eval(self) -> Descriptor:
-        return self
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        upsampled: torch.Tensor = self.model(x)
-        return upsampled
-
-
 @pytest.fixture
-def spandrel(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    module = types.ModuleType("spandrel")
-
-    class ModelLoader:
-        def load_from_file(self, path: Path) -> Descriptor:
-            if path.read_bytes() != b"model":
-                raise ValueError("unknown architecture")
-            return Descriptor()
-
-    module.ModelLoader, module.ImageModelDescriptor = ModelLoader, Descriptor  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "spandrel", module)
-    return module
+def spandrel(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
 
 
 @pytest.mark.usefixtures("spandrel")
 def test_a_model_file_runs_through_spandrel(job: EvalJob, tmp_path: Path) -> None:
-    (tmp_path / "BSRGANx2.pth").write_bytes(b"model")
+    write_model(tmp_path / "BSRGANx2.pth")
     method = load_method(f"spandrel:{tmp_path / 'BSRGANx2.pth'}", MethodOptions(device="cpu"))
     assert (method.info.name, method.info.settings["generator"]) == ("BSRGANx2", "Stand-in SR")
     twice = EvalJob("a", job.low, job.output, 64, 48, 2)
@@ -161,7 +128,7 @@ def test_the_type_of_a_model_file_is_its_networks(
     network: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Descriptor, "architecture", types.SimpleNamespace(name=network))
-    (tmp_path / "any.pth").write_bytes(b"model")
+    write_model(tmp_path / "any.pth")
     info = load_method(f"spandrel:{tmp_path / 'any.pth'}", MethodOptions(device="cpu")).info
     assert (info.family, info.remark) == (family, "")
 
@@ -173,19 +140,17 @@ def test_osediff_says_that_it_has_no_prompts() -> None:
 
 
 @pytest.mark.usefixtures("spandrel")
-def test_settings_change_with_the_content_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.pth"
-    path.write_bytes(b"model")
+def test_settings_change_with_the_content_of_the_weights(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "a.pth")
     before = load_method(f"spandrel:{path}", MethodOptions(device="cpu")).info.settings
-    monkeypatch.setattr(sys.modules["spandrel"].ModelLoader, "load_from_file", lambda *_: Descriptor())
-    path.write_bytes(b"retrained")
+    write_model(path, value=2.0)
     after = load_method(f"spandrel:{path}", MethodOptions(device="cpu")).info.settings
     assert before != after
 
 
 @pytest.mark.usefixtures("spandrel")
 def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.pth").write_bytes(b"text")
+    write_model(tmp_path / "x.pth", known=False)
     with pytest.raises(WeightsCorrupt, match="unknown architecture"):
         _ = load_method(f"spandrel:{tmp_path / 'x.pth'}").info
     with pytest.raises(UsageError, match="no model file"):
@@ -194,7 +159,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
 
 def test_without_spandrel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    (tmp_path / "x.pth").write_bytes(b"model")
+    write_model(tmp_path / "x.pth")
     with pytest.raises(ExtraMissing, match=re.escape(install_command("spandrel"))):
         _ = load_method(f"spandrel:{tmp_path / 'x.pth'}").info
 

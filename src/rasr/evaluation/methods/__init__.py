@@ -14,7 +14,7 @@ from rasr.errors import RasrError, UsageError, install_command
 from rasr.evaluation.method import Method, MethodInfo
 from rasr.evaluation.methods.command import CommandMethod
 from rasr.evaluation.methods.profile import Profile
-from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod, SpandrelGenerator
+from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod
 from rasr.generator import PRESETS
 
 if TYPE_CHECKING:
@@ -158,12 +158,16 @@ def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
 
 
 def _spandrel(label: str, path: Path, options: MethodOptions) -> RestorerMethod:
+    from rasr.generator.model_file import ModelFile
     from rasr.restoration import Restorer
+
+    if not path.is_file():
+        raise UsageError(f"There is no model file {path}.")
 
     return RestorerMethod(
         label,
         "",
         f"{path.name}, through spandrel",
-        lambda: Restorer(SpandrelGenerator(path, device=options.device)),
+        lambda: Restorer(ModelFile(path, device=options.device)),
         seed=options.seed,
     )

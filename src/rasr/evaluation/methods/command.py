@@ -34,6 +34,7 @@ class CommandMethod:
 
     def __init__(self, profile: Profile, checkout: Path | None = None, seconds: float | None = None) -> None:
         self._profile = profile
+        self.name = profile.name
         named = checkout or os.environ.get(self._variable("CHECKOUT"))
         self._checkout = Path(named).resolve() if named else None
         self._seconds = seconds or profile.seconds

@@ -1,4 +1,4 @@
-"""Methods inside RASR: generator presets, spandrel's model files, finished pictures."""
+"""Methods inside RASR: generator presets, model files, finished pictures."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from rasr.device import choose_device
-from rasr.errors import BenchmarkError, ExtraMissing, OutOfMemory, PictureError, UsageError, WeightsCorrupt
+from rasr.errors import BenchmarkError, OutOfMemory, PictureError, UsageError
 from rasr.evaluation.method import EvalJob, EvalOutcome, MethodInfo
 from rasr.files import sha256_file
-from rasr.generator import (
-    Batch,
-    Conditioning,
-    GenerationSettings,
-    GeneratorInfo,
-    ReferencePicture,
-    TileHints,
-    Unconditioned,
-)
-from rasr.images import FloatImage, find_pictures, read_picture, write_picture
+from rasr.images import find_pictures, read_picture, write_picture
 from rasr.memory import Meter
 
 if TYPE_CHECKING:
@@ -125,71 +113,13 @@ def _contents(weights: str) -> dict[str, str]:
     return {part: sha256_file(part) for part in weights.split(" + ") if Path(part).is_file()}
 
 
-class SpandrelGenerator:
-    """A generator on the input grid around spandrel's model descriptor, in float32."""
-
-    cleaner = None
-
-    def __init__(self, path: Path, *, device: str = "auto") -> None:
-        if not path.is_file():
-            raise UsageError(f"There is no model file {path}.")
-        self._path = path
-        self._device = choose_device(device, "fp32")
-
-    @cached_property
-    def _model(self) -> Any:
-        try:
-            from spandrel import ImageModelDescriptor, ModelLoader
-        except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
-            raise ExtraMissing(f"Reading {self._path.name}", "spandrel") from error
-        try:
-            model = ModelLoader().load_from_file(self._path)
-        except Exception as error:
-            raise WeightsCorrupt(f"{self._path} is no model that spandrel can load: {error}") from error
-        if not isinstance(model, ImageModelDescriptor) or model.input_channels != 3 or model.output_channels != 3:
-            raise UsageError(f"{self._path} is not a model from one RGB picture to another.")
-        return model.to(self._device.device).eval()
-
-    @property
-    def info(self) -> GeneratorInfo:
-        """Description of the model in the file."""
-        model = self._model
-        multiple = max(1, int(getattr(model.size_requirements, "multiple_of", 1)))
-        tile = TileHints(default=256, minimum=64, multiple=multiple, overlap=32, bytes_per_pixel=60_000)
-        return GeneratorInfo(
-            model.architecture.name,
-            uses_reference=False,
-            grid="input",
-            scale=int(model.scale),
-            tile=tile,
-            weights=str(self._path),
-            device=str(self._device),
-        )
-
-    def prepare(
-        self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
-    ) -> Conditioning:
-        """Nothing to compute; loads the model."""
-        _ = self._model
-        return Unconditioned(settings)
-
-    def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
-        """(N, H, W, 3) → (N, H·scale, W·scale, 3)."""
-        import torch
-
-        x = torch.from_numpy(np.ascontiguousarray(tiles.transpose(0, 3, 1, 2))).to(self._device.device)
-        with torch.inference_mode():
-            y = self._model(x).clamp(0, 1)
-        return np.ascontiguousarray(y.permute(0, 2, 3, 1).float().cpu().numpy())
-
-
 class OutputsMethod:
     """A folder with one picture for each test picture, of the same name."""
 
     def __init__(self, name: str, folder: Path) -> None:
         if not folder.is_dir():
             raise UsageError(f"outputs:{folder}: there is no such folder.")
-        self._folder = folder
+        self._folder, self.name = folder, name
         files = find_pictures([folder])
         state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         self.info = MethodInfo(
