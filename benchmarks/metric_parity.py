@@ -3,7 +3,7 @@
     python benchmarks/metric_parity.py PARITY_FOLDER [--weights FOLDER] [--download]
 
 Every column of the file whose metric can be measured here is compared, picture by picture; the others say what they
-need. EPD, which nobody publishes, is compared with LPIPS by rank.
+need. EPD and ETD, which nobody publishes, are compared with LPIPS and DISTS by rank.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from rasr.evaluation.metrics import METRICS, ImageMetric, MetricWeights, load_metrics
@@ -23,6 +24,8 @@ from rasr.images import read_picture
 
 BARS = {"PSNR": 5e-4, "SSIM": 5e-4, "NIQE": 5e-3}
 """Largest relative error allowed; the others must agree within 0.001 absolute."""
+RANKED = {"EPD": "LPIPS", "ETD": "DISTS", "ETD_TEXTURE": "DISTS", "ETD_STRUCTURE": "DISTS"}
+"""Metrics of this project, and the published one whose form each has."""
 
 
 def main() -> int:
@@ -34,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     with (options.folder / "published.csv").open(encoding="utf-8") as file:
         published = list(csv.DictReader(file))
-    names = [name for name in METRICS if name in published[0] or name == "EPD"]
+    names = [name for name in METRICS if name in published[0] or name in RANKED]
     weights = MetricWeights(options.weights, download=options.download)
     metrics, unavailable = load_metrics(names, MeasuringProtocol(), weights)
     pairs = [
@@ -50,9 +53,13 @@ def main() -> int:
             continue
         name = metric.info.name
         measured = [metric.measure(restored, truth) for restored, truth in pairs]
-        if name == "EPD":
-            rank = spearmanr(measured, [float(row["LPIPS"]) for row in published]).statistic
-            print(f"EPD      Spearman {rank:.3f} with published LPIPS")
+        if name in RANKED:
+            against = [float(row[RANKED[name]]) for row in published]
+            rank = spearmanr(measured, against).statistic
+            draws = np.random.default_rng(0).integers(0, len(pairs), (2000, len(pairs)))
+            ranks = [spearmanr(np.take(measured, draw), np.take(against, draw)).statistic for draw in draws]
+            low, high = np.nanquantile(ranks, [0.025, 0.975])
+            print(f"{name:<13} Spearman {rank:.3f} [{low:.2f}, {high:.2f}] with published {RANKED[name]}")
             continue
         wanted = [float(row[name]) for row in published]
         absolute = max(abs(a - b) for a, b in zip(measured, wanted, strict=True))

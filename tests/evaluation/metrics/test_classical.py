@@ -30,7 +30,8 @@ def test_identical_pictures() -> None:
     _, truth = sample_pair()
     assert load_metric("PSNR", DEFAULT).measure(truth, truth) == pytest.approx(80.0)
     assert load_metric("SSIM", DEFAULT).measure(truth, truth) == pytest.approx(1.0)
-    assert load_metric("EPD", DEFAULT).measure(truth, truth) == pytest.approx(0.0, abs=1e-9)
+    for name in ("EPD", "ETD", "ETD_TEXTURE", "ETD_STRUCTURE"):
+        assert load_metric(name, DEFAULT).measure(truth, truth) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -72,7 +73,7 @@ def test_luma_ranges_and_rounding() -> None:
     assert _yiq_8bit(halves)[0, 0] == 28
 
 
-@pytest.mark.parametrize("name", ["PSNR", "SSIM", "EPD"])
+@pytest.mark.parametrize("name", ["PSNR", "SSIM", "EPD", "ETD"])
 def test_full_reference_metrics_refuse_another_size(name: str) -> None:
     restored, truth = sample_pair()
     with pytest.raises(ValueError, match=r"size|ground truth"):
@@ -96,7 +97,7 @@ def test_worse_pictures_score_worse() -> None:
     truth = astronaut()[100:356, 100:356]
     rng = np.random.default_rng(1)
     noisy = [np.clip(truth + rng.normal(0, s, truth.shape), 0, 1).astype(np.float32) for s in (0.02, 0.1)]
-    for name in ("PSNR", "SSIM", "EPD"):
+    for name in ("PSNR", "SSIM", "EPD", "ETD", "ETD_TEXTURE", "ETD_STRUCTURE"):
         metric = load_metric(name, DEFAULT)
         better, worse = (metric.measure(picture, truth) for picture in noisy)
         assert metric.info.improves(better - worse)

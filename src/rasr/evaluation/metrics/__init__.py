@@ -49,6 +49,10 @@ METRICS: dict[str, str] = {
     "MUSIQ": ".musiq_clipiqa",
     "CLIPIQA": ".musiq_clipiqa",
     "EPD": ".perceptual",
+    "ETD": ".perceptual",
+    "ETD_TEXTURE": ".perceptual",
+    "ETD_STRUCTURE": ".perceptual",
+    "EKD": ".fid",
 }
 """Name → module with a class of that name (a dot in front: of this package). The order is that of the columns: as in
 the paper's Table I, then what is ours."""
