@@ -36,7 +36,7 @@ ORDER = (
     ("gallery", "generator", "registration"),
     ("degrade",),
     ("restoration",),
-    ("training", "evaluation", "dataset"),
+    ("training", "evaluation", "dataset", "service"),
     ("cli",),
     ("rasr",),
 )

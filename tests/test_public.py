@@ -17,7 +17,7 @@ ROOMS = [
     "rasr",
     *(f"rasr.{name}" for name in ("device", "weights")),
     *(f"rasr.{name}" for name in ("images", "gallery", "gallery.encoders", "generator", "restoration", "degrade")),
-    *(f"rasr.{name}" for name in ("training", "evaluation", "evaluation.metrics", "dataset")),
+    *(f"rasr.{name}" for name in ("training", "evaluation", "evaluation.metrics", "dataset", "service")),
 ]
 
 
@@ -67,6 +67,8 @@ def test_importing_rasr_is_light() -> None:
         "training",
         "evaluation",
         "dataset",
+        "service",
+        "service.server",
         "cli.main",
     ],
 )

@@ -24,6 +24,7 @@ VERBS = {
     "restore": "Restore pictures, guided by the best match in a gallery.",
     "gallery": "Create, extend, check and list galleries of good photos.",
     "search": "Find the photos in a gallery that look most like a picture.",
+    "serve": "Serve restoration to browsers and programs: a page, a queue, galleries.",
     "degrade": "Make low-quality versions of good pictures, reproducibly.",
     "train": "Train the generator, or your own reference adapter, from a folder of photos.",
     "evaluate": "Compare methods on a benchmark, and prove what the reference does.",
@@ -35,7 +36,18 @@ VERBS = {
 """Verb → one line for ``rasr --help``. Its code is ``command`` in the file of its name, imported when it is used."""
 ELSEWHERE = {"methods": "rasr.cli.evaluate:methods"}
 """Verb → its code, where that stands in another verb's file."""
-COMPUTE = ("restore", "gallery add", "search", "degrade", "train", "evaluate", "demo", "dataset build", "dataset check")
+COMPUTE = (
+    "restore",
+    "gallery add",
+    "serve",
+    "search",
+    "degrade",
+    "train",
+    "evaluate",
+    "demo",
+    "dataset build",
+    "dataset check",
+)
 """Commands that take ``--threads``."""
 GRACE = 2.5
 """Seconds after Ctrl-C in which a verb may come to its end by itself, before the process ends as it is."""

@@ -1,0 +1,77 @@
+"""``rasr serve``: restoration for everybody who has a browser, on this machine or in one's own network."""
+
+from pathlib import Path
+
+import click
+
+from rasr.cli.arguments import PRESET, device_option
+from rasr.cli.console import examples, print_data, say
+from rasr.errors import ExtraMissing
+
+
+@click.command(
+    epilog=examples(
+        "rasr serve -g ~/Photos                            then open http://127.0.0.1:8000",
+        "rasr serve --data /srv/rasr --token-file /etc/rasr.token --allow-host photos.museum.example",
+    )
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="0: any that is free.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of queue, uploads, results.  [default: by user]")
+@click.option(
+    "-g", "--gallery", "galleries", multiple=True, type=click.Path(path_type=Path),
+    help="Gallery, or folder of photos, to offer; only read. May be repeated.",
+)  # fmt: skip
+@click.option("--token-file", type=click.Path(path_type=Path), help="What clients must show.  [default: $RASR_TOKEN]")
+@click.option("--allow-host", "hosts", multiple=True, help="Name that clients call it by; may be repeated.")
+@click.option("--queue", default=200, show_default=True, help="Pictures that may wait.")
+@click.option("--keep-days", default=30.0, show_default=True, help="Age at which results go.")
+@click.option("--keep-bytes", default=20 * 2**30, show_default=True, help="Bytes of results that are kept.")
+@click.option("--max-bytes", default=100 * 2**20, show_default=True, help="Largest upload.")
+@click.option("--max-megapixels", default=25.0, show_default=True, help="Largest picture taken.")
+@click.option("--grace", default=20.0, show_default=True, help="Seconds a stop waits for the running picture.")
+@click.option("--preset", type=PRESET, help="Generator used unless a client asks for another.  [default: mini]")
+@device_option("auto", "Where the generator runs: auto, cpu, cuda, cuda:N, mps.")
+def command(
+    host: str,
+    port: int,
+    data: Path | None,
+    galleries: tuple[Path, ...],
+    token_file: Path | None,
+    hosts: tuple[str, ...],
+    queue: int,
+    keep_days: float,
+    keep_bytes: int,
+    max_bytes: int,
+    max_megapixels: float,
+    grace: float,
+    preset: str | None,
+    device: str,
+) -> None:
+    """Serve restoration over HTTP, with a page for the browser. Ctrl-C ends it.
+
+    Prints the address. What is sent and made stays in the data folder for --keep-days. Without --token-file anybody who
+    reaches the address can use it, so it listens on this machine alone unless --host says otherwise.
+    """
+    say("Starting …")
+    try:
+        from rasr.service.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"fastapi", "uvicorn", "prometheus_client", "starlette"}:
+            raise ExtraMissing("rasr serve", "service") from error
+        raise
+    from rasr.files import home
+    from rasr.generator import DEFAULT_PRESET
+    from rasr.service.config import ServiceConfig, read_token
+
+    config = ServiceConfig(
+        data=data or home() / "service", host=host, port=port, galleries=galleries, token=read_token(token_file),
+        hosts=hosts, queue=queue, keep_days=keep_days, keep_bytes=keep_bytes, max_bytes=max_bytes,
+        max_pixels=round(max_megapixels * 1e6), grace=grace, preset=preset or DEFAULT_PRESET, device=device,
+    )  # fmt: skip
+
+    def started(address: str) -> None:
+        print_data(address)
+        say("Open it in a browser. Ctrl-C ends the service.")
+
+    serve(config, started)

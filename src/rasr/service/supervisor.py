@@ -1,0 +1,338 @@
+"""Supervisor: the thread that starts the worker, hands it work, and starts it again when it dies or hangs."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from rasr import errors
+from rasr.service.child import Child, resident
+from rasr.service.config import ServiceConfig
+from rasr.service.events import Feed
+from rasr.service.jobs import Job, Jobs
+from rasr.service.metrics import Metrics
+from rasr.service.refusal import Refused
+
+RENEW = 5.0
+"""Seconds between two writes of a running job's lease."""
+PATIENCE = 0.5, 30.0
+"""Seconds before a worker that died at once is started again, doubled each time, and the most."""
+
+_log = logging.getLogger("rasr.service")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the running job is."""
+
+    stage: str = "load"
+    done: float = 0.0
+    total: float = 1.0
+    changes: int = 0
+
+
+@dataclass(slots=True)
+class _Call:
+    """A question to the worker that waits for its answer."""
+
+    number: int
+    said: Mapping[str, Any]
+    future: Future[dict[str, Any]] = field(default_factory=Future)
+    sent: bool = False
+
+
+class Supervisor(threading.Thread):
+    """Owner of the worker process: one job at a time, questions as they come."""
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        jobs: Jobs,
+        feed: Feed,
+        metrics: Metrics,
+        galleries: Mapping[str, Path],
+        prepare: Callable[[Job], dict[str, Any]],
+    ) -> None:
+        super().__init__(name="rasr-supervisor", daemon=True)
+        self._prepare = prepare
+        self._config, self._jobs, self._feed, self._metrics = config, jobs, feed, metrics
+        self._wanted = galleries
+        self._ours, self._theirs = os.pipe()
+        os.set_blocking(self._ours, False)
+        os.set_blocking(self._theirs, False)
+        self._calls: deque[_Call] = deque()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._cancelled: set[str] = set()
+        self._worker: Child | None = None
+        self._stop_at: float | None = None
+        self._alive = self._renewed = time.monotonic()
+        self._deaths = 0
+        self.running: Job | None = None
+        self.progress = Progress()
+        self.ready = False
+        self.why = "The worker is starting."
+        self.galleries: dict[str, Path] = {}
+        self.faults: dict[str, str] = {}
+
+    # What other threads ask for.
+
+    def wake(self) -> None:
+        """Look at the queue and at what was asked."""
+        with suppress(BlockingIOError, OSError):
+            os.write(self._theirs, b"x")
+
+    def ask(self, do: str, **said: Any) -> Future[dict[str, Any]]:
+        """Ask the worker; the future may raise Refused. Answered between two tiles, before any waiting job."""
+        call = _Call(next(self._numbers), {"do": do, **said})
+        with self._lock:
+            if self._stop_at is not None:
+                raise Refused(503, "stopping", "The service is stopping. Try again when it is back.", retry_after=10)
+            self._calls.append(call)
+        self.wake()
+        return call.future
+
+    def cancel(self, job: str) -> None:
+        """Stop a running job between two tiles."""
+        with self._lock:
+            self._cancelled.add(job)
+        self.wake()
+
+    def stop(self, seconds: float) -> None:
+        """End the worker: when the running job is done, or after some seconds, and then the job is queued again."""
+        with self._lock:
+            self._stop_at = time.monotonic() + seconds
+        self.wake()
+        self.join()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the worker."""
+        worker = self._worker
+        return None if worker is None else worker.pid
+
+    # The thread.
+
+    def run(self) -> None:
+        """Watch over workers until told to stop."""
+        try:
+            while not self._over():
+                if self._worker is None:
+                    self._start()
+                try:
+                    self._serve()
+                except (EOFError, OSError):
+                    self._bury()
+        finally:
+            self._end()
+
+    def _over(self) -> bool:
+        """Whether it is time to end: nothing runs any more, or the grace is used up."""
+        if self._stop_at is None:
+            return False
+        return self.running is None or time.monotonic() >= self._stop_at
+
+    def _start(self) -> None:
+        if self._deaths:
+            first, most = PATIENCE
+            self._sleep(min(most, first * 2 ** (self._deaths - 1)) if self._deaths > 1 else 0.0)
+            if self._over():
+                return
+        self._worker = Child("rasr.service.worker")
+        self._alive = time.monotonic()
+        self._worker.pipe.send(
+            {
+                "device": self._config.device,
+                "preset": self._config.preset,
+                "max_pixels": self._config.max_pixels,
+                "galleries": {name: str(path) for name, path in self._wanted.items()},
+            }
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._over() and (left := until - time.monotonic()) > 0:
+            wait([self._ours], min(left, 1.0))
+            self._drain()
+
+    def _serve(self) -> None:
+        """One round: hand out what there is to do, wait for what happens."""
+        worker = self._worker
+        if worker is None:
+            return
+        with self._lock:
+            unsent = [call for call in self._calls if not call.sent] if self.ready or self.running else []
+            cancelled = {job for job in self._cancelled if self.running is not None and job == self.running.id}
+            self._cancelled.clear()
+        for call in unsent:
+            call.sent = True
+            worker.pipe.send({"call": call.number, **call.said})
+        for job in cancelled:
+            worker.pipe.send({"cancel": job})
+        if self.ready and self.running is None and self._stop_at is None:
+            self._next(worker)
+        left = 1.0 if self._stop_at is None else min(1.0, max(0.0, self._stop_at - time.monotonic()))
+        happened = wait([worker.pipe, self._ours], left)  # type: ignore[list-item]  # anything with a fileno
+        if self._ours in happened:
+            self._drain()
+        while worker.pipe.waiting():
+            said, _ = worker.pipe.receive()
+            self._alive = time.monotonic()
+            self._hear(said)
+        busy = self.running is not None or not self.ready or any(call.sent for call in self._calls)
+        if busy and time.monotonic() - self._alive > self._config.hang:
+            _log.error("The worker showed no sign of life for %.0f s and is killed.", self._config.hang)
+            worker.kill()
+            raise EOFError("hung")
+
+    def _drain(self) -> None:
+        with suppress(BlockingIOError):
+            while os.read(self._ours, 4096):
+                pass
+
+    def _next(self, worker: Child) -> None:
+        job = self._jobs.take(self._config.hang)
+        if job is None:
+            return
+        self.progress, self.running = Progress(), job
+        self._renewed = time.monotonic()
+        self._feed.publish(job.id)
+        try:
+            worker.pipe.send({**self._prepare(job), "restore": job.id, "name": job.name})
+        except (Refused, errors.RasrError) as error:  # its gallery is gone
+            self._jobs.end(job.id, "failed", error=str(error))
+            self._close(job)
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        if "memory" in said:
+            self._metrics.memory.labels("worker").set(said["memory"])
+        if "progress" in said and self.running is not None and said["progress"] == self.running.id:
+            self._note(said, self.running)
+        elif "ended" in said and self.running is not None and said["ended"] == self.running.id:
+            self._finish(said, self.running)
+        elif "answer" in said:
+            self._hand_over(said)
+        elif "ready" in said:
+            self.ready, self.why, self.faults = bool(said["ready"]), str(said.get("why", "")), said["faults"]
+            self.galleries.update({name: Path(path) for name, path in said["galleries"].items()})
+            self._metrics.worker_ready.set(self.ready)
+            for name, fault in self.faults.items():
+                _log.warning("Gallery %s is not offered: %s", name, fault)
+
+    def _note(self, said: dict[str, Any], job: Job) -> None:
+        progress = self.progress
+        if said["stage"] == progress.stage and said["done"] > progress.done:
+            self._metrics.tiles.inc()
+        self.progress = Progress(said["stage"], said["done"], said["total"], progress.changes + 1)
+        if time.monotonic() - self._renewed > RENEW:
+            self._renewed = time.monotonic()
+            self._jobs.renew(job.id, self._config.hang)
+        self._feed.publish(job.id)
+
+    def _finish(self, said: dict[str, Any], job: Job) -> None:
+        self._deaths = 0
+        wanted = self._jobs.get(job.id)
+        if said.get("cancelled") or (wanted is not None and wanted.stop):
+            state = "cancelled" if wanted is None or wanted.stop else "queued"
+            self._jobs.end(job.id, "cancelled" if state == "cancelled" else "queued")
+        elif "outcome" in said:
+            folder = self._config.data.expanduser().resolve() / "jobs" / job.id
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) - job.bytes
+            self._jobs.end(job.id, "done", outcome=said["outcome"], size=max(0, size))
+            self._metrics.job_seconds.observe(time.time() - (job.started or time.time()))
+        else:
+            self._jobs.end(job.id, "failed", error=str(said.get("error") or "The restoration failed."))
+        self._close(job)
+
+    def _close(self, job: Job) -> None:
+        self.running = None
+        ended = self._jobs.get(job.id)
+        if ended is not None:
+            self._metrics.ended.labels(ended.state).inc()
+        self._feed.publish(job.id)
+
+    def _hand_over(self, said: dict[str, Any]) -> None:
+        with self._lock:
+            call = next((call for call in self._calls if call.number == said["answer"]), None)
+            if call is not None:
+                self._calls.remove(call)
+        if call is None:
+            return
+        if "value" in said:
+            _settle(call.future, said["value"])
+        else:
+            kind = getattr(errors, str(said["error"]), errors.RasrError)
+            proper = isinstance(kind, type) and issubclass(kind, errors.RasrError) and kind is not errors.ExtraMissing
+            _settle(call.future, Refused.of((kind if proper else errors.RasrError)(said["message"])))
+
+    def _bury(self) -> None:
+        """The worker is dead: its job failed, its questions are answered so, the rest waits for the next one."""
+        worker, self._worker, self.ready = self._worker, None, False
+        self.why = "The worker is starting again."
+        self._metrics.worker_ready.set(0)
+        if worker is None:
+            return
+        how = worker.end()
+        quick = time.monotonic() - worker.begun < PATIENCE[1]
+        self._deaths = self._deaths + 1 if quick else 1
+        if self._stop_at is None:
+            self._metrics.worker_restarts.inc()
+            _log.error("The worker %s; another one is started.", how)
+        with self._lock:
+            asked = [call for call in self._calls if call.sent]
+            for call in asked:
+                self._calls.remove(call)
+        for call in asked:
+            _settle(call.future, Refused(503, "worker", f"The worker {how} meanwhile. Try again.", retry_after=5))
+        job = self.running
+        if job is not None:
+            wanted = self._jobs.get(job.id)
+            if wanted is not None and wanted.stop:
+                self._jobs.end(job.id, "cancelled")
+            else:
+                self._jobs.end(
+                    job.id, "failed", error=f"{job.name}: the process that restored it {how}. Send it again."
+                )
+            self._close(job)
+
+    def _end(self) -> None:
+        worker, self._worker, self.ready = self._worker, None, False
+        if self.running is not None:
+            self._jobs.end(self.running.id, "queued")
+            self._feed.publish(self.running.id)
+            self.running = None
+        if worker is not None:
+            worker.kill()
+            worker.end()
+        with self._lock:
+            asked = list(self._calls)
+            self._calls.clear()
+        for call in asked:
+            _settle(call.future, Refused(503, "stopping", "The service is stopping. Try again later.", retry_after=10))
+        self._metrics.worker_ready.set(0)
+
+    def measure(self) -> None:
+        """Bring the gauges of memory up to date."""
+        self._metrics.memory.labels("web").set(resident())
+        if self.pid is not None:
+            self._metrics.memory.labels("worker").set(resident(self.pid))
+
+
+def _settle(future: Future[dict[str, Any]], outcome: dict[str, Any] | Refused) -> None:
+    """Answer, unless whoever asked is gone."""
+    if future.set_running_or_notify_cancel():
+        if isinstance(outcome, Refused):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
