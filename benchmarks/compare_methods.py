@@ -1,6 +1,6 @@
 """The project's own comparison (``make benchmark``).
 
-Bicubic, Real-ESRGAN as published and tuned further, and RASRNet under four reference policies.
+Bicubic, Real-ESRGAN as published, and the default preset under four reference policies.
 
 With a photo set at ``../shared/photos`` (``test/`` and ``train/``, folders of categories): the centre 512×512 of every
 test photo, degraded ×4 with seed 0; references from ``train``. Without it: halves of scikit-image's installed photos,
@@ -21,7 +21,7 @@ from PIL import Image
 
 from rasr.cli.main import main
 
-METHODS = ("bicubic", "realesrgan", "realesrgan-tuned", "mini")
+METHODS = ("bicubic", "realesrgan", "mini")
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "hubble_deep_field.jpg",
            "retina.jpg", "ihc.png", "moon.png", "grass.png", "brick.png", "gravel.png")  # fmt: skip
 

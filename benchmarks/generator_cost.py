@@ -1,8 +1,7 @@
 """What a reference costs: seconds and peak memory of RefDSR without one, with a cached one, and with a new one.
 
-    python benchmarks/generator_cost.py                       # mini, 128 -> 512 and 512 -> 2048 tiled
-    python benchmarks/generator_cost.py --sd21                # SD 2.1-base's size, random weights (4 GB, temporary)
-    python benchmarks/generator_cost.py --device cuda --side 512 1024 --batch 1 8 [--sd21]
+    python benchmarks/generator_cost.py                       # SD 2.1-base's size, random weights (4 GB, temporary)
+    python benchmarks/generator_cost.py --device cuda --side 512 1024 --batch 1 8
 
 The three cases run in turn, several rounds in one process, and their ratios are medians over rounds: a busy machine
 slows all three alike. Peak memory is of a process of its own (Linux: VmHWM; on a GPU torch's own count). Branches get
@@ -28,10 +27,10 @@ import numpy as np
 import torch
 
 from rasr.generator import GenerationSettings, ReferencePicture
-from rasr.generator.adapter import save_adapter, save_backbone
+from rasr.generator.adapter import save_adapter
 from rasr.generator.config import read_model_config
 from rasr.generator.diffusion import DiffusionGenerator
-from rasr.generator.refdsr import RefDSR, build_model
+from rasr.generator.refdsr import RefDSR
 
 CASES = ("no reference", "cached reference", "new reference")
 SD21 = {
@@ -50,20 +49,14 @@ VAE = {
 }
 
 
-def make_weights(folder: Path, control: str | None, *, sd21: bool) -> None:
+def make_weights(folder: Path) -> None:
     """Random weights of the preset's size, and an adapter, where :func:`load` looks."""
-    config = read_model_config("sd21-pisasr" if sd21 else "mini")
-    if sd21:
-        from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
-        UNet2DConditionModel(**SD21).save_pretrained(folder / "unet")
-        AutoencoderKL(**VAE).save_pretrained(folder / "vae")
-        model = _sd21(folder)
-    else:
-        model = build_model(config)
-        torch.nn.init.normal_(model.unet.conv_out.weight, std=0.02)
-        save_backbone(model, folder / "backbone.safetensors")
-    model.attach_reference(config.reference.model_copy(update={"control": control} if control else {}))
+    UNet2DConditionModel(**SD21).save_pretrained(folder / "unet")
+    AutoencoderKL(**VAE).save_pretrained(folder / "vae")
+    model = _sd21(folder)
+    model.attach_reference()
     with torch.no_grad():
         for parameter in model.reference_parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
@@ -90,8 +83,6 @@ def load(folder: Path, options: argparse.Namespace, *, adapter: bool) -> Diffusi
     """The generator under test."""
     path: Any = folder / "adapter.safetensors" if adapter else "none"
     place = {"device": options.device, "dtype": options.dtype}
-    if not options.sd21:
-        return DiffusionGenerator("mini", weights=folder / "backbone.safetensors", adapter=path, **place)
     from rasr.generator.adapter import load_adapter
 
     generator = DiffusionGenerator("sd21-pisasr", adapter=path, **place)
@@ -176,8 +167,6 @@ def child(arguments: dict[str, Any]) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sd21", action="store_true")
-    parser.add_argument("--control", choices=["controlnet", "copy"], help="[default: the preset's]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--side", type=int, nargs="+", default=[512])
@@ -190,20 +179,16 @@ def main() -> None:
         child(json.loads(options.child))
         return
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    what = (
-        f"{'sd21' if options.sd21 else 'mini'}, {options.control or 'preset'} branch, {options.device} {options.dtype}"
-    )
+    what = f"{options.device} {options.dtype}"
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {machine}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, {what}",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_weights(folder, options.control, sd21=options.sd21)
+        make_weights(folder)
         if not options.no_memory:
             measure_memory(folder, options)
-            if not options.sd21:
-                measure_memory(folder, argparse.Namespace(**vars(options) | {"side": [2048]}))
         measure_time(folder, options)
 
 

@@ -212,16 +212,20 @@ def journeys(folder: Path, tree: Tree) -> dict[str, list[object]]:
     tree.run("gallery", "add", "gallery", photos, cwd=folder)
     restore: list[object] = ["restore", "query.png", "--scale", "2", "--device", "cpu"]
     step = [
-        "data.crop=64", "data.workers=0", "loop.steps=1", "loop.batch=1", "loop.precision=fp32", "optimizer.warmup=0",
-        "loss.perceptual=0", "loss.gram=0", "data.pool=4", "data.pool_side=96", "references.side=0",
+        "data.crop=64", "data.workers=0", "loop.steps=1", "loop.batch=1", "optimizer.warmup=0", "loss.perceptual=0",
+        "data.pool=4", "data.pool_side=96",
     ]  # fmt: skip
+    model = Path(__file__).parents[1] / "tests" / "small.toml"
+    (folder / "small.toml").write_text(
+        f'name = "small"\nstage = "backbone"\n[model]\npreset = "{model}"\n[data]\n[loop]\nsteps = 1\n'
+    )
     return {
         "restore mini, a reference from a gallery": [*restore, "-g", "gallery", "-o", "mini.png", "--preset", "mini"],
         "restore bicubic, with the gallery": [*restore, "-g", "gallery", "-o", "b.png", "--preset", "bicubic"],
         "restore bicubic": [*restore, "-o", "bicubic.png", "--preset", "bicubic"],
         "search": ["search", "gallery", "query.png"],
         "gallery add": ["gallery", "add", "another", photos],
-        "train, one step": ["train", "mini-reference-cpu", "--photos", photos, "--out", "run"]
+        "train, one step": ["train", "small.toml", "--photos", photos, "--out", "run"]
         + [word for change in step for word in ("--set", change)],
         "evaluate, one picture, bicubic": [
             "evaluate", "test", "--method", "bicubic", "--references", "none", "--metrics", "psnr,ssim", "-o", "table",

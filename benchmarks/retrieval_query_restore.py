@@ -45,8 +45,8 @@ def restored(photo: Photo, kind: str, seed: int, cache: Path, cleaner: str = "re
 
 @functools.cache
 def tuned_version() -> str:
-    """Of the layers in ``realesrgan-tuned``: what is kept of their making carries it."""
-    return sha256_file(require("realesrgan-tuned"))[:8]
+    """Of the layers of ``mini``: what is kept of their making carries it."""
+    return sha256_file(require("mini"))[:8]
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def main() -> None:
         ways = {
             "as it is": plain,
             "Real-ESRGAN": better,
-            "Real-ESRGAN, tuned": made(f"-tuned-{tuned_version()}", lambda p: clean(p, "realesrgan-tuned")),
+            "Real-ESRGAN, tuned": made(f"-tuned-{tuned_version()}", lambda p: clean(p, "mini")),
             "as rasr search does": made(f"-search-{tuned_version()}", lambda p: clean_query(lq(p), encoder.input_size)),
             "mean of both": unit(plain + better),
             "Real-ESRGAN, halved": made("-restored-halved", lambda p: halved(clean(p))),

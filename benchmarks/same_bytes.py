@@ -147,11 +147,6 @@ credits = "credits.csv"
 
 OWN_FILES = ("gallery.json", "photos-*.lance", "gallery.db*", "gallery.lock", ".gallery*", ".build")
 """Files of a gallery and of a build under way: the times in them are their own."""
-QUICK = [
-    "data.crop=64", "data.workers=0", "loop.steps=2", "loop.batch=1", "loop.log_every=1", 'loop.precision="fp32"',
-    "optimizer.lr=0.01", "optimizer.warmup=0", "optimizer.ema=0", "loss.perceptual=0", "loss.gram=0",
-    'model.cleaner="none"', "data.pool=4", "data.pool_side=96", "references.side=0",
-]  # fmt: skip
 SD21 = [
     "data.crop=64", "data.workers=0", 'data.layout="folder"', "references.phases=[{mix = {warped = 1.0}}]",
     "loop.steps=2", "loop.batch=1", "loop.accumulation=1", 'loop.precision="fp32"', "loop.log_every=1",
@@ -160,17 +155,13 @@ SD21 = [
 ]  # fmt: skip
 
 
-def train_once(tree: Tree, work: Path, config: str, changes: Sequence[str]) -> Path:
-    """Train in ``work`` by a shipped configuration with changes; returns the weights that came out."""
+def train_once(tree: Tree, work: Path, changes: Sequence[str]) -> Path:
+    """Train in ``work`` by the shipped configuration with changes; returns the weights that came out."""
     shutil.rmtree(work / "run", ignore_errors=True)
-    if config == "sd21-rasrnet":  # paths in a configuration are relative to it
-        changes = [
-            f'model.weights.base="{work / "sd"}"',
-            f'model.weights.checkpoint="{work / "osediff.pkl"}"',
-            *changes,
-        ]
-    sets = [word for change in changes for word in ("--set", change)]
-    tree.run("train", config, "--photos", "photos", "--out", "run", *sets, cwd=work)
+    # Paths in a configuration are relative to it.
+    here = [f'model.weights.base="{work / "sd"}"', f'model.weights.checkpoint="{work / "osediff.pkl"}"']
+    sets = [word for change in (*here, *changes) for word in ("--set", change)]
+    tree.run("train", "sd21-rasrnet", "--photos", "photos", "--out", "run", *sets, cwd=work)
     return next((work / "run").glob("*.safetensors"))
 
 
@@ -232,7 +223,6 @@ def restore(tree: Tree, work: Path, out: Path) -> None:
     for name, more in {
         "bicubic": ["--preset", "bicubic"],
         "realesrgan": ["--preset", "realesrgan"],
-        "realesrgan-tuned": ["--preset", "realesrgan-tuned"],
         "mini, none": ["--preset", "mini", "--reference", "none"],
         "mini, picked": ["--preset", "mini", *picked],
         "mini, found": ["--preset", "mini", "-g", "gallery"],
@@ -254,7 +244,7 @@ def gallery(tree: Tree, work: Path, out: Path) -> None:
 def evaluate(tree: Tree, work: Path, out: Path) -> None:
     """Tables, rows and pictures: references under every policy, and a metric that needs larger pictures."""
     common = ["--scale", "2", "--device", "cpu", "--method", "bicubic"]
-    policies = ["-g", "references", "--references", "retrieved,none,random,oracle", "--method", "rasrnet-mini"]
+    policies = ["-g", "references", "--references", "retrieved,none,random,oracle", "--method", "mini"]
     tree.run("evaluate", "test", *common, *policies, "--metrics", "psnr,ssim", "-o", "table", cwd=work)
     tree.run("evaluate", "large", *common, "--references", "none", "--metrics", "niqe", "-o", "niqe", cwd=work)
     for name in ("table", "niqe"):
@@ -297,8 +287,7 @@ def dataset(tree: Tree, work: Path, out: Path) -> None:
 
 def train(tree: Tree, work: Path, out: Path) -> None:
     """Weights after two steps."""
-    for name, changes in (("mini-backbone-cpu", QUICK), ("mini-reference-cpu", QUICK), ("sd21-rasrnet", SD21)):
-        shutil.move(train_once(tree, work, name, changes), out)
+    shutil.move(train_once(tree, work, SD21), out)
 
 
 ITEMS: dict[str, Callable[[Tree, Path, Path], None]] = {

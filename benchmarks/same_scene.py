@@ -194,7 +194,7 @@ def false_acceptances(folders: list[Path], out: Path, queries: int, per_query: i
     encoder = load_encoder("effnet-lite0-robust")
     features: dict[Path, tuple[LocalFeatures, ...]] = {}
     vectors = np.stack([encoder.embed(encoder.preprocess(read_picture(path).pixels)[None])[0] for path in paths])
-    restorer = rasr.Restorer("realesrgan-tuned")
+    restorer = rasr.Restorer("mini")
     kept = out / "false.json"
     rows: dict[str, list[Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
     chosen = random.permutation(len(paths))[:queries]
@@ -236,7 +236,7 @@ def find(pairs: Path, photos: list[Path], out: Path) -> None:
     gallery = rasr.Gallery(out / "gallery")
     everything = scenes(pairs, out)
     gallery.add([*photos, *(reference for _, references in everything.values() for reference in references)])
-    restorer = rasr.Restorer("realesrgan-tuned", gallery)
+    restorer = rasr.Restorer("mini", gallery)
     right, could = [], []
     for name, (truth, references) in everything.items():
         low = low_quality(truth, name, out)

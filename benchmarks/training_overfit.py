@@ -1,4 +1,4 @@
-"""Can the reference stage of mini learn at all? Eight pairs, ten CPU-minutes: the loss must fall by 80 %.
+"""Can the reference stage learn at all? Eight pairs, ten CPU-minutes: the loss must fall by 80 %.
 
 The backbone is frozen, so whatever is gained is gained through the reference branch. On the same pairs the output with
 reference must beat the output without (PSNR and EPD). Without --backbone (or shipped weights) a backbone is trained
@@ -28,15 +28,17 @@ from rasr.training.data import TrainingData
 from rasr.training.loop import Outcome
 from rasr.training.model import build_trainable
 
+MODEL = Path(__file__).parents[1] / "tests" / "small.toml"
+
 
 def config_for(options: argparse.Namespace, stage: str, steps: int, **model: object) -> TrainingConfig:
-    """The mini configuration of a stage on few, fixed samples."""
+    """A stage on few, fixed samples."""
     mix = {"warped": 1.0} if stage == "reference" else {"null": 1.0}
     return TrainingConfig.model_validate(
         {
             "name": f"overfit-{stage}",
             "stage": stage,
-            "model": {"preset": "mini", **model},
+            "model": {"preset": str(MODEL), **model},
             "data": {
                 "photos": [options.photos],
                 "crop": options.crop,

@@ -1,4 +1,4 @@
-"""How much of a bare training loop's speed the real one keeps: mini's reference stage, 256 px, data from disk.
+"""How much of a bare training loop's speed the real one keeps: the tests' small model, 256 px, data from disk.
 
 The bare loop runs the same model, losses and optimizer over batches that lie in memory; the real one reads photos,
 makes samples, logs, averages. Both in the same process, taking turns, so that a busy machine slows them alike.
@@ -28,15 +28,17 @@ from rasr.training.model import build_trainable
 from rasr.training.optimization import Optimized
 from rasr.training.rng import seed_torch
 
+MODEL = Path(__file__).parents[1] / "tests" / "small.toml"
+
 
 def config_for(options: argparse.Namespace, stage: str, steps: int, **model: object) -> TrainingConfig:
-    """mini-reference-cpu in the parts that cost time."""
+    """A stage of the small model."""
     guided = {"warped": 0.4, "other_crop": 0.3, "random": 0.15, "null": 0.15}
     return TrainingConfig.model_validate(
         {
             "name": f"throughput-{stage}",
             "stage": stage,
-            "model": {"preset": "mini", **model},
+            "model": {"preset": str(MODEL), **model},
             "data": {"photos": [options.photos], "crop": options.crop, "workers": options.workers},
             "references": {"phases": [{"mix": guided if stage == "reference" else {"null": 1.0}}]},
             "loss": {"mse": 2.0, "perceptual": 1.0},

@@ -1,4 +1,4 @@
-"""Train Real-ESRGAN's last layers further, on its own degradations: ``realesrgan-tuned``.
+"""Train Real-ESRGAN's last layers further, on its own degradations: the preset ``mini``.
 
     python -m runs.realesrgan_tune --photos DIR [--photos DIR] --validate-on DIR --out tuned.safetensors \
         [--start tuned.safetensors] [--steps 300] [--mse 4]

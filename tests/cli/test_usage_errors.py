@@ -54,6 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RESTORE = ("restore", "a.png", "-o", "out.png")
+SD21 = ("--preset", "sd21")
 EVALUATE = ("evaluate", "photos", "-o", "out", "--method", "rasrnet-mini")
 
 
@@ -82,23 +83,22 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     ((*RESTORE, "--reference", "missing.png"), 1, "missing.png: no such file"),
     ((*RESTORE, "-g", "nowhere"), 1, "nowhere does not exist"),
     ((*RESTORE, "-g", "a.png"), 1, "a.png is a file"),
-    ((*RESTORE, "--device", "tpu"), 2, "Unknown device 'tpu'"),
-    ((*RESTORE, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
-    ((*RESTORE, "--device", "mps"), 2, "no Apple GPU"),
-    ((*RESTORE, "--dtype", "fp8"), 2, "Unknown number format 'fp8'"),
-    ((*RESTORE, "--device", "cpu", "--set", "dtype=fp16"), 2, "fp16 does not run on the CPU"),
+    ((*RESTORE, *SD21, "--device", "tpu"), 2, "Unknown device 'tpu'"),
+    ((*RESTORE, *SD21, "--device", "cuda"), 2, "sees no CUDA or ROCm GPU"),
+    ((*RESTORE, *SD21, "--device", "mps"), 2, "no Apple GPU"),
+    ((*RESTORE, *SD21, "--dtype", "fp8"), 2, "Unknown number format 'fp8'"),
+    ((*RESTORE, *SD21, "--device", "cpu", "--set", "dtype=fp16"), 2, "fp16 does not run on the CPU"),
     ((*RESTORE, "--vae", "tiny"), 2, "no option 'vae'"),
     ((*RESTORE, "--preset", "sd21", "--vae", "nope"), 2, "Invalid value for '--vae'"),
-    ((*RESTORE, "--device", "cuda:9"), 2, "sees no CUDA or ROCm GPU"),
+    ((*RESTORE, *SD21, "--device", "cuda:9"), 2, "sees no CUDA or ROCm GPU"),
     ((*RESTORE, "--prompt", "a zebra"), 2, "reads no text"),
     ((*RESTORE, "--preset", "bicubic", "--set", "prompt=a zebra"), 2, "bicubic reads no text"),
     ((*RESTORE, "--tile", "3"), 2, "--tile 3 is too small"),
-    ((*RESTORE, "--set", "reference_side=many"), 2, "reference_side must be a whole number from 1 on, not many"),
-    ((*RESTORE, "--set", "cache_bytes=-1"), 2, "cache_bytes must be a whole number from 0 on, not -1"),
+    ((*RESTORE, *SD21, "--set", "cache_bytes=-1"), 2, "cache_bytes must be a whole number from 0 on, not -1"),
     ((*RESTORE, "--preset", "sd21-osediff"), 1, "osediff (OSEDiff's one-step LoRA"),
     (("restore", "photos", "a.png", "-o", "photos", "--name", "b{ext}"), 2, "photos/b.png"),
-    ((*RESTORE, "--adapter", "missing.safetensors"), 1, "no weights file missing.safetensors"),
-    ((*RESTORE, "--cleaner", "nope"), 2, "Unknown preset 'nope'"),
+    ((*RESTORE, *SD21, "--adapter", "missing.safetensors"), 1, "no weights file missing.safetensors"),
+    ((*RESTORE, *SD21, "--cleaner", "nope"), 2, "Unknown preset 'nope'"),
     (("search", "photos", "missing.png"), 1, "missing.png: no such file"),
     (("search", "nowhere", "a.png"), 1, "nowhere does not exist"),
     (("search", "photos", "a.png", "-k", "0"), 2, "Invalid value for '-k'"),
@@ -122,8 +122,8 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (("degrade", "missing.png", "lq.png", "--seed", "1"), 2, "does not exist"),
     (("train", "nope"), 2, "nope"),
     (("train", "wrong.toml"), 2, "wrong.toml: name"),
-    (("train", "mini-reference-cpu", "--photos", "photos", "--set", "loop.nope=1"), 2, "loop.nope"),
-    (("train", "mini-reference-cpu", "--photos", "nowhere"), 2, "nowhere"),
+    (("train", "sd21-rasrnet", "--photos", "photos", "--set", "loop.nope=1"), 2, "loop.nope"),
+    (("train", "sd21-rasrnet", "--photos", "nowhere"), 2, "nowhere"),
     (("methods", "--profiles", "nowhere"), 2, "nowhere"),
     (("models", "path", "nope"), 2, "Unknown model 'nope'"),
     (("dataset", "check", "nowhere"), 2, "nowhere"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from rasr.generator.config import ModelConfig, ReferenceConfig, read_model_config
+from rasr.generator.config import ModelConfig, read_model_config
 from rasr.generator.refdsr import RefDSR, build_model
 
 SD21_UNET: dict[str, Any] = {
@@ -38,18 +38,12 @@ VAE_TARGETS = ("conv1", "conv2", "conv_in", "conv_shortcut", "conv", "conv_out",
 NARROW = {"block_out_channels": [16, 32, 48, 48], "attention_head_dim": [2, 4, 6, 6], "norm_num_groups": 8}
 
 
-BRANCHES: dict[str, dict[str, Any]] = {
-    "controlnet": {"lora_rank": 8, "lora_alpha": 16.0},
-    "copy": {"width": 16},
-}
+SMALL = Path(__file__).parents[1] / "small.toml"
 
 
-def small(control: str = "copy", **changes: Any) -> ModelConfig:
-    """``mini`` with narrow layers."""
-    mini = read_model_config("mini")
-    unet = mini.unet | {"block_out_channels": [16, 24, 32, 32], "cross_attention_dim": 24, "norm_num_groups": 8}
-    reference = ReferenceConfig.model_validate({"control": control} | BRANCHES[control])
-    return mini.model_copy(update={"name": "small", "unet": unet, "reference": reference, **changes})
+def small(**changes: Any) -> ModelConfig:
+    """A model of a few narrow layers, built here, with some fields changed."""
+    return read_model_config(SMALL).model_copy(update=changes)
 
 
 def awaken(model: RefDSR, seed: int = 1) -> RefDSR:
@@ -72,17 +66,11 @@ def backbone() -> RefDSR:
     return awaken(build_model(small()))
 
 
-@pytest.fixture(params=["controlnet", "copy"])
-def control(request: pytest.FixtureRequest) -> ReferenceConfig:
-    """Every reference branch."""
-    return small(request.param).reference
-
-
 @pytest.fixture
-def guided(control: ReferenceConfig) -> RefDSR:
+def guided() -> RefDSR:
     """A small model with a reference branch whose weights are not zero."""
     model = build_model(small())
-    model.attach_reference(control)
+    model.attach_reference()
     return awaken(model)
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from rasr.errors import ConfigError
 from rasr.generator.config import ModelConfig, read_model_config
+from tests.generator.conftest import SMALL
 
 
-@pytest.mark.parametrize("name", ["mini", "sd21-osediff", "sd21-pisasr"])
+@pytest.mark.parametrize("name", ["sd21-osediff", "sd21-pisasr"])
 def test_every_preset_file_is_valid_and_carries_its_own_name(name: str) -> None:
     assert read_model_config(name).name == name
 
@@ -22,9 +23,8 @@ def test_the_published_figures_stand_in_the_presets() -> None:
 
 
 def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "src/rasr/generator/presets/mini.toml").read_text(encoding="utf-8")
     own = tmp_path / "own.toml"
-    own.write_text(text.replace('name = "mini"', 'name = "own"'), encoding="utf-8")
+    own.write_text(SMALL.read_text(encoding="utf-8").replace('name = "small"', 'name = "own"'), encoding="utf-8")
     assert read_model_config(own).name == "own"
 
 
@@ -33,14 +33,15 @@ def test_a_preset_of_ones_own_is_read_from_its_file(tmp_path: Path) -> None:
     [
         (('rule = "residual"', 'rule = "guess"'), "rule"),
         (("timestep = 1", "timestep = 1\nspeed = 3"), "speed"),
-        (('control = "copy"', 'control = "copy"\nlora_rank = -1'), "lora_rank"),
+        (("lora_rank = 8", "lora_rank = -1"), "lora_rank"),
+        (("[reference]", '[reference]\ncontrol = "copy"'), "control"),
         (('kind = "patch"', 'kind = "kl"'), "codec.kind 'kl' comes with a base model"),
-        (("reference_side = 512", "reference_sde = 512"), "Did you mean 'reference_side'"),
-        (('name = "mini"', "name = "), "not valid TOML"),
+        (("sees_lq = true", "ses_lq = true"), "Did you mean 'sees_lq'"),
+        (('name = "small"', "name = "), "not valid TOML"),
     ],
 )
 def test_mistakes_in_a_preset_are_named(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
-    text = (Path(__file__).parents[2] / "src/rasr/generator/presets/mini.toml").read_text(encoding="utf-8")
+    text = SMALL.read_text(encoding="utf-8")
     assert change[0] in text
     own = tmp_path / "own.toml"
     own.write_text(text.replace(*change), encoding="utf-8")
@@ -54,5 +55,5 @@ def test_an_unknown_preset_file_is_an_error() -> None:
 
 
 def test_a_configuration_survives_its_json_form() -> None:
-    config = read_model_config("mini")
+    config = read_model_config(SMALL)
     assert ModelConfig.model_validate_json(config.model_dump_json()) == config

@@ -28,6 +28,12 @@ from rasr.generator import (
 )
 from rasr.images import FloatImage, Picture
 from rasr.restoration import TargetSize
+from tests.generator.conftest import SMALL
+
+
+def test_an_earlier_name_is_answered_with_the_new_one() -> None:
+    with pytest.raises(UsageError, match=r"'realesrgan-tuned' is called 'mini' now\."):
+        load_generator("realesrgan-tuned")
 
 
 def test_an_unknown_preset_is_answered_with_the_list() -> None:
@@ -122,10 +128,9 @@ def test_a_preset_of_ones_own_restores_on_the_command_line(negative: str, tmp_pa
 
 
 def test_a_diffusion_preset_of_ones_own_is_a_toml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mini = Path(presets.__file__).with_name("presets") / "mini.toml"
     own = tmp_path / "own.toml"
-    own.write_text(mini.read_text(encoding="utf-8").replace('name = "mini"', 'name = "own"'), encoding="utf-8")
-    line = Preset("of one's own", PRESETS["mini"].code, ("cleaner",), {"preset": own}, cleaner="bicubic")
+    own.write_text(SMALL.read_text(encoding="utf-8").replace('name = "small"', 'name = "own"'), encoding="utf-8")
+    line = Preset("of one's own", PRESETS["sd21"].code, ("cleaner",), {"preset": own}, cleaner="bicubic")
     monkeypatch.setitem(PRESETS, "own", line)
     made = load_generator("own", device="cpu")
     assert made.info.name == "own (untrained)"

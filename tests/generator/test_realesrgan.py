@@ -230,7 +230,7 @@ def test_files_that_hold_no_layers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"no weights file .*none\.safetensors"):
         read_tuned(tmp_path / "none.safetensors")
     cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(require("realesrgan-tuned").read_bytes()[:1000])
+    cut.write_bytes(require("mini").read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt, match=r"cut\.safetensors"):
         read_tuned(cut)
     other = tmp_path / "other.safetensors"
@@ -245,7 +245,7 @@ def test_files_that_hold_no_layers_are_refused(tmp_path: Path) -> None:
 
 def test_layers_of_another_network_do_not_start(tmp_path: Path) -> None:
     wrong = write_tuned(tmp_path / "wrong.safetensors", {350: (np.zeros((3, 9, 3, 3)), np.zeros(3))}, {})
-    generator = load_generator("realesrgan-tuned", device="cpu", tuned=wrong)
+    generator = load_generator("mini", device="cpu", tuned=wrong)
     with pytest.raises(WeightsCorrupt, match="no convolution 350"):
         generator.prepare(np.zeros((8, 8, 3), np.float32), (), GenerationSettings())
 
@@ -253,12 +253,10 @@ def test_layers_of_another_network_do_not_start(tmp_path: Path) -> None:
 def test_they_change_the_picture_and_say_so() -> None:
     lq = data.chelsea()[60:76, 130:150].astype(np.float32) / 255
     pictures = {}
-    for preset in ("realesrgan", "realesrgan-tuned"):
+    for preset in ("realesrgan", "mini"):
         generator = load_generator(preset, device="cpu")
         pictures[preset] = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
         assert generator.info.name == preset
-        assert (str(require("realesrgan-tuned")) in generator.info.weights.split(" + ")) == (
-            preset == "realesrgan-tuned"
-        )
-    difference = np.abs(pictures["realesrgan"] - pictures["realesrgan-tuned"])
+        assert (str(require("mini")) in generator.info.weights.split(" + ")) == (preset == "mini")
+    difference = np.abs(pictures["realesrgan"] - pictures["mini"])
     assert 0.001 < difference.mean() < 0.05

@@ -12,12 +12,12 @@ from rasr.generator.rrdbnet import BLOCKS, load_rrdbnet
 from rasr.weights import find
 
 
-@pytest.mark.parametrize("preset", ["realesrgan", "realesrgan-tuned"])
+@pytest.mark.parametrize("preset", ["realesrgan", "mini"])
 def test_both_forms_give_the_same_picture(preset: str) -> None:
     lq = data.astronaut()[60:92, 200:240].astype(np.float32) / 255
     generator = load_generator(preset, device="cpu")
     wanted = generator.generate(lq[None], None, generator.prepare(lq, (), GenerationSettings()))[0]
-    network = load_rrdbnet(tuned=find(preset) if preset == "realesrgan-tuned" else None)
+    network = load_rrdbnet(tuned=find(preset) if preset == "mini" else None)
     assert sum(p.numel() for p in network.parameters()) == 16_697_987
     with torch.inference_mode():
         found = network(torch.from_numpy(lq).permute(2, 0, 1)[None]).clamp(0, 1)[0].permute(1, 2, 0).numpy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +65,6 @@ def test_without_a_photo_of_the_scene_the_result_is_that_of_none(scene: Scene, p
     assert result.evidence is None
     assert not any(one.accepted for one in result.references)
     assert "No photo of the same scene: restored without a reference." in result.notes
-
-
-def test_a_generator_that_only_moves_detail_is_shown_no_unverified_photo(scene: Scene, local: Any) -> None:
-    generator = local(uses_reference=True)
-    generator.info = replace(generator.info, copies=True)
-    none = Restorer(generator)(scene.query, reference="none", size=SIZE)
-    result = Restorer(generator)(scene.query, reference=scene.other, size=SIZE)
-    assert generator.references == []
-    assert np.array_equal(result.picture.pixels, none.picture.pixels)
-    shown = Restorer(generator)(scene.query, reference=scene.other, size=SIZE, candidates=0)
-    assert len(generator.references) == 1, "without candidates it does the work itself"
-    assert not np.array_equal(shown.picture.pixels, none.picture.pixels)
 
 
 def test_strength_0_fuses_nothing(scene: Scene, plain: FloatImage) -> None:

@@ -1,4 +1,4 @@
-"""What makes mini: the tuned layers of its cleaner, its packaging, and the shell scripts that hold it together."""
+"""What makes mini: its tuned layers, their packaging, and the shell scripts that hold it together."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import runs
 from rasr.errors import WeightsCorrupt
-from rasr.generator.realesrgan import TUNED_LAYERS, read_tuned
+from rasr.generator.realesrgan import TUNED_LAYERS, read_tuned, write_tuned
 from rasr.weights import read_safetensors, require
 from runs import realesrgan_tune, ship_mini
 from tests.training.standin import make_photos
@@ -68,28 +67,17 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_ships_is_written_as_it_loads_and_pinned(tmp_path: Path, package: Path) -> None:
     before = runs.CATALOGUE.read_text()
-    ship_mini.main([str(require("realesrgan-tuned"))])
+    ship_mini.main([str(require("mini"))])
     assert runs.CATALOGUE.read_text() == before, "the same layers have the same hash"
-    ship_mini.main([str(require("mini")), str(require("mini-reference"))])
-    for name in ("mini.safetensors", "mini-reference.safetensors"):
-        shipped, facts = read_safetensors(package / name)
-        ours, ours_facts = read_safetensors(ROOT / "src" / "rasr" / "generator" / "trained" / name)
-        assert shipped.keys() == ours.keys()
-        # Of the fp16 weights here; where they were trained they were fp32.
-        signature = shipped.pop("backbone.signature", None)
-        assert signature is None or torch.allclose(signature, ours["backbone.signature"], atol=1e-3)
-        assert all(torch.equal(shipped[key], ours[key]) for key in shipped)
-        assert facts["notes"] == ours_facts["notes"]
-        assert runs.sha256_file(package / name) in runs.CATALOGUE.read_text()
+    other = tmp_path / "other.safetensors"
+    write_tuned(other, read_tuned(), {"steps": 1})
+    ship_mini.main([str(other)])
+    assert runs.sha256_file(package / "mini.safetensors") in runs.CATALOGUE.read_text()
+    assert runs.CATALOGUE.read_text() != before
     torn = tmp_path / "torn.safetensors"
-    torn.write_bytes(require("realesrgan-tuned").read_bytes()[:1000])
+    torn.write_bytes(require("mini").read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt):
         ship_mini.main([str(torn)])
-
-
-def test_notes_lose_the_places_they_were_written_at() -> None:
-    notes = {"config": {"photos": ["/home/someone/pictures/birds"], "name": "mini"}, "step": 3}
-    assert ship_mini.portable(notes) == {"config": {"photos": ["pictures/birds"], "name": "mini"}, "step": 3}
 
 
 STAND_IN = """#!{python}
@@ -130,10 +118,8 @@ def test_shell_scripts_name_what_there_is(tmp_path: Path, script: str) -> None:
         tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
     places = {"PHOTOS": str(tmp_path), "LSDIR": str(tmp_path), "OUT": str(tmp_path / "out")}
-    (tmp_path / "backbone.safetensors").touch()
-    places["BACKBONE"] = str(tmp_path / "backbone.safetensors")
     done = subprocess.run(
         ["sh", ROOT / "runs" / script], cwd=tmp_path, env={**env, **places}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "train" in done.stdout
+    assert done.stdout

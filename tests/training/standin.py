@@ -69,7 +69,7 @@ def tiny_config(photos: Path, **changes: Any) -> TrainingConfig:
     tree: dict[str, Any] = {
         "name": "tiny",
         "stage": "reference",
-        "model": {"preset": "mini"},
+        "model": {"preset": "sd21-osediff"},
         "data": {"photos": [str(photos)], "crop": 32, "workers": 0, "cache_gb": 0.1},
         "references": {"phases": [{"mix": {"other_crop": 0.5, "warped": 0.25, "null": 0.25}}]},
         "loss": {"mse": 1.0, "perceptual": 0.0},

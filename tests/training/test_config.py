@@ -15,7 +15,7 @@ MINIMAL = """
 name = "a"
 stage = "backbone"
 [model]
-preset = "mini"
+preset = "sd21-osediff"
 [data]
 photos = ["photos"]
 [loop]
@@ -95,7 +95,7 @@ def test_settings_and_folders_from_the_command_line(tmp_path: Path, monkeypatch:
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    text = MINIMAL.replace('preset = "mini"', 'preset = "own.toml"\nweights = { backbone = "b.safetensors" }')
+    text = MINIMAL.replace('preset = "sd21-osediff"', 'preset = "own.toml"\nweights = { backbone = "b.safetensors" }')
     config = read_training_config(write(tmp_path, text))
     assert config.data.photos == (tmp_path / "photos",)
     assert config.model.preset == str(tmp_path / "own.toml")
@@ -104,14 +104,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_every_packaged_config_is_valid(tmp_path: Path) -> None:
     configs = packaged_configs()
-    stages = {"backbone", "reference"}
-    assert {f"mini-{stage}-{kind}" for stage in stages for kind in ("cpu", "gpu")} | {"sd21-rasrnet"} == set(configs)
+    assert set(configs) == {"sd21-rasrnet"}
     for name in configs:
         config = read_training_config(name, photos=[tmp_path])
-        assert config.stage in name or name == "sd21-rasrnet"
+        assert config.stage == "reference"
         assert not config.validation.photos
-    with pytest.raises(ConfigError, match="mini-reference-cpu"):
-        read_training_config("mini-refrence")
+    with pytest.raises(ConfigError, match="sd21-rasrnet"):
+        read_training_config("sd21-rasnet")
 
 
 def test_what_may_change_between_sittings(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ rule = "residual"
 timestep = 1
 residual_form = true
 sees_lq = true
-reference_side = 64
 [codec]
 kind = "patch"
 patch = 4

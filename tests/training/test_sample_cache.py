@@ -90,7 +90,7 @@ def test_an_interrupted_pool_goes_on(photos: Path, monkeypatch: pytest.MonkeyPat
     assert all(np.array_equal(pool.view(n).lq, wanted[n]) for n in range(10))
 
 
-@pytest.mark.parametrize("cleaner", ["realesrgan", "realesrgan-tuned"])
+@pytest.mark.parametrize("cleaner", ["realesrgan", "mini"])
 def test_the_cleaner_of_a_pool_is_the_one_of_restoring(photos: Path, cleaner: str) -> None:
     maker = material(pooled(photos, model__cleaner=cleaner, data__pool=3)).maker
     assert maker.cache is not None

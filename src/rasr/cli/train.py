@@ -12,11 +12,11 @@ from rasr.cli.console import examples, print_json, progress_bar, say
 
 @click.command(
     epilog=examples(
-        "rasr train mini-reference-cpu --photos my-photos/ --out birds",
-        "rasr train mini-reference-cpu --photos my-photos/ --out birds --resume --max-minutes 50",
+        "rasr train sd21-rasrnet --photos my-photos/ --out birds",
+        "rasr train sd21-rasrnet --photos my-photos/ --out birds --resume --max-minutes 50",
         "rasr train my.toml --set loop.steps=2000 --set optimizer.lr=1e-5",
         "accelerate launch --num_processes 4 -m rasr train sd21-rasrnet --photos LSDIR/ --out sd21",
-        "rasr restore old.jpg -g my-photos/ -o new.png --preset mini --set adapter=birds/mini-reference.safetensors",
+        "rasr restore old.jpg -g my-photos/ -o new.png --preset sd21 --set adapter=birds/sd21-rasrnet.safetensors",
     )
 )
 @click.argument("config")

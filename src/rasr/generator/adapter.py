@@ -21,8 +21,8 @@ from rasr.weights import load_strictly, read_safetensors, write_safetensors
 FORMAT = "rasr-adapter-1"
 RETIRED = {"reading": "condition", "text": "everywhere", "temperature": 0.1}
 """Keys of the reference table that earlier versions wrote, with the only value that is still understood."""
-RETIRED_ATTENTION = {"dimension", "summaries", "window", "phases", "direct", "local_levels"}
-"""Keys that earlier versions wrote too and only their attention branch read: without effect on any other."""
+UNREAD = {"dimension", "summaries", "window", "phases", "direct", "local_levels", "width"}
+"""Keys that earlier versions wrote too and only branches read that are retired: without effect on this one."""
 BACKBONE_FORMAT = "rasr-backbone-1"
 SIGNATURE = "backbone.signature"
 SAMPLES = 8
@@ -91,9 +91,9 @@ def _read_reference(text: str) -> ReferenceConfig:
     for key, meant in RETIRED.items():
         if table.pop(key, meant) != meant:
             raise ValueError(f"it was trained with another {key} than {meant!r}, which is retired")
-    if table.get("control") == "attention":
-        raise ValueError("the attention branch is retired")
-    return check_table(ReferenceConfig, {key: table[key] for key in table.keys() - RETIRED_ATTENTION}, "reference")
+    if (control := table.get("control")) in {"attention", "copy"}:
+        raise ValueError(f"its branch, '{control}', is retired")
+    return check_table(ReferenceConfig, {key: table[key] for key in table.keys() - UNREAD}, "reference")
 
 
 def save_backbone(model: RefDSR, path: Path, *, half: bool = False, notes: dict[str, Any] | None = None) -> Path:

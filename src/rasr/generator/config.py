@@ -41,9 +41,8 @@ class _ContextConfig(Table):
 class ReferenceConfig(Table):
     """[reference]: the branch. Stored in every adapter, whose tensors mean nothing without it."""
 
-    control: Literal["controlnet", "copy"] = "controlnet"
-    """``controlnet``: additive residuals, as in the paper. ``copy``: detail is taken from places found by layout; needs
-    the patch codec and the rule ``residual``."""
+    control: Literal["controlnet"] = "controlnet"
+    """Additive residuals, as in the paper."""
     blocks: int = Field(default=3, ge=1, le=4)
     """How many decoder blocks, counted from the deepest, see the reference. The paper: the first three."""
     lora_rank: int = Field(default=4, ge=0)
@@ -51,9 +50,7 @@ class ReferenceConfig(Table):
     lora_alpha: float = 8.0
     """LoRA scaling is alpha / rank. 8 is peft's default and what OSEDiff's published weights were trained with."""
     mid: bool = True
-    """``controlnet``: also add to the middle block's output, which is what the first decoder block starts from."""
-    width: int = 256
-    """``copy``: channels of the gate's network."""
+    """Also add to the middle block's output, which is what the first decoder block starts from."""
 
 
 class ModelConfig(Table):
@@ -81,9 +78,6 @@ class ModelConfig(Table):
     """Colour match after it; ``none`` for weights that were trained to give the colours themselves."""
     minimum_side: int = 0
     """Smaller inputs are enlarged to this, restored and brought back; 0 only pads them."""
-    reference_side: int = 512
-    """References are brought to about this side squared, or to the result's size where that is larger, but never
-    enlarged: what is searched in another scale is not found."""
     seed: int = 0
     """Seed of the untrained weights (models built here)."""
     unet: dict[str, Any] = Field(default_factory=dict)
@@ -107,7 +101,7 @@ class ModelConfig(Table):
 
 
 def read_model_config(source: str | Path) -> ModelConfig:
-    """Read a preset by name (``mini``, ...) or a TOML file of one's own. Raises ConfigError."""
+    """Read a preset by name (``sd21-osediff``, ...) or a TOML file of one's own. Raises ConfigError."""
     path = Path(source)
     if path.suffix != ".toml":
         path = Path(str(files("rasr.generator"))) / "presets" / f"{source}.toml"
@@ -144,7 +138,7 @@ class WeightPaths:
         checkpoint: str | Path | None = None,
         vae: str | Path = "full",
     ) -> WeightPaths:
-        """Take what was asked for, else what lies in ``$RASR_HOME/models``, else what ships.
+        """Take what was asked for, else what lies in ``$RASR_HOME/models``.
 
         Raises UsageError for options that the preset does not have, WeightsMissing for a named file that is not there.
         """
@@ -154,11 +148,7 @@ class WeightPaths:
         if not pretrained and (base is not None or checkpoint is not None or vae != "full"):
             raise UsageError(f"{config.name} is built by RASR: it has no base model, checkpoint or other autoencoder.")
         backbone = None if pretrained else _file(weights) or _at_hand(config.name)
-        branch = None
-        if adapter != "none":
-            # The package's adapter belongs to the package's backbone: beside one of the user's own it is not at hand.
-            packaged = backbone is None or backbone == _packaged(config.name)
-            branch = _file(adapter) or _at_hand(f"{config.name}-reference", packaged=packaged)
+        branch = None if adapter == "none" else _file(adapter) or _at_hand(f"{config.name}-reference")
         parts: list[object] = [backbone or f"seed {config.seed}, untrained"]
         if pretrained:
             known = CATALOGUE.get(config.base[0])
@@ -191,11 +181,6 @@ def _file(path: str | Path | None) -> Path | None:
     return found
 
 
-def _at_hand(name: str, *, packaged: bool = True) -> Path | None:
-    """Find the user's file in ``$RASR_HOME/models``, or else, if ``packaged``, the package's."""
+def _at_hand(name: str) -> Path | None:
     own = home() / "models" / f"{name}.safetensors"
-    return own if own.is_file() else _packaged(name) if packaged else None
-
-
-def _packaged(name: str) -> Path | None:
-    return find(name) if name in CATALOGUE else None
+    return own if own.is_file() else None

@@ -32,13 +32,11 @@ from rasr.memory import LruCache
 if TYPE_CHECKING:
     import torch
 
-    from rasr.generator.refdsr import RefDSR, ReferenceFeatures
+    from rasr.generator.refdsr import RefDSR
 
 CACHE_BYTES = 512 * 2**20
 TEMPERATURE = 0.1
 """τ of softmax(score / τ), the weights of several references."""
-LARGEST_REFERENCE = 1024
-"""Side squared beyond which references do not grow with the result: memory and search grow with their area."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +47,6 @@ class _Conditioning:
     references: tuple[ReferencePicture, ...]
     weights: torch.Tensor | None
     """(1, K), summing to 1."""
-    features: ReferenceFeatures | None
-    """None without references, and where they are encoded for each tile's shape."""
     settings: GenerationSettings
 
 
@@ -72,17 +68,15 @@ class DiffusionGenerator:
         base: str | Path | None = None,
         checkpoint: str | Path | None = None,
         vae: Literal["full", "tiny"] | Path = "full",
-        reference_side: int | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Choose everything, load nothing.
 
-        ``preset`` is a name or a TOML file. ``weights`` replaces the packaged backbone of ``mini``; ``base`` (hub id
-        or folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference
-        branch, "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder.
-        ``reference_side`` fixes the size of references, which else follows the result's; ``cache_bytes`` bounds what is
-        kept of encoded references. Raises ConfigError for an unknown preset, UsageError for a number out of range and
-        for a device or dtype this machine does not have.
+        ``preset`` is a name or a TOML file. ``weights`` is the backbone of a model built here; ``base`` (hub id or
+        folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference branch,
+        "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder. ``cache_bytes`` bounds what
+        is kept of encoded references. Raises ConfigError for an unknown preset, UsageError for a number out of range
+        and for a device or dtype this machine does not have.
         """
         if preset == "sd21":
             preset = preset_at_hand()
@@ -92,10 +86,8 @@ class DiffusionGenerator:
             self.config, weights=weights, adapter=adapter, base=base, checkpoint=checkpoint, vae=vae
         )
         self._place = choose_device(device, dtype)
-        for name, number, least in (("reference_side", reference_side, 1), ("cache_bytes", cache_bytes, 0)):
-            if number is not None and (not isinstance(number, int) or number < least):
-                raise UsageError(f"{name} must be a whole number from {least} on, not {number}.")
-        self._reference_side = reference_side
+        if not isinstance(cache_bytes, int) or cache_bytes < 0:
+            raise UsageError(f"cache_bytes must be a whole number from 0 on, not {cache_bytes}.")
         self._encoded: LruCache[Any] = LruCache(cache_bytes, _tensor_bytes)
         self._model: RefDSR | None = None
         self._prompts: Any = None
@@ -113,7 +105,6 @@ class DiffusionGenerator:
             colour=self.config.colour,
             licence=self.config.licence,
             device=str(self._place),
-            copies=self.config.reference.control == "copy",
             reads_text=self.config.context.kind == "text",
             needs=found.needs(self.config),
             context_encoder=self.config.context.encoder,
@@ -130,19 +121,16 @@ class DiffusionGenerator:
     def prepare(
         self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
     ) -> Conditioning:
-        """Compute context, reference weights softmax(score / τ), and features all tiles share."""
+        """Compute the context and the references' weights, softmax(score / τ)."""
         if not 0 <= settings.strength <= 1:
             raise UsageError(f"The strength must lie between 0 and 1, not {settings.strength}.")
         model = self.model
         context = self._context(settings)
         if not references or settings.strength == 0 or model.branch is None:
-            return _Conditioning(context, (), None, None, settings)
+            return _Conditioning(context, (), None, settings)
         scores = _tensor([[reference.score for reference in references]])
         weights = (scores / TEMPERATURE).softmax(-1).to(self._place.device, self._place.dtype)
-        wanted = (settings.size[0] * settings.size[1]) ** 0.5 if settings.size else 0
-        side = self._reference_side or max(self.config.reference_side, min(wanted, LARGEST_REFERENCE))
-        features = None if self._shares_grid else [self._encode(one, self._scaled(one, side)) for one in references]
-        return _Conditioning(context, tuple(references), weights, features, settings)
+        return _Conditioning(context, tuple(references), weights, settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
@@ -155,21 +143,14 @@ class DiffusionGenerator:
         with self._lock, torch.inference_mode():
             lq = self._fit(self._pictures(tiles))
             start = None if base is None else self._fit(self._pictures(base))
-            features = conditioning.features
-            if features is None:
-                features = [self._encode(one, (lq.shape[2], lq.shape[3])) for one in conditioning.references]
+            # References lie on the tile's own grid.
+            features = [self._encode(one, (lq.shape[2], lq.shape[3])) for one in conditioning.references]
             given = (features, conditioning.weights, conditioning.context, conditioning.settings.strength)
             restored = model(lq, start, *given).float()
             restored = self._unfit(restored, height, width).clamp(-1, 1).add(1).div(2)
         if not restored.isfinite().all():
             raise RasrError(f"{self.info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
         return np.ascontiguousarray(restored.permute(0, 2, 3, 1).cpu().numpy())
-
-    @property
-    def _shares_grid(self) -> bool:
-        """True where references lie on the tile's own grid (controlnet), False where searched."""
-        branch = self.model.branch
-        return branch is not None and branch.config.control == "controlnet"
 
     def _context(self, settings: GenerationSettings) -> torch.Tensor | None:
         if self.config.context.kind == "text":
@@ -181,13 +162,6 @@ class DiffusionGenerator:
         if settings.embedding is None:
             return None
         return _tensor(settings.embedding).reshape(1, -1).to(self._place.device, self._place.dtype)
-
-    def _scaled(self, reference: ReferencePicture, side: float) -> tuple[int, int]:
-        """(height, width) of a reference that keeps its shape at ``side``², or its own if smaller."""
-        multiple, shape = self.model.multiple, reference.pixels.shape[:2]
-        ratio = min(1.0, side / (shape[0] * shape[1]) ** 0.5)
-        height, width = (max(multiple, round(length * ratio / multiple) * multiple) for length in shape)
-        return height, width
 
     def _encode(self, reference: ReferencePicture, size: tuple[int, int]) -> Any:
         """Let the branch read a reference at (height, width), unless it has done so lately."""

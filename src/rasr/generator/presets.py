@@ -49,23 +49,18 @@ class Preset:
 
 _REALESRGAN = ("threads", "weights")
 _DIFFUSION = "rasr.generator.diffusion:DiffusionGenerator"
-_MINI = ("adapter", "cache_bytes", "cleaner", "reference_side", "weights")
-_SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "reference_side", "vae")
+_SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "vae")
 
 PRESETS = {
-    "realesrgan": Preset(
-        "Real-ESRGAN x4plus: single image, uses no reference",
-        "rasr.generator.realesrgan:RealESRGAN",
-        _REALESRGAN,
-        replaced=True,
-    ),
-    "realesrgan-tuned": Preset(
-        "Real-ESRGAN with its last layers trained further: closer to the truth, single image; runs before mini",
+    "mini": Preset(
+        "sized for any machine: Real-ESRGAN with its last layers trained further, closer to the truth",
         "rasr.generator.realesrgan:RealESRGAN.with_tuned_layers",
         (*_REALESRGAN, "tuned"),
         replaced=True,
     ),
-    "mini": Preset("RefDSR, sized for any machine", _DIFFUSION, _MINI, {"preset": "mini"}, cleaner="realesrgan-tuned"),
+    "realesrgan": Preset(
+        "Real-ESRGAN x4plus as published", "rasr.generator.realesrgan:RealESRGAN", _REALESRGAN, replaced=True
+    ),
     "sd21": Preset(
         "RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _DIFFUSION, _SD21, {"preset": "sd21"}
     ),
@@ -76,9 +71,10 @@ PRESETS = {
     "bicubic": Preset("bicubic interpolation: the baseline, adds no detail", "rasr.generator.presets:Bicubic"),
 }
 DEFAULT_PRESET = "mini"
-QUERY_CLEANER = "realesrgan-tuned"
-"""The generator that cleans queries, whatever restores them, so that every preset finds the same references. It also
-runs before the default preset, whose picture then serves both."""
+RENAMED = {"realesrgan-tuned": "mini"}
+"""Names that presets had, for the message that says what they are called now."""
+QUERY_CLEANER = "mini"
+"""The generator that cleans queries, whatever restores them, so that every preset finds the same references."""
 QUERY_TILE = 128
 """Side, in pixels, of the largest square that is cleaned at once for a query."""
 
@@ -93,6 +89,8 @@ def load_generator(
     file takes their place. Raises UsageError for an unknown preset or option, or for a device or dtype it cannot run
     on.
     """
+    if preset in RENAMED:
+        raise UsageError(f"The preset '{preset}' is called '{RENAMED[preset]}' now.")
     if preset not in PRESETS:
         raise UsageError(f"Unknown preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
     entry = PRESETS[preset]

@@ -61,8 +61,6 @@ class GeneratorInfo:
     """Licence of the weights (SPDX where one exists)."""
     device: str = "cpu"
     """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
-    copies: bool = False
-    """True where its references only help when they show the same scene: registration then does without them."""
     reads_text: bool = False
     """True where a prompt says what to draw."""
     needs: tuple[str, ...] = ()
@@ -92,8 +90,6 @@ class GenerationSettings:
     seed: int = 0
     prompt: str | None = None
     """Text for backbones that read text; None means the preset's own default."""
-    size: tuple[int, int] | None = None
-    """Width and height of the whole result where the caller knows it: a photo of the same scene has about its scale."""
     embedding: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """(D,) embedding of the whole LQ picture by :attr:`GeneratorInfo.context_encoder`; None stands for no context."""
 

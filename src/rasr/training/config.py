@@ -42,14 +42,14 @@ class ModelSection(_Table):
     """Model that is trained, and the weights it starts from."""
 
     preset: FileOrName
-    """A diffusion preset (``mini``, ``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
+    """A diffusion preset (``sd21-osediff``, ``sd21-pisasr``) or the path of a model TOML."""
     weights: dict[str, FileOrName] = Field(default_factory=dict)
     """Where earlier parts come from: ``backbone``, ``adapter`` → a safetensors file; ``base``, ``checkpoint``."""
     reference: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the preset's [reference] table: control, blocks, lora_rank, ..."""
     zero_output: bool = False
     """Start with the backbone's last layer at zero: it begins by changing nothing, whatever it was trained behind."""
-    cleaner: Literal["none", "realesrgan", "realesrgan-tuned"] = "none"
+    cleaner: Literal["none", "realesrgan", "mini"] = "none"
     """A single-image restorer that runs before the model; its output is the picture the model starts from."""
 
     @model_validator(mode="after")
@@ -145,9 +145,6 @@ class ReferencesConfig(_Table):
     encoder: str | None = None
     """Retrieval encoder; None takes the gallery's own, or the default."""
     top_k: Positive = 5
-    side: Annotated[int, Field(ge=0)] = 0
-    """Side of the references in pixels; 0 is the crop's. A photo that guides a restoration is larger than a crop, and
-    what corresponds has to be found in it. Not for ``control = "controlnet"``: its grid is the crop's."""
     whole: Share = 0.25
     """Share of references from other photos shown whole, reduced to the crop's size, instead of a crop of them."""
 

@@ -63,7 +63,7 @@ class TrainingData:
         if config.validation.photos:
             found = find_photos(config.validation.photos, "folder", smallest=config.validation.crop)
             held_out = found.spread(config.validation.count)
-        smallest = max(data.crop, data.pool_side if data.pool else 0, references.side)
+        smallest = max(data.crop, data.pool_side if data.pool else 0)
         photos = find_photos(data.photos, data.layout, smallest=smallest, held_out=held_out)
         log(f"data: {len(photos.targets)} photos")
         for sentence in photos.left_out[:NAMED]:

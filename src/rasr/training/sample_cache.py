@@ -84,7 +84,7 @@ def batch_cleaner(config: TrainingConfig, device: torch.device) -> Callable[[Pix
     Raises WeightsMissing or WeightsCorrupt.
     """
     cleaner, dtype = config.model.cleaner, _cleaner_dtype(config)
-    network = load_rrdbnet(tuned=require(cleaner) if cleaner == "realesrgan-tuned" else None).to(device, dtype)
+    network = load_rrdbnet(tuned=require(cleaner) if cleaner == "mini" else None).to(device, dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def clean(lq: Pixels) -> Pixels:
@@ -235,7 +235,7 @@ def _folder(config: TrainingConfig, photos: Sequence[TrainingPhoto]) -> Path:
         "cleaner": cleaner,
         "dtype": str(_cleaner_dtype(config)) if cleaner != "none" else "",
     }
-    if cleaner == "realesrgan-tuned":
+    if cleaner == "mini":
         settings["tuned"] = sha256_file(require(cleaner))
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12).hexdigest()
     return cache_dir("training") / f"pool-{digest}"

@@ -140,12 +140,11 @@ class SampleMaker(Dataset[TrainingSample]):
         """Draw the reference of a sample cut from ``box``: pixels, kind and similarity."""
         mix = self.config.references.mix_at(number // self.config.loop.batch)
         kind = str(random.choice(KINDS, p=[getattr(mix, kind) for kind in KINDS]))
-        wide = self._around(random, photo, box)
         view, score = None, 0.0
         if kind == "warped":
-            view, score = warped_view(random, photo, wide), 1.0
+            view, score = warped_view(random, photo, box), 1.0
         elif kind == "other_crop":
-            view, score = wide.elsewhere(random, photo).cut(photo), 1.0
+            view, score = box.elsewhere(random, photo).cut(photo), 1.0
         elif kind == "retrieved" and self.neighbours[position]:
             path, score = self.neighbours[position][int(random.integers(len(self.neighbours[position])))]
             view = self._view(TrainingPhoto.at(path), random, skipped)
@@ -154,26 +153,10 @@ class SampleMaker(Dataset[TrainingSample]):
             view = self._view(self.photos[other + (other >= position)], random, skipped)
         return (None, "null", 0.0) if view is None else (view, kind, score)
 
-    @property
-    def _side(self) -> int:
-        """Side of the references."""
-        return self.config.references.side or self.config.data.crop
-
-    def _around(self, random: np.random.Generator, photo: Pixels, box: Box) -> Box:
-        """Draw a box of the references' side, if the photo allows, that holds ``box`` anywhere."""
-        side = min(self._side, *photo.shape[:2])
-        if side <= box.side:
-            return box
-        places = []
-        for start, length in ((box.left, photo.shape[1]), (box.top, photo.shape[0])):
-            lowest, highest = max(0, start + box.side - side), min(start, length - side)
-            places.append(int(random.integers(lowest, highest + 1)))
-        return Box(places[0], places[1], side)
-
     def _view(self, photo: TrainingPhoto, random: np.random.Generator, skipped: list[str]) -> Pixels | None:
         """Show another photo, whole or a crop; None when it cannot be used (``skipped``)."""
         whole, seed = random.random() < self.config.references.whole, random.integers(2**62)
-        side = self._side
+        side = self.config.data.crop
         try:
             pixels = self.decoded.read(photo)
         except PictureError as error:

@@ -15,7 +15,7 @@ from rasr.evaluation.method import Method, MethodInfo
 from rasr.evaluation.methods.command import CommandMethod
 from rasr.evaluation.methods.profile import Profile
 from rasr.evaluation.methods.restorers import OutputsMethod, RestorerMethod
-from rasr.generator import PRESETS
+from rasr.generator import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from rasr.restoration import ColourMethod
@@ -46,9 +46,8 @@ class _Preset:
 _PRESETS: Mapping[str, _Preset] = {
     "bicubic": _Preset("Interpolation", "bicubic interpolation, the floor"),
     "realesrgan": _Preset("GAN-based", "Real-ESRGAN x4plus, packaged weights"),
-    "realesrgan-tuned": _Preset("RASR", "Real-ESRGAN tuned further, what mini starts from"),
     "mini": _Preset("RASR", "retrieval-augmented, the model that ships", "auto"),
-    "mini:no-reference": _Preset("RASR", "the model that ships, without its reference branch", "auto"),
+    "mini:no-reference": _Preset("RASR", "the model that ships, no reference looked at", "auto"),
     "sd21": _Preset("RASR", "retrieval-augmented on SD 2.1, the paper's system", "auto"),
     "sd21-osediff:no-reference": _Preset(
         "Diffusion-based",
@@ -135,15 +134,16 @@ def _stated(name: str, options: MethodOptions) -> MethodInfo:
 
 
 def _preset(label: str, name: str, options: MethodOptions) -> RestorerMethod:
-    """Build a preset's method; with an adapter it has a row for every reference policy."""
+    """Build a preset's method; the default, and one with an adapter, have a row for every reference policy."""
     from rasr.restoration import Restorer
 
     preset, bare = name.removesuffix(_BARE), name.endswith(_BARE)
-    referencing = "adapter" in PRESETS[preset].options
+    adapts = "adapter" in PRESETS[preset].options
+    referencing = adapts or preset == DEFAULT_PRESET
     if bare and not referencing:
         raise UsageError(f"'{preset}' uses no reference anyway: leave '{_BARE}' out.")
     known = _PRESETS.get(name) or _Preset("RASR", PRESETS[preset].summary, "auto" if referencing else "none")
-    without: dict[str, Any] = {"adapter": "none"} if bare else {}
+    without: dict[str, Any] = {"adapter": "none"} if bare and adapts else {}
     return RestorerMethod(
         label,
         known.family,

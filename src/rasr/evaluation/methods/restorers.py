@@ -55,7 +55,7 @@ class RestorerMethod:
 
         generator, cleaner = self._restorer.generator.info, self._restorer.generator.cleaner
         remark = self.remark if generator.trained else "untrained"
-        if generator.trained and self.reference and not generator.uses_reference:
+        if self.reference and "(no reference adapter)" in generator.name:
             remark = "no reference adapter"
         return MethodInfo(
             self.name,
