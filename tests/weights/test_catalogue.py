@@ -115,7 +115,7 @@ def test_what_a_preset_needs_is_asked_by_its_name() -> None:
     assert [weights.name for weights in serving("sd21-osediff")] == ["sd21", "osediff"]
     assert [weights.name for weights in serving("LPIPS")] == ["alexnet", "lpips-alex-linear"]
     assert serving("bicubic") == []
-    with pytest.raises(UsageError, match=r"Unknown model 'sd3'\. Choose one of: mini, .*sd21"):
+    with pytest.raises(UsageError, match=r"Unknown model 'sd3'\. Choose one of: realesrgan, mini, .*sd21"):
         find("sd3")
 
 

@@ -110,7 +110,7 @@ def load_generator(
             if cleaner == "none":
                 cleaner = None
             else:
-                known = cleaner in PRESETS
+                known = cleaner in {*PRESETS, *RENAMED}
                 cleaner = load_generator(cleaner, device=where) if known else _model_file(cleaner, device)
         elif isinstance(cleaner, Path):
             cleaner = _model_file(cleaner, device)
