@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 import tempfile
@@ -25,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "src" / "rasr" / "service" / "page"
 LIST = PAGE / "third_party.json"
-"""Each file that is placed: name, version, licence, file in the package, file here, sha256."""
+"""Each file that is placed: package, version, licence, file in the package, file here, parts left out, sha256."""
 FOLDERS = {False: PAGE / "third_party", True: HERE / "for_tests"}
 PUBLIC = "https://registry.npmjs.org/"
 LARGEST = 64 << 20
@@ -81,11 +82,24 @@ def place(*, tests: bool = False) -> list[Path]:
         data = packages[name][inside]
         for bare, neighbour in BARE.items() if inside.endswith(".mjs") else ():
             data = data.replace(b"from" + bare, b"from" + neighbour)
+        for part in entry.get("without", ()):
+            data = _without(data, part)
         if _sha256(data) != entry["sha256"]:
             raise NotPlaced(f"{inside} of {name} has sha256 {_sha256(data)}, but {LIST.name} says {entry['sha256']}")
         _write(target(entry), data)
         placed.append(target(entry))
     return placed
+
+
+def _without(script: bytes, name: str) -> bytes:
+    """A script of parts, each a function called at once, without the part that defines ``name``."""
+    ends = b"}(OpenSeadragon);"
+    parts = script.split(ends)
+    wanted = re.compile(rb"^!function.*?\b\w\.%s=(function|class)\b" % name.encode(), re.DOTALL)
+    kept = [one for one in parts if not wanted.match(one)]
+    if len(kept) != len(parts) - 1:
+        raise NotPlaced(f"{len(parts) - len(kept)} parts of a script define {name}, and not one")
+    return ends.join(kept)
 
 
 def _unpacked(name: str) -> dict[str, bytes]:

@@ -82,7 +82,7 @@ function App() {
   else if (view === "batch" && rest[0]) shown = html`<${batches.BatchPage} key=${rest[0]} label=${rest[0]} about=${about} galleries=${list} />`;
   else if (view === "photo" && photo) {
     const another = () => (location.hash = "#/");
-    shown = html`<${Restore} key=${photo} photo=${photo} about=${about} galleries=${list} another=${another} />`;
+    shown = html`<${Restore} key=${photo.id} photo=${photo} about=${about} galleries=${list} another=${another} />`;
   } else shown = html`<${Start} taken=${taken} list=${list} />`;
 
   return html`
@@ -160,6 +160,7 @@ function Token() {
   return html`<dialog ref=${dialog} aria-labelledby="token-title" onCancel=${(event) => event.preventDefault()}>
     <form onSubmit=${given}>
       <h2 id="token-title">This service asks for a token</h2>
+      <input type="text" name="username" value="rasr" autocomplete="username" hidden />
       <label>Token <input type="password" name="token" autocomplete="current-password" required /></label>
       ${wrong && html`<p class="failed" role="alert">That was not it.</p>`}
       <p class="hint">It is kept until this tab is closed.</p>

@@ -10,6 +10,11 @@ function calm() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;
 }
 
+// OpenSeadragon writes a style into the page unless it finds one; the page's policy would refuse it.
+const style = document.createElementNS(null, "style"); // a name alone: in no namespace it styles nothing
+style.setAttribute("data-openseadragon-mobile-css", "true");
+document.head.append(style);
+
 /** A viewer that answers to the page's keys alone. */
 function open(host, label) {
   const viewer = window.OpenSeadragon({

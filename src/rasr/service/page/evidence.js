@@ -4,7 +4,7 @@ import { Reference } from "./compare.js";
 import { html, say, useEffect, useLayoutEffect, useRef, useState } from "./kit.js";
 import { CHANGED, DRAWN, EVIDENCE, legend, percent } from "./words.js";
 
-export function Evidence({ photo, run, place }) {
+export function Evidence({ run, place, middle }) {
   if (!run) {
     return html`<section class="panel">
       <h2>Evidence</h2>
@@ -14,7 +14,7 @@ export function Evidence({ photo, run, place }) {
   const { job } = run;
   const lines = legend(job);
   const nothing = lines.length === 1;
-  return html`<section class="panel evidence" aria-label="Evidence">
+  return html`<div class="about"><section class="panel evidence" aria-label="Evidence">
       <h2>Evidence</h2>
       <div class="bar" aria-hidden="true">
         ${lines.map((line) => html`<span key=${line.key} class=${line.colour ? "" : "drawn"} style=${{ flexGrow: line.share, background: line.colour ?? undefined }}></span>`)}
@@ -29,8 +29,9 @@ export function Evidence({ photo, run, place }) {
       ${nothing && html`<p class="hint">Nothing in this result is from a photo.</p>`}
       <${Refused} job=${job} />
     </section>
-    ${run.places && html`<${Linked} key=${job.id} run=${run} place=${place} />`}
-    <${Take} photo=${photo} run=${run} />`;
+    ${run.places && html`<${Linked} key=${job.id} run=${run} place=${place} middle=${middle} />`}
+    <${Take} run=${run} />
+  </div>`;
 }
 
 /** Photos that were looked at and changed nothing, and why. */
@@ -44,7 +45,7 @@ function Refused({ job }) {
 }
 
 /** The second viewer: a place of the result, in the photo that gave it. */
-function Linked({ run, place }) {
+function Linked({ run, place, middle }) {
   const host = useRef(null);
   const viewer = useRef(null);
   const { job, places } = run;
@@ -78,11 +79,12 @@ function Linked({ run, place }) {
       </select></label>`}
     <div class="osd small" ref=${host}></div>
     <p class="here">${told}</p>
+    <button type="button" onClick=${middle} title="Enter, when the picture has the focus">Look up the middle</button>
   </section>`;
 }
 
 /** Downloads, and the command that makes the same file. */
-function Take({ photo, run }) {
+function Take({ run }) {
   const { job } = run;
   const base = `/jobs/${job.id}`;
   const stem = job.result.name.replace(/\.[^.]*$/, "");

@@ -1,6 +1,6 @@
 // One photo on its way: what the gallery offers for it, the restorations made of it, and what the two sides show.
 import { call, fileOf, follow, restore } from "./api.js";
-import { say } from "./kit.js";
+import { say, unique } from "./kit.js";
 import { Places } from "./places.js";
 import { active, state } from "./words.js";
 
@@ -24,6 +24,7 @@ export class Model {
 export class Photo extends Model {
   constructor(file, { src = URL.createObjectURL(file), gallery = "", settings = {} } = {}) {
     super();
+    this.id = unique();
     this.file = file;
     this.name = file.name;
     this.src = src;

@@ -11,6 +11,7 @@ import { active, plural, state, verdict } from "./words.js";
 export function Restore({ photo, about, galleries, another }) {
   useModel(photo);
   const [place, setPlace] = useState(null);
+  const middle = useRef(null);
   const right = photo.layer(photo.right);
   const left = photo.layer(photo.left);
   const run = (right?.run ?? left?.run) || null;
@@ -27,7 +28,7 @@ export function Restore({ photo, about, galleries, another }) {
     </div>
     <div class="columns">
       <div class="stage">
-        <${Viewer} photo=${photo} run=${run} place=${place} setPlace=${setPlace} next=${step} />
+        <${Viewer} photo=${photo} run=${run} place=${place} setPlace=${setPlace} next=${step} middle=${middle} />
         <${Runs} photo=${photo} />
         <${Strip} photo=${photo} galleries=${galleries} />
         <${Settings} about=${about} values=${photo.settings} set=${(values) => {
@@ -36,7 +37,7 @@ export function Restore({ photo, about, galleries, another }) {
         }} />
       </div>
       <aside aria-label="About the result">
-        <${Evidence} photo=${photo} run=${run} place=${place} />
+        <${Evidence} run=${run} place=${place} middle=${() => middle.current()} />
       </aside>
     </div>
   </main>`;
@@ -60,11 +61,11 @@ function next(photo) {
 /** What is being made, and what went wrong. */
 function Runs({ photo }) {
   const shown = photo.runs.filter((run) => run.error || !run.job || active(run.job) || run.job.state === "failed");
-  return shown.map((run) => {
+  return html`<div class="runs">${shown.map((run) => {
     const name = photo.nameOf(run.choice);
     const failed = run.error ?? (run.job?.state === "failed" ? state(run.job) : null);
     if (failed) {
-      return html`<div class="run failed" key=${run}>
+      return html`<div class="run failed" key=${photo.runs.indexOf(run)}>
         <p><strong>${name}:</strong> ${failed}</p>
         <button type="button" onClick=${() => {
           photo.dismiss(run);
@@ -74,12 +75,12 @@ function Runs({ photo }) {
       </div>`;
     }
     const { done, total } = run.job?.progress ?? {};
-    return html`<div class="run" key=${run}>
+    return html`<div class="run" key=${photo.runs.indexOf(run)}>
       <p><strong>${name}</strong> <span>${run.note || state(run.job)}</span></p>
       <progress aria-label=${`Restoration: ${name}`} max=${total || undefined} value=${total ? done : undefined}></progress>
       ${run.job && html`<button type="button" onClick=${() => photo.cancel(run)}>Cancel</button>`}
     </div>`;
-  });
+  })}</div>`;
 }
 
 /** The references: one click restores. By keyboard, arrows choose and Enter restores. */
@@ -140,7 +141,7 @@ function Card({ photo, offer }) {
     <span class="thumb">${reference ? html`<${Picture} src=${thumbnail(reference)} alt="" loading="lazy" />` : html`<span class=${`sign ${key}`}></span>`}</span>
     <span class="name">${name}</span>
     <span class="verdict">${title}${reference?.score == null ? "" : html` <span class="score">${reference.score.toFixed(2)}</span>`}</span>
-    ${reference || html`<span class="words">${words}</span>`}
+    ${!reference && html`<span class="words">${words}</span>`}
     ${ready && html`<span class="ready">made</span>`}
   </label>`;
 }

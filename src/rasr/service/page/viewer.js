@@ -21,7 +21,7 @@ function labelOf(layer) {
   return layer.name ? `${layer.kind} · ${layer.name}` : layer.kind;
 }
 
-export function Viewer({ photo, run, place, setPlace, next }) {
+export function Viewer({ photo, run, place, setPlace, next, middle }) {
   const host = useRef(null);
   const range = useRef(null);
   const compare = useRef(null);
@@ -78,7 +78,7 @@ export function Viewer({ photo, run, place, setPlace, next }) {
     say(evidence ? "Evidence hidden" : "Evidence shown");
   };
   const save = () => run && download(`/jobs/${run.job.id}/result`, run.job.result.name);
-  const middle = () => setPlace({ ...compare.current.middle(), scale: compare.current.scale() });
+  middle.current = () => setPlace({ ...compare.current.middle(), scale: compare.current.scale() });
 
   const act = {
     1: () => compare.current.zoomTo(1),
@@ -106,7 +106,7 @@ export function Viewer({ photo, run, place, setPlace, next }) {
       const inside = host.current.contains(target);
       let what = act[event.key.length === 1 ? event.key.toLowerCase() : event.key];
       if (inside && pans[event.key]) what = () => compare.current.pan(...pans[event.key]);
-      if (inside && event.key === "Enter") what = middle;
+      if (inside && event.key === "Enter") what = middle.current;
       if (!what) return;
       event.preventDefault();
       what();
@@ -144,7 +144,8 @@ export function Viewer({ photo, run, place, setPlace, next }) {
       />
     </div>
     <div class="controls">
-      <label class="side"><span>Left</span><${Sides} layers=${layers} value=${left?.key} change=${choose("left")} /></label>
+      <label class="side"><span>Left of the divider</span><${Sides} layers=${layers} value=${left?.key} change=${choose("left")} /></label>
+      <label class="side"><span>Right of the divider</span><${Sides} layers=${layers} value=${right?.key} change=${choose("right")} /></label>
       <div class="tools" role="group" aria-label="View">
         <button type="button" onClick=${act["-"]} aria-label="Zoom out">−</button>
         <output class="zoom" aria-label="Zoom">${Math.round(zoom * 100)} %</output>
@@ -153,9 +154,7 @@ export function Viewer({ photo, run, place, setPlace, next }) {
         <button type="button" onClick=${act[0]} title="0">Fit</button>
         <button type="button" onClick=${blink} disabled=${!two} aria-pressed=${String(Boolean(side))} title="Space">Blink</button>
         <button type="button" class="evidence-switch" onClick=${toggle} disabled=${!hasEvidence} aria-pressed=${String(evidence && hasEvidence)} title="E">Evidence</button>
-        ${run?.places && html`<button type="button" onClick=${middle} title="Enter, when the picture has the focus">Look up the middle</button>`}
       </div>
-      <label class="side"><span>Right</span><${Sides} layers=${layers} value=${right?.key} change=${choose("right")} /></label>
     </div>
   </section>`;
 }
