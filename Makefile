@@ -8,7 +8,7 @@ OUT ?= demo-out
 # Where torch comes from, if not from the usual index: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test test-large test-models lint types format benchmark clean
+.PHONY: page demo test test-large test-models lint types format benchmark clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (found $(PYTHON))"; exit 1; }
@@ -18,10 +18,18 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,heic,train]'
 	@touch $@
 
-demo: $(STAMP)  ## Restore a real photo with a real reference; writes a picture and a report into demo-out/
+page: $(STAMP)  ## Fetch the third-party files of the web page, as page/package-lock.json names them
+	$(BIN)/python page/place.py --tests
+
+# What does not need the page goes on without it, and says so.
+.PHONY: page-if-possible
+page-if-possible: $(STAMP)
+	@$(BIN)/python page/place.py --tests --optional
+
+demo: $(STAMP) page-if-possible  ## Restore a real photo with a real reference; writes a picture and a report into demo-out/
 	$(BIN)/rasr demo --out $(OUT)
 
-test: $(STAMP) lint types  ## Everything CI runs: style, types, tests (about ten minutes on two cores)
+test: $(STAMP) page-if-possible lint types  ## Everything CI runs: style, types, tests (about ten minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 lint: $(STAMP)
@@ -35,7 +43,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-test-large: $(STAMP)  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
+test-large: $(STAMP) page-if-possible  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
 	$(BIN)/python -m pytest -m large --timeout 3600
 
 # torchvision cannot stand beside the CPU build of torch that the public index does not have: model files are tested apart.

@@ -35,8 +35,6 @@ PAGE = Path(__file__).parents[2] / "src" / "rasr" / "service" / "page"
 KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 SIZE = (123, 77)
 SCALE = 4
-MARK = (60, 30, 70, 40)
-"""A red square, in the input's pixels; in the result it is four times as large."""
 CELL = 16
 COLOUR = "#e66101"
 
@@ -57,11 +55,18 @@ def scene(width: int, height: int, shift: int = 0) -> Image.Image:
     return Image.fromarray(levels.astype(np.uint8), "RGB")
 
 
+def mark(width: int, height: int) -> tuple[int, int, int, int]:
+    """A red square near the middle, in the input's pixels; in the result it is as many times as large as the result."""
+    left, top = width // 2 - 2, height // 2 - 9
+    return left, top, left + 10, top + 10
+
+
 def marked(width: int, height: int, scale: int) -> Image.Image:
+    """The scene, as large as asked for, with the mark of an input ``scale`` times smaller."""
     image = scene(width, height)
     if scale == 1:
         image = image.filter(ImageFilter.GaussianBlur(1))
-    left, top, right, bottom = (scale * side for side in MARK)
+    left, top, right, bottom = (scale * side for side in mark(width // scale, height // scale))
     ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), (255, 0, 0))
     return image
 
@@ -115,19 +120,22 @@ class Mock:
             self.galleries["harbour"][key] = (name, key, image, None)
         self.sent: list[str] = []
         self.numbers = itertools.count(1)
-        self.stopped = False
+        self.stopped = self.held = False
         handler = type("Handler", (Handler,), {"mock": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}/"
-        self.threads = [threading.Thread(target=one, daemon=True) for one in (self.server.serve_forever, self.work)]
+        targets = (lambda: self.server.serve_forever(0.02), self.work)
+        self.threads = [threading.Thread(target=one, daemon=True) for one in targets]
 
     def __enter__(self) -> Mock:
         for thread in self.threads:
             thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
@@ -146,7 +154,9 @@ class Mock:
                     continue
                 self.turn(job, state="running", started=time.time())
             for tile in range(1, self.tiles + 1):
-                time.sleep(0.8 if job.slow else 0.004 if job.batch else 0.05)
+                while self.held and tile == 4 and job.state == "running" and not self.stopped:
+                    time.sleep(0.02)
+                time.sleep(0.8 if job.slow else 0.001 if job.batch else 0.05)
                 with self.changed:
                     if self.stopped or job.state != "running":
                         break
@@ -205,8 +215,8 @@ class Mock:
             return []
         wanted = fields.get("photo") or list(PHOTOS)
         found = [self.reference(key, self.galleries["harbour"][key]) for key in wanted if key in PHOTOS]
-        for name in job.uploads:
-            found.append(self.reference("p1", (name, "p1", PHOTOS["p1"][3], None)) | {"id": None, "gallery": None})
+        nowhere = {"id": None, "gallery": None}
+        found += [self.reference("p1", (name, "p1", PHOTOS["p1"][3], None)) | nowhere for name in job.uploads]
         for index, one in enumerate(found):
             same = one["verdict"] == "same scene" and "drawn" not in job.name
             one |= {"index": index, "accepted": same, "share": 0.47 if same else 0.0}

@@ -4,7 +4,7 @@ import { picture } from "./api.js";
 
 const { Point, Rect } = window.OpenSeadragon;
 const NEAREST_FROM = 2;
-const STEP = 1.4;
+const STEP = Math.SQRT2;
 
 function calm() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -33,6 +33,8 @@ function open(host, label) {
     gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },
   });
+  // A layer is one tile: the pixel by which tiles overlap, so that no seams show, would only stretch it.
+  viewer.drawer.minimumOverlapRequired = () => false;
   viewer.addHandler("canvas-key", (event) => (event.preventDefaultAction = true));
   viewer.canvas.setAttribute("role", "application");
   viewer.canvas.setAttribute("aria-label", label);
@@ -252,7 +254,7 @@ export class Compare {
   #moved(still) {
     if (!this.frame || !this.viewer.viewport) return;
     const zoom = this.scale() / this.frame.width;
-    if (still) this.#snap(zoom);
+    if (still || calm()) this.#snap(zoom);
     const smooth = zoom < NEAREST_FROM - 1e-6;
     if (smooth !== this.smooth) this.viewer.drawer.setImageSmoothingEnabled((this.smooth = smooth));
     this.#clip();

@@ -111,7 +111,7 @@ function Take({ run }) {
     <h2>Take along</h2>
     <div class="buttons">
       <button type="button" class="primary" onClick=${save(`${base}/result`, job.result.name)}>Download the result</button>
-      <button type="button" onClick=${save(`${base}/evidence.png`, `${stem}.evidence.png`)}>Evidence</button>
+      <button type="button" onClick=${save(`${base}/evidence.png`, `${stem}.evidence.png`)}>Evidence map</button>
       <button type="button" onClick=${save(`${base}/report`, `${stem}.report.html`)}>Report</button>
       <button type="button" onClick=${settings}>Settings</button>
     </div>

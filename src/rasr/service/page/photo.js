@@ -7,9 +7,13 @@ import { active, state } from "./words.js";
 export const NONE = "none";
 export const ALL = "all";
 
-/** Something that components watch. */
+const OFTEN = 80;
+
+/** Something that components watch. They hear of changes at most every 80 ms, and of the last one. */
 export class Model {
   #watchers = new Set();
+  #timer = 0;
+  #told = 0;
 
   watch(watcher) {
     this.#watchers.add(watcher);
@@ -17,6 +21,15 @@ export class Model {
   }
 
   changed() {
+    const wait = this.#told + OFTEN - performance.now();
+    if (wait <= 0) this.#tell();
+    else this.#timer ||= setTimeout(() => this.#tell(), wait);
+  }
+
+  #tell() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#told = performance.now();
     for (const watcher of this.#watchers) watcher();
   }
 }

@@ -77,7 +77,7 @@ function Runs({ photo }) {
     const { done, total } = run.job?.progress ?? {};
     return html`<div class="run" key=${photo.runs.indexOf(run)}>
       <p><strong>${name}</strong> <span>${run.note || state(run.job)}</span></p>
-      <progress aria-label=${`Restoration: ${name}`} max=${total || undefined} value=${total ? done : undefined}></progress>
+      <progress aria-label=${`Restoration with ${name}`} max=${total || undefined} value=${total ? done : undefined}></progress>
       ${run.job && html`<button type="button" onClick=${() => photo.cancel(run)}>Cancel</button>`}
     </div>`;
   })}</div>`;

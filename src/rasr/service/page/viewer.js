@@ -33,8 +33,9 @@ export function Viewer({ photo, run, place, setPlace, next, middle }) {
   const left = photo.layer(photo.left) ?? layers[0];
   const right = photo.layer(photo.right) ?? layers[0];
   const now = useRef({});
-  now.current = { left, right, run, setPlace };
+  Object.assign(now.current, { setPlace, divider, side, evidence });
 
+  const two = left && right && left.key !== right.key;
   useLayoutEffect(() => {
     const made = new Compare(host.current, {
       changed: (value) => setZoom(Math.round(value * 100) / 100),
@@ -64,18 +65,20 @@ export function Viewer({ photo, run, place, setPlace, next, middle }) {
     return () => range.current?.removeEventListener("wheel", wheel);
   }, []);
 
+  // Keys can come faster than the page is drawn: what they change is read from where it is noted at once.
   const move = (value) => {
-    setSide(null);
-    setDivider(Math.min(100, Math.max(0, value)));
+    setSide((now.current.side = null));
+    setDivider((now.current.divider = Math.min(100, Math.max(0, value))));
   };
   const blink = () => {
-    const shown = side === "left" ? "right" : "left";
-    setSide(shown);
+    if (!two) return;
+    const shown = now.current.side === "left" ? "right" : "left";
+    setSide((now.current.side = shown));
     say(labelOf(shown === "left" ? left : right));
   };
   const toggle = () => {
-    setEvidence(!evidence);
-    say(evidence ? "Evidence hidden" : "Evidence shown");
+    setEvidence((now.current.evidence = !now.current.evidence));
+    say(now.current.evidence ? "Evidence shown" : "Evidence hidden");
   };
   const save = () => run && download(`/jobs/${run.job.id}/result`, run.job.result.name);
   middle.current = () => setPlace({ ...compare.current.middle(), scale: compare.current.scale() });
@@ -87,8 +90,8 @@ export function Viewer({ photo, run, place, setPlace, next, middle }) {
     "=": () => compare.current.zoomBy(1),
     "-": () => compare.current.zoomBy(-1),
     "−": () => compare.current.zoomBy(-1),
-    "[": () => move(divider - 5),
-    "]": () => move(divider + 5),
+    "[": () => move(now.current.divider - 5),
+    "]": () => move(now.current.divider + 5),
     r: next,
     e: toggle,
     " ": blink,
@@ -120,7 +123,6 @@ export function Viewer({ photo, run, place, setPlace, next, middle }) {
     setSide(null);
     photo.changed();
   };
-  const two = left && right && left.key !== right.key;
   const share = Math.round(divider);
   const hasEvidence = Boolean(left?.evidence || right?.evidence);
   return html`<section class="viewer" aria-label="Comparison">
