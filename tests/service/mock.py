@@ -67,6 +67,8 @@ def marked(width: int, height: int, scale: int) -> Image.Image:
     if scale == 1:
         image = image.filter(ImageFilter.GaussianBlur(1))
     left, top, right, bottom = (scale * side for side in mark(width // scale, height // scale))
+    edge = 4 * scale  # black on all sides, so that smoothing moves the mark's middle to none of them
+    ImageDraw.Draw(image).rectangle((left - edge, top - edge, right + edge - 1, bottom + edge - 1), (0, 0, 0))
     ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), (255, 0, 0))
     return image
 

@@ -92,6 +92,7 @@ def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: i
         page.get_by_role("button", name="Evidence", exact=True, pressed=True).click()
         expect(osd).to_have_attribute("data-shown", "input job:2")
         page.get_by_role("button", name="Evidence", exact=True, pressed=False).click()
+        osd.scroll_into_view_if_needed()
         box = osd.bounding_box()
         page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.5)
         expect(page.locator(".here")).to_have_text(f"Here: detail from your photo {HARBOUR}")
@@ -240,9 +241,12 @@ def test_layers_lie_on_each_other(browser: Any, mock: Mock, tmp_path: Path, size
                 expect(page.locator(f".chip.{side}")).to_be_visible()
                 expect(page.locator(".chip")).to_have_count(1)
                 shown = pixels(page, osd).astype(int)
-                red = np.clip(shown[..., 0] - shown[..., 1:].max(axis=2) - 60, 0, 150) / 150
+                pure = np.argwhere((shown == (255, 0, 0)).all(axis=2))
+                (top, left), (bottom, right) = pure.min(axis=0) - 6, pure.max(axis=0) + 7
+                red = shown[top:bottom, left:right, 0] - shown[top:bottom, left:right, 1:].max(axis=2)
                 ys, xs = np.nonzero(red)
                 weights = red[ys, xs]
+                ys, xs = ys + top, xs + left
                 middles[side] = np.array([(xs * weights).sum(), (ys * weights).sum()]) / weights.sum()
             page.keyboard.press("Escape")
             assert np.abs(middles["left"] - middles["right"]).max() <= 0.5
