@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from rasr.gallery.database import EncoderId, Manifest
@@ -77,6 +78,39 @@ def test_the_life_of_a_gallery(photos: Path, run_rasr: Run, tmp_path: Path) -> N
     removed = run_rasr("gallery", "remove", "zoo", "*.png", "--category", "machine", "--json")
     assert len(json.loads(removed.stdout)) == 2
     assert json.loads(run_rasr("gallery", "info", "zoo", "--json").stdout)["photos"] == 2
+
+
+def test_a_gallery_is_calibrated_and_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its photos are made bad in three ways, whole and in part, and looked up through the cleaner."""
+    from skimage import data
+
+    from rasr.cli.gallery import command
+    from rasr.images import FloatImage
+
+    pixels, cleaned = data.astronaut(), []
+    for number in range(32):
+        top, left = divmod(number, 8)
+        path = tmp_path / "photos" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels[top * 120 : top * 120 + 96, left * 56 : left * 56 + 80]).save(path)
+
+    def clean(query: FloatImage, input_size: int) -> FloatImage:
+        cleaned.append(query.shape)
+        return query
+
+    monkeypatch.setattr("rasr.generator.clean_query", clean)
+    zoo = str(tmp_path / "zoo")
+    invoke = CliRunner().invoke
+    invoke(command, ["add", zoo, str(tmp_path / "photos")], catch_exceptions=False)
+    before = invoke(command, ["info", zoo], catch_exceptions=False).stdout
+    assert "judged by figures that come with the encoder" in before
+    done = invoke(command, ["calibrate", zoo, "--sample", "10", "--json"], catch_exceptions=False)
+    told = json.loads(done.stdout)["calibration"]
+    assert (told["photos"], told["queries"]) == (32, 30)
+    assert cleaned == [(20, 20, 3), (24, 20, 3), (24, 20, 3)] * 10
+    after = invoke(command, ["info", zoo], catch_exceptions=False).stdout
+    assert f"calibrated {told['measured']}: 32 photos, 30 queries" in after
+    assert json.loads(invoke(command, ["info", zoo, "--json"]).stdout)["calibration"] == told
 
 
 def test_a_plain_folder_is_searched_with_a_degraded_query(photos: Path, run_rasr: Run, tmp_path: Path) -> None:

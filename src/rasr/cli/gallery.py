@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from rasr.cli.arguments import ENCODER, Commands, encoder_device_option
 from rasr.cli.console import examples, json_option, print_data, print_json, resumable, say, stage_bars, warn
 
 if TYPE_CHECKING:
-    from rasr.gallery import AddReport, Photo
+    from rasr.gallery import AddReport, GalleryInfo, Photo
+    from rasr.gallery.retrieval import Calibration
+    from rasr.images import FloatImage
 
 gallery_argument = click.argument("gallery", type=click.Path(path_type=Path))
 
@@ -77,8 +80,10 @@ def add(
 def info(gallery: Path, as_json: bool) -> None:
     """Show what GALLERY holds and how it was made."""
     from rasr.gallery import Gallery
+    from rasr.gallery.retrieval import calibration_of_gallery
 
-    facts = Gallery(gallery).info()
+    opened = Gallery(gallery)
+    facts, own = opened.info(), calibration_of_gallery(opened)
     if as_json:
         print_json(facts.to_json())
         return
@@ -90,11 +95,67 @@ def info(gallery: Path, as_json: bool) -> None:
         ("encoder", f"{facts.encoder} {facts.encoder_version}, {facts.dimension} dimensions"),
         ("search", "exact"),
         ("on disk", f"{facts.bytes_on_disk / 2**20:.1f} MiB, version {facts.version}"),
+        ("matches", "judged by figures that come with the encoder" if own is None else _calibration_told(own, facts)),
         ("created", facts.created),
         ("updated", facts.updated),
     ]
     for name, value in rows:
         print_data(f"{name:<12}{value}")
+
+
+@command.command(epilog=examples("rasr gallery calibrate zoo", "rasr gallery calibrate zoo --sample 200 --json"))
+@gallery_argument
+@click.option("--sample", default=60, show_default=True, type=click.IntRange(10), help="Photos to degrade and look up.")
+@click.option("--seed", default=0, show_default=True, help="Which photos, and how they are degraded.")
+@encoder_device_option
+@json_option
+def calibrate(gallery: Path, sample: int, seed: int, device: str, as_json: bool) -> None:
+    """Measure which matches are good enough in GALLERY, with its encoder, and keep that with it.
+
+    Some of its photos are made bad and looked up among the others. 'rasr restore' and 'rasr search' then judge matches
+    by what was found; before, they go by figures that come with the encoder.
+    """
+    say("Looking at the gallery …")
+    from rasr.gallery import Gallery
+    from rasr.gallery.calibrate import calibrate as measure
+    from rasr.generator import clean_query
+
+    opened = Gallery(gallery, device=device)
+    with resumable(lambda: "nothing was changed."), stage_bars("queries") as progress:
+        found = measure(
+            opened, partial(_low_quality, seed=seed), clean=clean_query, sample=sample, seed=seed, progress=progress
+        )
+    if as_json:
+        print_json({"gallery": str(opened.path), "calibration": opened.info().calibration})
+    say(f"{gallery}: {_calibration_text(found.threshold(len(opened)), found.margin)}")
+
+
+def _low_quality(pixels: FloatImage, name: str, *, seed: int) -> list[FloatImage]:
+    """A photo made bad in three ways: its centre by realesrgan ×4, all of it by realesrgan ×4, and by light ×4."""
+    import numpy as np
+
+    from rasr.degrade import crop_to_multiple, degrade
+    from rasr.images import resize
+
+    height, width = pixels.shape[:2]
+    side = min(512, height // 4 * 4, width // 4 * 4)
+    top, left = (height - side) // 2, (width - side) // 2
+    shrink = min(1.0, 1024 / max(height, width))
+    size = (max(4, round(width * shrink)), max(4, round(height * shrink)))
+    whole = crop_to_multiple(np.clip(resize(pixels, size, filter="lanczos"), 0.0, 1.0), 4)
+    kinds = ((pixels[top : top + side, left : left + side], "realesrgan"), (whole, "realesrgan"), (whole, "light"))
+    return [degrade(picture, preset=preset, seed=seed, name=name)[0] for picture, preset in kinds]
+
+
+def _calibration_told(own: Calibration, facts: GalleryInfo) -> str:
+    """The gallery's calibration in words."""
+    measured = facts.calibration or {}
+    figures = _calibration_text(own.threshold(facts.photos), own.margin)
+    return f"{figures} (calibrated {measured['measured']}: {measured['photos']} photos, {measured['queries']} queries)"
+
+
+def _calibration_text(threshold: float, margin: float) -> str:
+    return f"matches need {threshold:.2f}, and {margin:.2f} above the middle of the gallery"
 
 
 @command.command(

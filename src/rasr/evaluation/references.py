@@ -97,7 +97,9 @@ class ReferenceChooser:
         """Everything a choice depends on besides the picture."""
         photos = [(photo.id, str(photo.path), photo.category) for photo in self.gallery.list()]
         banned = sorted(str(path) for path in self.banned)
-        options = (self.k, self.seed, self.by_category, self.accept)
+        options: tuple[Any, ...] = (self.k, self.seed, self.by_category, self.accept)
+        if self.accept == "policy" and self.gallery.calibration:
+            options += (self.gallery.calibration,)
         return Journal.key_of(self.gallery.encoder.fingerprint, photos, banned, options)
 
     def _choose(self, policy: str, item: TestInput) -> list[Reference]:

@@ -70,6 +70,8 @@ class Manifest:
     """Number of commits and checksum: different after every commit."""
     created: str = ""
     updated: str = ""
+    calibration: str = ""
+    """What `rasr gallery calibrate` found out, as JSON; empty before it ran."""
 
     def changed(self, added: Sequence[Row], removed: Collection[Row]) -> Manifest:
         """The manifest after rows were added and removed."""
@@ -200,6 +202,7 @@ class Database:
         values = parse_object(rows[0][0])
         manifest = Manifest(**{**values, "encoder": EncoderId(**values["encoder"])})
         texts = (manifest.version, manifest.created, manifest.updated, *astuple(manifest.encoder)[:2])
+        texts += (manifest.calibration,)
         if {*map(type, (*texts, manifest.encoder.fingerprint))} != {str}:
             raise ValueError("its manifest has fields of other types")
         if whole_number(manifest.version.partition(".")[0]) is None:
@@ -283,6 +286,13 @@ class Database:
         _write(self._connection, manifest, rows)
         return manifest
 
+    def calibrate(self, calibration: str) -> Manifest:
+        """Keep a calibration in place of the one there was; gives the new manifest."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        manifest = replace(self.manifest().changed((), ()), calibration=calibration)
+        _write(self._connection, manifest, ())
+        return manifest
+
     def _blocks(self, manifest: Manifest) -> Iterator[tuple[tuple[Any, ...], ...]]:
         """Numbers, entries, checksums and vectors of some rows at a time: of the right type, order and length."""
         cursor = self._connection.execute("SELECT number, entry, checksum, vector FROM photos")
@@ -355,9 +365,10 @@ def _are_unit(vectors: NDArray[np.float32]) -> bool:
 
 def _write(connection: sqlite3.Connection, manifest: Manifest, rows: Sequence[Row]) -> None:
     """Insert rows, replace the manifest and commit."""
-    values = [(row.entry.decode(), row.checksum, row.vector) for row in rows]
-    connection.executemany("INSERT INTO photos VALUES (NULL, ?, ?, ?)", values)
-    content = json.dumps(asdict(manifest), ensure_ascii=False)
+    entries = [(row.entry.decode(), row.checksum, row.vector) for row in rows]
+    connection.executemany("INSERT INTO photos VALUES (NULL, ?, ?, ?)", entries)
+    values = {name: value for name, value in asdict(manifest).items() if name != "calibration" or value}
+    content = json.dumps(values, ensure_ascii=False)  # as before there were calibrations, where there is none
     digest = xxhash.xxh3_64_digest(content.encode())
     connection.execute("UPDATE manifest SET content = ?, checksum = ?", (content, digest))
     connection.execute("COMMIT")

@@ -180,6 +180,22 @@ class Gallery:
         """Counts, encoder, size and version."""
         return GalleryInfo.of(self._store)
 
+    def embeddings(self) -> tuple[Photos, NDArray[np.float32]]:
+        """All photos, in no particular order, and their unit embeddings, (N, D), not to be changed."""
+        table = self._snapshot().table
+        assert table.vectors is not None  # noqa: S101  (narrowing: snapshots have them)
+        return table.photos(), table.vectors
+
+    @property
+    def calibration(self) -> str:
+        """What :func:`rasr.gallery.calibrate` found out for this gallery and its encoder, as JSON; empty before."""
+        return self._store.manifest().calibration
+
+    @calibration.setter
+    def calibration(self, found: str) -> None:
+        with self._store.writing() as writer:
+            writer.calibrate(found)
+
     def verify(self, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
         """Check the database, every row and every photo's presence; ``deep`` also reads and hashes the photos."""
         return VerifyReport.of(self._store, deep=deep, progress=progress)

@@ -23,8 +23,8 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.errors import ConfigError
-from rasr.files import home, parse_toml, read_text
+from rasr.errors import ConfigError, GalleryError
+from rasr.files import home, parse_object, parse_toml, read_text
 from rasr.gallery.gallery import Gallery
 from rasr.gallery.photo import Reference
 from rasr.gallery.search import CleanQuery, Filters, Queryable
@@ -84,21 +84,30 @@ def retrieve(
     guard = filters.get("exclude_near_duplicates", False)
     asked = gallery.prepare([query], clean=clean, guard=guard)[0]
     proposals = gallery.search(asked, max(k, shown), **filters)
-    return accept(proposals, gallery.scores(asked), gallery.encoder.name, k=k) if proposals else []
+    if not proposals:
+        return []
+    scores, own = gallery.scores(asked), calibration_of_gallery(gallery)
+    return accept(proposals, scores, gallery.encoder.name, k=k, calibration=own)
 
 
 def accept(
-    references: Sequence[Reference], scores: NDArray[np.float32] | Sequence[float], encoder: str, *, k: int = 1
+    references: Sequence[Reference],
+    scores: NDArray[np.float32] | Sequence[float],
+    encoder: str,
+    *,
+    k: int = 1,
+    calibration: Calibration | None = None,
 ) -> list[Reference]:
     """Mark which of ``references`` may guide the restoration: the best ``k`` that pass, each with its reason.
 
     ``references`` are a search's answer, best first; ones already turned down (a missing file) stay so. ``scores`` are
     the query's cosine similarities to all photos of the gallery, in any order. ``encoder`` is the gallery encoder's
-    name. Raises ValueError for k below 1 and ConfigError for a broken calibration file.
+    name, whose calibration counts where the gallery has none of its own (``calibration``). Raises ValueError for k
+    below 1 and ConfigError for a broken calibration file.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    calibration = calibration_of(encoder)
+    calibration = calibration or calibration_of(encoder)
     spread = np.asarray(scores, np.float32)
     judged: list[Reference] = []
     for reference in references:
@@ -136,6 +145,20 @@ def calibration_of(encoder: str) -> Calibration:
         if found is not None:
             return found
     return _shipped().get(encoder, UNMEASURED)
+
+
+def calibration_of_gallery(gallery: Gallery) -> Calibration | None:
+    """The gallery's own calibration for the encoder it has now, or None. Raises GalleryError for a broken one."""
+    text = gallery.calibration
+    if not text:
+        return None
+    try:
+        table = parse_object(text)
+        return _calibration(table) if table["encoder"] == gallery.encoder.fingerprint else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise GalleryError(
+            f"The calibration in {gallery.path} is broken. Make it anew: rasr gallery calibrate {gallery.path}"
+        ) from error
 
 
 @cache

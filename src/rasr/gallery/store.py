@@ -268,6 +268,11 @@ class Writer:
         with self.store.opened(change=True) as database:
             self.manifest = database.commit(add, remove)
 
+    def calibrate(self, calibration: str) -> None:
+        """Keep a calibration. Raises as :meth:`commit` does."""
+        with self.store.opened(change=True) as database:
+            self.manifest = database.calibrate(calibration)
+
     def vectors(self, photos: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """Stored vectors, by photo id."""
         with self.store.opened() as database:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import GalleryCorrupt
-from rasr.files import xxh3_file
+from rasr.files import parse_object, xxh3_file
 from rasr.gallery.photo import Photo
 from rasr.gallery.store import Store
 from rasr.progress import Progress
@@ -40,6 +40,8 @@ class GalleryInfo:
     """Photos covered by an approximate index: 0, since search is exact."""
     created: str
     updated: str
+    calibration: dict[str, Any] | None = None
+    """Thresholds and margin of this gallery, photos and queries they were measured on, and when; None before."""
 
     @classmethod
     def of(cls, store: Store) -> GalleryInfo:
@@ -62,6 +64,7 @@ class GalleryInfo:
             indexed=0,
             created=manifest.created,
             updated=manifest.updated,
+            calibration=parse_object(manifest.calibration) if manifest.calibration else None,
         )
 
     def to_json(self) -> dict[str, Any]:
