@@ -4,9 +4,10 @@
     python benchmarks/same_scene.py false --photos DIR [DIR …]  # pictures against photos of other scenes
     python benchmarks/same_scene.py find --pairs DIR --photos DIR  # each scene's photos among all others
 
-``effect``: ``DIR/SCENE/truth.png`` (its centre, 384 pixels) is degraded ×4 (``realesrgan``, seed 0) and restored by
-the default generator without a reference, with the scene's own photos, with all of them, with a photo of another scene
-and with the truth. scikit-image's stereo pair is one more scene. Differences to no reference with bootstrap intervals.
+``effect``: ``DIR/SCENE/truth.png`` (its centre, 384 pixels) is degraded (seed 0; ``--degradation``, ``--scale``:
+realesrgan, 4) and restored by the default generator without a reference, with the scene's own photos, with all of them,
+with a photo of another scene and with the truth. scikit-image's stereo pair is one more scene. Differences to no
+reference with bootstrap intervals.
 ``false``: centres of photos, restored, against the features of all other photos; exact (Clopper-Pearson) intervals.
 ``find``: a gallery of every scene's photos and of ``--photos``; is a scene's own photo the first reference?
 Results are kept as JSON in ``--out``, so that a run goes on where it stopped.
@@ -30,9 +31,10 @@ from rasr.degrade import degrade
 from rasr.evaluation.metrics import load_metric
 from rasr.evaluation.settings import MeasuringProtocol
 from rasr.files import write_bytes
-from rasr.images import FloatImage, read_picture
+from rasr.images import FloatImage, read_picture, resize
 from rasr.registration import LocalFeatures, SceneQuery, extract_reference
 from rasr.restoration import Result
+from rasr.restoration.settings import TargetSize
 
 SIDE = 384
 METRICS = ("EPD", "PSNR")
@@ -63,9 +65,12 @@ def as_levels(pixels: FloatImage) -> FloatImage:
     return np.rint(pixels.clip(0, 1) * 255).astype(np.float32) / 255
 
 
-def low_quality(truth: FloatImage, name: str, work: Path) -> Path:
-    """The degraded picture, as PNG."""
-    lq = degrade(truth, preset="realesrgan", scale=4, seed=0, name=name)[0]
+def low_quality(truth: FloatImage, name: str, work: Path, degradation: str = "realesrgan", scale: int = 4) -> Path:
+    """The degraded picture, as PNG; ``bicubic`` is nothing but smaller."""
+    if degradation == "bicubic":
+        lq = np.clip(resize(truth, (truth.shape[1] // scale, truth.shape[0] // scale)), 0, 1)
+    else:
+        lq = degrade(truth, preset=degradation, scale=scale, seed=0, name=name)[0]
     path = work / f"{name}-lq.png"
     Image.fromarray(np.rint(lq * 255).astype(np.uint8)).save(path)
     return path
@@ -86,7 +91,7 @@ def correlation(result: Result, truth: FloatImage) -> float | None:
     return float(np.corrcoef(detail(result.picture.pixels)[inside], detail(truth)[inside])[0, 1])
 
 
-def effect(pairs: Path, out: Path, also: list[str]) -> None:
+def effect(pairs: Path, out: Path, also: list[str], degradation: str, scale: int, only: list[str]) -> None:
     """Measure every scene with every kind of reference and print the table."""
     kept = out / "effect.json"
     rows: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else []
@@ -101,7 +106,7 @@ def effect(pairs: Path, out: Path, also: list[str]) -> None:
     for number, (name, (truth, references)) in enumerate(everything.items()):
         if name in done:
             continue
-        low = low_quality(truth, name, out)
+        low = low_quality(truth, name, out, degradation, scale)
         whole = out / f"{name}-truth.png"
         Image.fromarray(np.rint(truth * 255).astype(np.uint8)).save(whole)
         elsewhere = everything[names[(number + 5) % len(names)]][1][0]
@@ -109,11 +114,13 @@ def effect(pairs: Path, out: Path, also: list[str]) -> None:
         kinds |= {f"photo {count}": reference for count, reference in enumerate(references, 1)}
         if len(references) > 1:
             kinds["all"] = list(references)
+        kinds = {kind: reference for kind, reference in kinds.items() if not only or kind in only}
         row: dict[str, Any] = {"scene": name, "kinds": {}}
-        plain = restorer(low, reference="none").picture.pixels
+        size = TargetSize(scale=scale)
+        plain = restorer(low, reference="none", size=size).picture.pixels
         for kind, reference in kinds.items():
             begun = time.process_time()
-            result = restorer(low, reference=reference)
+            result = restorer(low, reference=reference, size=size)
             pixels = as_levels(result.picture.pixels)
             untouched = result.evidence is None or result.evidence.total == 0
             Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(out / f"{name}-{kind.replace(' ', '')}.png")
@@ -165,6 +172,12 @@ def interval(values: list[float]) -> str:
     return f"{array.mean():+.2f} [{low:+.2f}, {high:+.2f}] ({len(array)})"
 
 
+def worst(metric: str, rows: list[dict[str, Any]]) -> float:
+    """The least gain of any scene, or the greatest loss."""
+    changes = [_change(row, "photo 1", metric) for row in rows]
+    return (min if metric == "PSNR" else max)(changes, default=0.0)
+
+
 def summarise(rows: list[dict[str, Any]], metrics: list[str]) -> None:
     """Print what the bars ask."""
     first = [row for row in rows if row["kinds"]["photo 1"]["verified"]]
@@ -174,8 +187,10 @@ def summarise(rows: list[dict[str, Any]], metrics: list[str]) -> None:
             f"{metric}, verified, first photo against none: {interval([_change(r, 'photo 1', metric) for r in first])}"
         )
         print(f"{metric}, all scenes: {interval([_change(r, 'photo 1', metric) for r in rows])}")
-        print(f"{metric}, truth as reference: {interval([_change(r, 'truth', metric) for r in rows])}")
-    print("random verified:", [r["scene"] for r in rows if r["kinds"]["random"]["verified"]])
+        print(f"{metric}, verified, worst: {worst(metric, first):+.2f}")
+        if "truth" in rows[0]["kinds"]:
+            print(f"{metric}, truth as reference: {interval([_change(r, 'truth', metric) for r in rows])}")
+    print("random verified:", [r["scene"] for r in rows if r["kinds"].get("random", {}).get("verified")])
     print("unchanged outside the map:", all(k["same as none outside"] for r in rows for k in r["kinds"].values()))
     inside = [r["kinds"]["photo 1"]["correlation"] for r in first]
     print("median correlation of detail inside the map:", np.median([c for c in inside if c is not None]))
@@ -269,11 +284,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/same_scene"))
     parser.add_argument("--queries", type=int, default=70)
     parser.add_argument("--per-query", type=int, default=75)
+    parser.add_argument("--degradation", choices=("realesrgan", "light", "bicubic"), default="realesrgan")
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--only", nargs="*", default=[], help="kinds of reference: none, random, truth, 'photo 1', all")
     parser.add_argument("--also", nargs="*", default=[])
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.what == "effect":
-        effect(asked.pairs, asked.out, asked.also)
+        effect(asked.pairs, asked.out, asked.also, asked.degradation, asked.scale, asked.only)
     elif asked.what == "find":
         find(asked.pairs, asked.photos, asked.out)
     else:

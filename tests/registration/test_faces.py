@@ -63,4 +63,4 @@ def test_the_same_face_is_given_its_detail(portrait: FloatImage) -> None:
     query = cv2.GaussianBlur(portrait, (0, 0), 1.5)
     shifted = np.ascontiguousarray(portrait[4:, 3:])
     evidence = fuse(query.copy(), query, [(shifted, compare(query, shifted))], faces=find_faces(query))
-    assert evidence.total[90:140, 200:250].mean() > 180
+    assert evidence.total[90:140, 200:250].mean() > 150  # all but what the picture shows itself

@@ -38,7 +38,7 @@ def test_the_same_scene_outranks_every_likeness(scene: Scene, restored: Result) 
     assert (first.path, first.rank, first.verdict, first.accepted) == (scene.same, 1, "same scene", True)
     assert (second.path, second.rank, second.accepted) == (scene.other, 2, False)
     assert first.share == pytest.approx(restored.evidence.shares[0])  # type: ignore[union-attr]
-    assert (first.share or 0) > 0.2
+    assert (first.share or 0) > 0.15, "half the size has lost only the finest"
     assert second.share is None
     assert restored.evidence_references == [first]
 

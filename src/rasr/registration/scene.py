@@ -18,6 +18,8 @@ from rasr.registration.matching import Indices, homography, is_plausible, match,
 
 FEW = 512
 """Features matched in the first look."""
+HOPELESS = 5
+"""Matches at a photo's finer size below which its coarser one is not tried, unless it may be turned."""
 WORTH_A_LOOK = 20
 """Matches of the first look below which a photo is turned down."""
 TURNED_NEAREST = 12
@@ -106,6 +108,8 @@ class SceneQuery:
             counts = [len(nearest(self.features(turned).first(FEW), few)) for turned in range(4)]
             likely = int(np.argmax(counts))
             turns = [0]
+            if one is not reference[0] and len(best[2]) < HOPELESS and counts[likely] < TURNED_NEAREST:
+                break
             if likely and counts[likely] >= max(TURNED_NEAREST, 1.5 * counts[0]):
                 turns.append(likely)
             for turned in turns:

@@ -8,12 +8,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from rasr.errors import PictureError
 from rasr.gallery import Gallery, Reference
 from rasr.gallery.local_features import FeatureStore
-from rasr.images import FloatImage, Limits, read_picture, resize
+from rasr.images import FloatImage, Limits, read_picture
 from rasr.memory import LruCache
 from rasr.progress import Progress
 from rasr.registration import (
@@ -80,10 +78,8 @@ def fuse_same_scene(
     fused = found[: max(settings.k, FUSED)]
     evidence = None
     if fused and settings.strength > 0:
-        size = (pixels.shape[1], pixels.shape[0])
-        enlarged = np.clip(resize(lq, size), 0.0, 1.0)
         photos_of = [(photo(one), seen) for one, seen in fused]
-        evidence = fuse(pixels, enlarged, photos_of, strength=settings.strength, faces=find_faces(pixels))
+        evidence = fuse(pixels, lq, photos_of, strength=settings.strength, faces=find_faces(pixels))
     shares = evidence.shares if evidence else (0.0,) * len(fused)
     verified = [_verified(*one, share) for one, share in zip(fused, shares, strict=True)]
     verified += [
