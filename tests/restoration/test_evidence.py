@@ -122,7 +122,7 @@ def test_the_command_line_draws_the_map_and_tells_the_shares(scene: Scene, run_r
     with Image.open(tmp_path / "map.png") as image, Image.open(tmp_path / "r.png") as restored:
         assert image.size == restored.size
         coloured = np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2) > 20
-    assert coloured.mean() == pytest.approx(reference["share"], abs=0.25)
+    assert reference["share"] <= coloured.mean() < 0.9, "coloured where the photo gave some of the detail"
 
 
 def test_no_map_takes_the_place_of_a_picture_of_the_run(scene: Scene, run_rasr: Run, tmp_path: Path) -> None:
