@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rasr.device import choose_device
 from rasr.errors import UsageError
 from rasr.generator.protocol import (
     Batch,
@@ -106,7 +107,7 @@ def load_generator(
     if entry.cleaner or "cleaner" in entry.options:
         cleaner = options.get("cleaner") or entry.cleaner or "none"
         if isinstance(cleaner, str):
-            where = "cpu" if device == "cpu" else "auto"
+            where = device if device == "cpu" or _on_torch(device) else "auto"
             if cleaner == "none":
                 cleaner = None
             else:
@@ -115,8 +116,21 @@ def load_generator(
         elif isinstance(cleaner, Path):
             cleaner = _model_file(cleaner, device)
         options["cleaner"] = cleaner
-    generator: Generator = resolve_name(entry.code)(device=device, dtype=dtype, **entry.given, **options)
+    code = entry.code
+    if entry.replaced and _on_torch(device):  # a class that ncnn runs has its like in torch
+        code = code.replace("rasr.generator.realesrgan:RealESRGAN", "rasr.generator.rrdbnet:TorchRealESRGAN")
+    generator: Generator = resolve_name(code)(device=device, dtype=dtype, **entry.given, **options)
     return generator
+
+
+def _on_torch(device: str) -> bool:
+    """Whether torch has the GPU asked for."""
+    if device.partition(":")[0] not in {"auto", "cuda", "mps"}:
+        return False
+    try:
+        return choose_device(device).name != "cpu"
+    except UsageError:
+        return False
 
 
 def _model_file(file: str | Path, device: str, dtype: str = "auto") -> Generator:
