@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import rasr.restoration.colour as module
 from rasr.images import FloatImage, resize
@@ -45,6 +46,26 @@ def test_wavelet_takes_low_frequencies_from_the_input_and_the_rest_from_the_resu
     assert np.abs(matched - expected).max() < 2e-5
 
 
+def test_lowest_moves_only_what_lies_below_a_wide_gaussian(shifted: tuple[FloatImage, FloatImage]) -> None:
+    result, lq = shifted
+    shift = gaussian_filter(resize(lq, (451, 300)) - result, (32, 32, 0), mode="reflect")
+    squared = np.square(np.abs(shift).max(2, keepdims=True))
+    expected = np.clip(result + shift * (0.7 + 0.3 * squared / (squared + (8 / 255) ** 2)), 0, 1)
+    matched = result.copy()
+    match_colour(matched, lq, "lowest")
+    assert np.abs(matched - expected).max() < 4e-3
+    assert np.abs(matched - result).mean() > 0.03
+
+
+@pytest.mark.parametrize("size", [(1, 600), (600, 1), (1, 1), (5, 9), (90, 40)])
+def test_lowest_makes_a_drifted_flat_picture_flat_again(size: tuple[int, int]) -> None:
+    lq = np.full((*size, 3), np.float32([0.3, 0.6, 0.2]))
+    result = np.full((4 * size[0], 4 * size[1], 3), np.float32([0.4, 0.6, 0.2]))
+    match_colour(result, lq, "lowest")
+    assert np.ptp(result, axis=(0, 1)).max() < 1e-6
+    assert np.abs(result - lq[0, 0]).max() < 1 / 255, "of 25 levels that it was off"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (40, 2), (33, 33)])
 def test_pictures_smaller_than_the_filter_work(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
@@ -62,7 +83,7 @@ def test_adain_takes_mean_and_deviation_of_each_channel(shifted: tuple[FloatImag
     assert result.std((0, 1)) == pytest.approx(upsampled.std((0, 1)), abs=3e-3)
 
 
-@pytest.mark.parametrize("method", ["wavelet", "adain"])
+@pytest.mark.parametrize("method", ["lowest", "wavelet", "adain"])
 def test_the_cut_into_strips_does_not_show(
     method: ColourMethod, shifted: tuple[FloatImage, FloatImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +105,7 @@ def test_colours_come_back_to_those_of_the_input(method: ColourMethod, shifted: 
 
 
 def test_none_changes_nothing_and_a_perfect_result_stays(photo: FloatImage) -> None:
-    for method in ("none", "wavelet", "adain"):
+    for method in ("none", "lowest", "wavelet", "adain"):
         same = photo.copy()
         match_colour(same, photo, method)
         assert np.abs(same - photo).max() <= (0 if method == "none" else 1e-6)
@@ -111,7 +132,7 @@ def test_a_constant_channel_does_not_explode() -> None:
 def test_the_work_is_done_in_place_with_little_memory(traced_peak: Callable[[Callable[[], object]], int]) -> None:
     result = np.full((3000, 600, 3), 0.4, np.float32)
     lq = np.full((750, 150, 3), 0.5, np.float32)
-    for method in ("wavelet", "adain"):
+    for method in ("lowest", "wavelet", "adain"):
         peak = traced_peak(partial(match_colour, result, lq, method))
         assert peak < result.nbytes
     assert result == pytest.approx(0.5, abs=1e-6)

@@ -22,7 +22,7 @@ from rasr.restoration import SaveOptions, Settings, TargetSize
         ({"strength": 1.01}, "between 0 and 1"),
         ({"strength": float("nan")}, "between 0 and 1"),
         ({"tile": 0}, "tile must be"),
-        ({"colour": "sepia"}, "wavelet, adain, none"),
+        ({"colour": "sepia"}, "lowest, wavelet, adain, none"),
         ({"query_restore": "maybe"}, "auto, on or off"),
         ({"seed": -1}, "seed must be"),
         ({"prompt": "cat", "k": -2}, "k must be at least 1, not -2"),

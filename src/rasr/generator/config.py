@@ -74,7 +74,7 @@ class ModelConfig(Table):
     """y = x + D(z') − D(z) instead of D(z'): what the codec would lose is kept."""
     sees_lq: bool = False
     """The UNet reads the LQ latent beside the latent it changes; they differ when a cleaner ran first."""
-    colour: Literal["wavelet", "adain", "none"] = "wavelet"
+    colour: Literal["lowest", "wavelet", "adain", "none"] = "wavelet"
     """Colour match after it; ``none`` for weights that were trained to give the colours themselves."""
     minimum_side: int = 0
     """Smaller inputs are enlarged to this, restored and brought back; 0 only pads them."""

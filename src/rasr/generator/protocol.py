@@ -55,7 +55,7 @@ class GeneratorInfo:
     """False for seeded, untrained weights: the name then carries the word 'untrained' wherever it is shown."""
     weights: str = ""
     """Where the weights come from, with version or hash; empty when there are none (bicubic)."""
-    colour: Literal["wavelet", "adain", "none"] = "wavelet"
+    colour: Literal["lowest", "wavelet", "adain", "none"] = "wavelet"
     """Colour match that suits its results, where the user asks for no other."""
     licence: str = ""
     """Licence of the weights (SPDX where one exists)."""

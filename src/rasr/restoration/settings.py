@@ -17,7 +17,7 @@ from rasr.options import check_options, option, options_json
 if TYPE_CHECKING:
     from rasr.generator import GenerationSettings
 
-ColourMethod = Literal["wavelet", "adain", "none"]
+ColourMethod = Literal["lowest", "wavelet", "adain", "none"]
 COLOUR_METHODS: tuple[ColourMethod, ...] = get_args(ColourMethod)
 DEFAULT_SCALE = 4.0
 
