@@ -108,7 +108,7 @@ def test_a_tiny_random_network_runs_as_it_is(tmp_path: Path, name: str, suffix: 
 def test_it_cleans_any_picture_to_any_size(tmp_path: Path, name: str) -> None:
     write(tmp_path / "mine.pth", name)
     picture = np.random.default_rng(1).random((45, 70, 3), np.float32)
-    restorer = Restorer("realesrgan", cleaner=tmp_path / "mine.pth", device="cpu")
+    restorer = Restorer(cleaner=tmp_path / "mine.pth", device="cpu")
     for scale in (1, 2, 4):
         result = restorer(picture, size=TargetSize(scale=scale))
         assert (result.picture.width, result.picture.height) == (70 * scale, 45 * scale)
@@ -123,7 +123,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
 
     torch.save({"params": Bomb()}, tmp_path / "bomb.pth")
     with pytest.raises(WeightsCorrupt, match=r"bomb\.pth"):
-        _ = load_generator("realesrgan", cleaner=tmp_path / "bomb.pth").info
+        _ = load_generator(cleaner=tmp_path / "bomb.pth").info
     assert not (tmp_path / "exploded").exists()
 
 
