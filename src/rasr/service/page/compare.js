@@ -5,6 +5,7 @@ import { picture } from "./api.js";
 const { Point, Rect } = window.OpenSeadragon;
 const NEAREST_FROM = 2;
 const STEP = Math.SQRT2;
+const EVIDENCE_OPACITY = 0.5; // the service's layer covers in full where all detail is a photo's; the result must stay to be seen
 
 function calm() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -233,7 +234,7 @@ export class Compare {
     const at = { left: 1, right: 0 }[this.side] ?? this.divider;
     const x = viewport.pointFromPixel(new Point(at * this.#width(), 0), true).x;
     const used = new Map();
-    const cut = (layer, side) => {
+    const cut = (layer, side, opacity = 1) => {
       const item = this.#item(layer);
       if (!item) return;
       const bounds = item.getBoundsNoRotate(true);
@@ -243,11 +244,11 @@ export class Compare {
       used.set(item, side);
       if (both) item.setClip(null);
       else item.setClip(side === "left" ? new Rect(0, 0, edge, height) : new Rect(edge, 0, width - edge, height));
-      item.setOpacity(both || (side === "left" ? edge > 0 : edge < width) ? 1 : 0);
+      item.setOpacity(both || (side === "left" ? edge > 0 : edge < width) ? opacity : 0);
     };
     cut(this.shown.left, "left");
     cut(this.shown.right, "right");
-    for (const layer of this.shown.overlays ?? []) cut(layer, layer.side);
+    for (const layer of this.shown.overlays ?? []) cut(layer, layer.side, EVIDENCE_OPACITY);
     for (const { item } of this.items.values()) if (item && !used.has(item)) item.setOpacity(0);
   }
 

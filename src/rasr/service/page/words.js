@@ -58,7 +58,8 @@ export function state(job) {
       return job.position > 0 ? `Waiting: ${plural(job.position, "picture")} before this one` : "Waiting";
     case "running": {
       const { stage, done, total } = job.progress ?? {};
-      const where = total ? `${STAGES[stage] ?? stage ?? "Restoring"}: ${done} of ${total}` : "Restoring";
+      const what = STAGES[stage] ?? stage ?? "Restoring";
+      const where = total > 1 ? `${what}: ${done} of ${total}` : what;
       return job.eta_seconds == null ? where : `${where}, about ${duration(job.eta_seconds)} left`;
     }
     case "done":
@@ -69,7 +70,19 @@ export function state(job) {
       return "Cancelled";
   }
 }
-const STAGES = { tiles: "Tile", tile: "Tile", search: "Looking for photos", clean: "Cleaning", encode: "References" };
+const STAGES = {
+  tiles: "Tile",
+  load: "Loading the model",
+  read: "Reading",
+  clean: "Cleaning, tile",
+  search: "Looking for photos",
+  "same scene": "Comparing photos",
+  features: "Comparing photos",
+  prepare: "Reading the references",
+  restore: "Tile",
+  colour: "Matching colours",
+  save: "Saving",
+};
 
 /** Whether a job can still change. */
 export function active(job) {
