@@ -1,6 +1,7 @@
 """``rasr demo``: the whole of RASR on real photos, with nothing to download or set up."""
 
 import filecmp
+import shlex
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,9 @@ def command(out: Path, preset: str | None, seed: int, as_json: bool) -> None:
         say(f"Evidence: {entry.share:.0%} {entry.words}")
     for note in result.notes:
         say(note)
+    say(
+        f"The same in the browser: {shlex.join(['rasr', 'serve', '-g', str(out / 'gallery')])}, and drop {query} there."
+    )
     if as_json:
         print_json(result.to_json() | {"output": str(restored), "evidence": str(evidence), "report": str(report)})
     else:
