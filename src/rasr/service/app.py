@@ -143,10 +143,15 @@ def _errors(app: FastAPI) -> None:
         return Refused(422, "invalid", shown(f"{where or 'The request'}: {first['msg']}.")[:500]).response()
 
     @app.exception_handler(HTTPException)
-    async def plain(_request: Request, error: HTTPException) -> Response:
+    async def plain(request: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "refused")
         refusal = Refused(error.status_code, code, shown(f"{error.detail}.".replace("..", "."))[:500])
-        return JSONResponse(refusal.body(), refusal.status, {**refusal.headers, **(error.headers or {})})
+        headers = {**refusal.headers, **(error.headers or {})}
+        if error.status_code == 405:  # a path may have several routes, and the framework names the first one's methods
+            path = getattr(request.scope.get("route"), "path", None)
+            if verbs := app.openapi()["paths"].get(path):
+                headers["Allow"] = ", ".join(sorted(verb.upper() for verb in verbs))
+        return JSONResponse(refusal.body(), refusal.status, headers)
 
     @app.exception_handler(Exception)
     async def fault(_request: Request, _error: Exception) -> Response:

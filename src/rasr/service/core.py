@@ -86,7 +86,8 @@ class Service:
                 ) from error
             raise UsageError(f"{data}: cannot be used for the service's data ({error.strerror}).") from error
         tempfile.tempdir = str(data / "tmp")  # where bodies are kept that do not fit into memory
-        self.metrics, self.feed = Metrics(), Feed()
+        self.metrics = Metrics()
+        self.feed = Feed(self.metrics.streams)
         self.jobs = Jobs(data / "jobs.db")
         self.decoders = Decoders(config, self.metrics)
         self.supervisor = Supervisor(config, self.jobs, self.feed, self.metrics, named(config.galleries), self.prepare)

@@ -40,18 +40,15 @@ def main() -> None:
             importlib.import_module(name)
     Image.init()
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    first = True
-    while True:
-        try:
+    with suppress(EOFError, OSError):
+        config, _ = pipe.receive()
+        _limit(int(config["max_pixels"]))
+        pipe.send({"ready": True})
+        while True:
             task, _ = pipe.receive()
-        except (EOFError, OSError):
-            return
-        if first:
-            _limit(int(task["max_pixels"]))
-            first = False
-        _limit_cpu(float(task["cpu_seconds"]))
-        said, content = _answer(task, pipe)
-        pipe.send(said, content)
+            _limit_cpu(float(task["cpu_seconds"]))
+            said, content = _answer(task, pipe)
+            pipe.send(said, content)
 
 
 def _limit(pixels: int) -> None:

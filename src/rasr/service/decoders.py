@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,7 +52,7 @@ class Decoders:
     def warm(self) -> None:
         """Start the processes before they are needed."""
         together = threading.Barrier(self._config.decoders)
-        for one in [self._pool.submit(together.wait, START) for _ in range(self._config.decoders)]:
+        for one in [self._pool.submit(self._meet, together) for _ in range(self._config.decoders)]:
             one.result()
 
     def submit(self, path: Path, name: str, show: Show | None = None) -> Future[Decoded]:
@@ -80,7 +81,25 @@ class Decoders:
                 raise Refused(503, "stopping", "The service is stopping. Try again when it is back.")
             child = Child("rasr.service.decode", largest=2**29, threads=1)
             self._all.add(child)
-        self._own.child, self._own.tasks = child, 0
+        self._own.child, self._own.tasks, self._own.ready = child, 0, False
+        with suppress(OSError):  # where it is dead already, its first task finds out
+            child.pipe.send({"max_pixels": self._config.max_pixels})
+
+    def _wait(self) -> None:
+        """Wait until this thread's process can take a task. Raises EOFError or OSError when it is dead."""
+        if not self._own.ready:
+            timer = threading.Timer(START, self._own.child.kill)
+            timer.start()
+            try:
+                self._own.child.pipe.receive()
+            finally:
+                timer.cancel()
+            self._own.ready = True
+
+    def _meet(self, together: threading.Barrier) -> None:
+        with suppress(EOFError, OSError):
+            self._wait()
+        together.wait(START)
 
     def _replace(self) -> str:
         child: Child = self._own.child
@@ -93,7 +112,7 @@ class Decoders:
     def _decode(self, path: Path, name: str, show: Show | None) -> Decoded:
         if self._own.tasks >= TASKS:
             self._replace()
-        seconds, fresh = self._config.decode_seconds, self._own.tasks == 0
+        seconds = self._config.decode_seconds
         self._own.tasks += 1
         child: Child = self._own.child
         task = {"path": str(path), "name": name, "show": show, "max_pixels": self._config.max_pixels}
@@ -104,9 +123,10 @@ class Decoders:
             child.kill()
 
         pixels = 0.0
-        timer = threading.Timer(seconds + (START if fresh else 0.0), kill)
-        timer.start()
+        timer = threading.Timer(seconds, kill)
         try:
+            self._wait()
+            timer.start()
             longest = seconds + self._config.max_pixels / 1e6
             child.pipe.send({**task, "cpu_seconds": longest})
             said, content = child.pipe.receive()

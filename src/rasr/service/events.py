@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from prometheus_client import Gauge
+
 PING = 15.0
 """Seconds after which a comment shows that the stream lives."""
 
@@ -14,7 +16,8 @@ PING = 15.0
 class Feed:
     """Wakes the streams of a job, from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Gauge) -> None:
+        self._streams = streams
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
@@ -47,6 +50,7 @@ class Feed:
         """
         changed = asyncio.Event()
         self._waiting.setdefault(job, set()).add(changed)
+        self._streams.inc()
         try:
             yield b": rasr\nretry: 2000\n\n"
             while not self.closed:
@@ -66,6 +70,7 @@ class Feed:
                 except TimeoutError:
                     yield b": alive\n\n"
         finally:
+            self._streams.dec()
             waiting = self._waiting[job]
             waiting.discard(changed)
             if not waiting:

@@ -28,6 +28,8 @@ REPORT_POLICY = (
     "img-src data: blob:"
 )
 """The report is one file with its script in it, which must not speak to the service."""
+EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "id", "data")}}
+"""One server-sent event."""
 FIELDS = {
     "file", "reference", "gallery", "photo", "references", "batch", "scale", "preset", "strength", "seed", "k",
     "format",
@@ -53,7 +55,7 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         k: Annotated[int, Form(ge=1, le=MOST_REFERENCES)] = 1,
         format: Annotated[Literal["png", "jpg", "webp", "tiff"] | None, Form()] = None,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+        idempotency_key: Annotated[str, Header(max_length=200)] = "",
     ) -> Response:
         """Restore a picture: it waits in the queue, and the answer says where to look."""
         service.check_room()
@@ -67,7 +69,7 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
             raise Refused(422, "invalid", f"Unknown preset. Choose one of: {', '.join(PRESETS)}.")
         order = Order(
             scale=scale, preset=preset, strength=strength, seed=seed, k=k, format=format, gallery=gallery,
-            photos=tuple(photo), references=references, batch=batch, key=idempotency_key,
+            photos=tuple(photo), references=references, batch=batch, key=idempotency_key or None,
         )  # fmt: skip
         with staging(service.data / "tmp") as folder:
             picture = await run_in_threadpool(store, file.file, file.filename, folder / "input")
@@ -110,7 +112,7 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
 
     @router.get(
         "/jobs/{job}/events",
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **faults(404)},
+        responses={200: {"content": {"text/event-stream": {"schema": EVENT}}}, **faults(404)},
         response_class=StreamingResponse,
     )
     async def events(job: str, last_event_id: Annotated[str | None, Header(max_length=40)] = None) -> Response:
