@@ -131,7 +131,7 @@ export class Photo extends Model {
     const verdicts = new Map(this.runs.flatMap(({ job }) => job?.references ?? []).map((one) => [one.id ?? one.name, one]));
     const told = (one) => {
       const known = verdicts.get(one.id ?? one.name);
-      return known ? { ...one, verdict: known.verdict, why: known.why } : one;
+      return known ? { ...one, verdict: known.verdict, why: known.why, compared: true } : one;
     };
     return [
       { key: NONE, name: "No reference" },

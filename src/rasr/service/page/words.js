@@ -12,6 +12,8 @@ const VERDICTS = {
 
 /** Title and explanation of a verdict; one that is not there yet is said to be so. */
 export function verdict(reference) {
+  // A search goes by looks alone; only a restoration compares the places.
+  if (!reference.compared && reference.verdict === "same kind") return ["Looks alike", "compared point by point when it is used"];
   return VERDICTS[reference.verdict] ?? ["Not compared yet", "compared point by point when it is used"];
 }
 
