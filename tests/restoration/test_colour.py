@@ -49,8 +49,8 @@ def test_wavelet_takes_low_frequencies_from_the_input_and_the_rest_from_the_resu
 def test_lowest_moves_only_what_lies_below_a_wide_gaussian(shifted: tuple[FloatImage, FloatImage]) -> None:
     result, lq = shifted
     shift = gaussian_filter(resize(lq, (451, 300)) - result, (32, 32, 0), mode="reflect")
-    squared = np.square(np.abs(shift).max(2, keepdims=True))
-    expected = np.clip(result + shift * (0.7 + 0.3 * squared / (squared + (8 / 255) ** 2)), 0, 1)
+    far = (np.abs(shift).max(2, keepdims=True) * 255 / 14) ** 4
+    expected = np.clip(result + shift * (0.7 + 0.3 * far / (far + 1)), 0, 1)
     matched = result.copy()
     match_colour(matched, lq, "lowest")
     assert np.abs(matched - expected).max() < 4e-3

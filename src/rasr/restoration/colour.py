@@ -25,7 +25,7 @@ LOWEST = 32
 """Deviation, in pixels of the result, of the Gaussian below which ``lowest`` corrects."""
 REDUCED = 8
 """Pixels a side that ``lowest`` takes together: what is as smooth as that Gaussian needs no finer grid."""
-SHARE, FAR = 0.7, 8 / 255
+SHARE, FAR = 0.7, 14 / 255
 """Of the way to the input, what ``lowest`` goes, and the distance from which on it goes nearly all of it: the input's
 low frequencies have faults of their own, and between both lies a better estimate; but what is far off is drift."""
 INVISIBLE = 0.5 / 255
@@ -36,9 +36,9 @@ def match_colour(pixels: FloatImage, lq: FloatImage, method: ColourMethod) -> No
     """Change ``pixels`` (H, W, 3) in place to the colours of ``lq`` (h, w, 3), bicubically upsampled to its size.
 
     ``lowest`` moves what lies below a Gaussian of 32 pixels by 0.7 of the way to the input's, and by nearly all of it
-    where that is more than 8 levels of 255; ``wavelet`` replaces the low frequencies (5 levels of the à-trous transform
-    with the 3×3 binomial kernel, so about 32 pixels and coarser); ``adain`` only each channel's mean and standard
-    deviation; ``none`` does nothing. The
+    where that is much more than 14 levels of 255; ``wavelet`` replaces the low frequencies (5 levels of the à-trous
+    transform with the 3×3 binomial kernel, so about 32 pixels and coarser); ``adain`` only each channel's mean and
+    standard deviation; ``none`` does nothing. The
     result is clipped to [0, 1].
     """
     if method == "lowest":
@@ -57,8 +57,8 @@ def _lowest(pixels: FloatImage, lq: FloatImage) -> None:
     # Edges are mirrored: repeated, a border's last row would count for 32 rows.
     deviations = (LOWEST * small[1] / height, LOWEST * small[0] / width, 0)
     shift = gaussian_filter(resize(lq, small) - resize(pixels, small), deviations, mode="reflect")
-    squared = np.square(np.abs(shift).max(axis=2, keepdims=True))
-    shift *= SHARE + (1 - SHARE) * squared / (squared + FAR**2)
+    far = (np.abs(shift).max(axis=2, keepdims=True) / FAR) ** 4
+    shift *= SHARE + (1 - SHARE) * far / (far + 1)
     for rows, first, last in _strips(height, 0):
         _add(pixels, rows, _upsampled(shift, pixels, first, last))
 
