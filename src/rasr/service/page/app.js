@@ -25,7 +25,11 @@ function App() {
     current.current = next;
     setPhoto(next);
   };
-  const reload = async () => setList((await call("/galleries")).galleries);
+  const reload = async () => {
+    const { galleries: found } = await call("/galleries");
+    setList(found);
+    return found;
+  };
 
   useEffect(() => {
     Promise.all([call("/about"), call("/galleries")]).then(
@@ -54,9 +58,10 @@ function App() {
     );
   }, [where.join("/"), about]);
 
-  const taken = (files, others) => {
+  const taken = async (files, others) => {
     setError("");
-    const gallery = galleries.lastGallery(list);
+    // A folder given to 'rasr serve' is offered once it is indexed, which may be after the page was opened.
+    const gallery = galleries.lastGallery(await reload().catch(() => list));
     if (!files.length) return setError(`${plural(others, "file")} and no picture among them.`);
     if (files.length > 1) {
       const batch = batches.Batch.planned(files, others, gallery);
