@@ -20,7 +20,12 @@ if lacking():
 from playwright.sync_api import expect
 
 HARBOUR = "harbour from the pier.jpg"
-VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+VIEWS = [
+    (1280, "light"),
+    (390, "dark"),
+    pytest.param(1280, "dark", marks=pytest.mark.large),
+    pytest.param(390, "light", marks=pytest.mark.large),
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,7 @@ def restored(page: Any, name: str) -> None:
     expect(page.locator(".viewer .osd")).to_have_attribute("data-shown", re.compile("job:"))
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(390, "dark", marks=pytest.mark.large)])
 def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: int, scheme: str) -> None:
     with opened(browser, mock.address, width, scheme) as page:
         drop(page, ".drop", {"harbour.png": photo.read_bytes()})
@@ -124,7 +129,7 @@ def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: i
         assert page.evaluate("() => navigator.clipboard.readText()") == told["command"]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(1280, "dark", marks=pytest.mark.large), (390, "light")])
 def test_the_whole_flow_by_keyboard(browser: Any, mock: Mock, photo: Path, width: int, scheme: str) -> None:
     with opened(browser, mock.address, width, scheme) as page:
 
@@ -352,6 +357,7 @@ def test_a_full_queue_is_waited_for(browser: Any, photo: Path) -> None:
         page.said.clear()
 
 
+@pytest.mark.large
 def test_two_hundred_dropped_and_one_broken(browser: Any, mock: Mock) -> None:
     data = encode(scene(16, 12))
     files = {f"photo {number:03}{' broken' if number == 77 else ''}.png": data for number in range(200)}
