@@ -35,6 +35,7 @@ class Gallery:
 
     path = Path("/gallery")
     encoder = Encoder()
+    calibration = ""
 
     def __init__(self, *photos: tuple[Path, float]) -> None:
         self.photos = photos
@@ -168,7 +169,8 @@ def test_without_a_gallery_there_is_a_note_and_without_wish_for_one_there_is_non
         "No gallery was given: restored without a reference.",
     )
     assert Restorer(local(uses_reference=True))(Picture(lq), reference="none").notes == ()
-    assert Restorer(local())(Picture(lq)).notes == ()
+    assert Restorer(local())(Picture(lq)).notes == ("No gallery was given: restored without a reference.",)
+    assert Restorer(local())(Picture(lq), candidates=0).notes == (), "nothing would look at one"
 
 
 def test_the_query_is_cleaned_as_asked(local: Make, lq: FloatImage, red: Path, monkeypatch: pytest.MonkeyPatch) -> None:

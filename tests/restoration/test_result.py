@@ -117,7 +117,7 @@ def test_json_holds_what_the_contract_names(result: Result, tmp_path: Path) -> N
 def test_what_the_format_cannot_hold_is_said_once(tmp_path: Path) -> None:
     alpha = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
     picture = Picture(np.full((6, 8, 3), 0.5, np.float32), alpha, Origin(bits=16))
-    made = Restorer("bicubic")(picture, size=TargetSize(scale=1))
+    made = Restorer("bicubic")(picture, size=TargetSize(scale=1), reference="none")
     made.save(tmp_path / "whole.png")
     assert made.notes == ()
     made.save(tmp_path / "a.jpg")

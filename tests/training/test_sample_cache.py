@@ -130,17 +130,6 @@ def test_a_pool_embeds_its_views_once(photos: Path) -> None:
     assert Encoder.calls == 1 + 2 + 1, "the width, two batches, and only the width again"
 
 
-def test_references_may_be_larger_than_crops(photos: Path) -> None:
-    mix = {"other_crop": 0.3, "warped": 0.3, "random": 0.3, "null": 0.1}
-    config = pooled(photos, references__phases=[{"mix": mix}], references__side=64)
-    maker = material(config).maker
-    samples = [maker[n] for n in range(30)]
-    assert {s.reference.shape for s in samples if s.reference is not None} == {(64, 64, 3)}
-    batch = collate(samples)
-    assert batch.reference.shape == (30, 3, 64, 64)
-    assert not batch.reference[~batch.has_reference].any()
-
-
 def test_a_pool_must_hold_the_crop(photos: Path) -> None:
     with pytest.raises(ValueError, match="at least the crop"):
         tiny_config(photos, data__pool=4, data__pool_side=16)

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from rasr.files import parse_json
+
 Message = tuple[dict[str, Any], bytes]
 """What is said, as JSON, and the bytes that go with it."""
 
@@ -46,8 +48,8 @@ class Pipe:
         received = self._connection.recv_bytes(self._largest)
         try:
             (length,) = struct.unpack_from("!I", received)
-            said = json.loads(received[4 : 4 + length])
-        except (struct.error, ValueError, RecursionError) as error:
+            said = parse_json(received[4 : 4 + length], deepest=0)
+        except (struct.error, ValueError) as error:
             raise EOFError("not a message") from error
         if not isinstance(said, dict):
             raise EOFError("not a message")  # noqa: TRY004  (the pipe's one error)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rasr.files import parse_json
+
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 ENDED = ("done", "failed", "cancelled")
@@ -275,6 +277,6 @@ class Jobs:
 
 def _job(values: dict[str, Any]) -> Job:
     for name in ("request", "outcome"):
-        values[name] = None if values[name] is None else json.loads(values[name])
+        values[name] = None if values[name] is None else parse_json(values[name], deepest=0)
     values["stop"] = bool(values["stop"])
     return Job(**values)
