@@ -42,9 +42,6 @@ GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
 COSTS = {"clean": 6.0, "restore": 1.0}
 """Shares of the time that the stages of a picture take, until the first picture has told its own."""
 
-FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
-"""Pillow's name of a format → extension of a result that goes to stdout; others become JPEG."""
-
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in sorted({*GENERATOR_OPTIONS} - {"cleaner"}):
@@ -69,16 +66,17 @@ def _with_pipes(function: Callable[..., int]) -> Callable[..., int]:
             why = "--json goes there too" if as_json else "that is a terminal"
             raise UsageError(f"The picture cannot go to stdout: {why}. Use -o FILE.")
         from rasr.images import read_header
+        from rasr.images.encode import usual_extension
 
         with throwaway_folder() as folder:
             source: Path | bytes = inputs[0] if inputs[0] != Path("-") else _stdin()
             kind = read_header(source).format
             if isinstance(source, bytes):
-                inputs = (folder / f"stdin{FORMATS.get(kind, '')}",)
+                inputs = (folder / f"stdin{usual_extension(kind)}",)
                 inputs[0].write_bytes(source)
             if not to_stdout:
                 return function(inputs=inputs, out=out, as_json=as_json, **rest)
-            result = folder / f"stdout{'.' + rest['format'] if rest['format'] else FORMATS.get(kind, '.jpg')}"
+            result = folder / f"stdout{'.' + rest['format'] if rest['format'] else usual_extension(kind) or '.jpg'}"
             with contextlib.redirect_stdout(io.StringIO()):  # it would print where the result lies
                 code = function(inputs=inputs, out=str(result), as_json=as_json, **rest)
             sys.stdout.buffer.write(result.read_bytes())

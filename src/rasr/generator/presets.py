@@ -44,6 +44,8 @@ class Preset:
     """Arguments that make it this preset."""
     cleaner: str = ""
     """Preset that runs first unless the option ``cleaner`` says otherwise: what the weights were trained behind."""
+    torch_code: str = ""
+    """As ``code``, for GPUs that torch has, where the CPU has an engine of its own."""
     replaced: bool = False
     """True for a single-image network, whose place a model file takes that is given as cleaner."""
 
@@ -57,10 +59,15 @@ PRESETS = {
         "sized for any machine: Real-ESRGAN with its last layers trained further, closer to the truth",
         "rasr.generator.realesrgan:RealESRGAN.with_tuned_layers",
         (*_REALESRGAN, "tuned"),
+        torch_code="rasr.generator.rrdbnet:TorchRealESRGAN.with_tuned_layers",
         replaced=True,
     ),
     "realesrgan": Preset(
-        "Real-ESRGAN x4plus as published", "rasr.generator.realesrgan:RealESRGAN", _REALESRGAN, replaced=True
+        "Real-ESRGAN x4plus as published",
+        "rasr.generator.realesrgan:RealESRGAN",
+        _REALESRGAN,
+        torch_code="rasr.generator.rrdbnet:TorchRealESRGAN",
+        replaced=True,
     ),
     "sd21": Preset(
         "RefDSR on Stable Diffusion 2.1, with the weights that are at hand", _DIFFUSION, _SD21, {"preset": "sd21"}
@@ -116,9 +123,7 @@ def load_generator(
         elif isinstance(cleaner, Path):
             cleaner = _model_file(cleaner, device)
         options["cleaner"] = cleaner
-    code = entry.code
-    if entry.replaced and _on_torch(device):  # a class that ncnn runs has its like in torch
-        code = code.replace("rasr.generator.realesrgan:RealESRGAN", "rasr.generator.rrdbnet:TorchRealESRGAN")
+    code = entry.torch_code if entry.torch_code and _on_torch(device) else entry.code
     generator: Generator = resolve_name(code)(device=device, dtype=dtype, **entry.given, **options)
     return generator
 

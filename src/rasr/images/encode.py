@@ -55,6 +55,11 @@ FORMATS = {
 """Every format that can be written, by name."""
 
 
+def usual_extension(name: str) -> str:
+    """Extension of files of the format that Pillow calls ``name``; empty for one that cannot be written."""
+    return FORMATS[name].extensions[0] if name in FORMATS else ""
+
+
 def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
     """Find the format by name (any case, ``jpg`` and ``tif`` too), or by the path's extension.
 

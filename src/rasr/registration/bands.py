@@ -60,27 +60,24 @@ def weigh(
     from it: its noise. ``strength``, 0 to 1, scales what is taken.
     """
     confidences = np.stack([one.confidence for one in aligned])
-    taken = strength * confidences.max(0)
-    shown, noise, own = bands(luma(enlarged)), bands(removed), bands(picture)
-    photos = [_Photo(one, shown, noise, _contrast(luma(enlarged), one)) for one in aligned]
+    sure, levels = confidences.max(0), luma(enlarged)
+    taken = strength * sure
+    shown, noise, own = bands(levels), bands(removed), bands(picture)
+    coarse = _coarse(levels)
+    photos = [_Photo(one, shown, noise, _contrast(coarse, one)) for one in aligned]
     change = np.zeros_like(picture)
     shares = np.zeros_like(confidences)
     total = np.full(picture.shape[:2], TINY, np.float32)
     for band in range(len(EDGES)):
         trusted = np.stack([one.confidence**2 / photo.off[band] for one, photo in zip(aligned, photos, strict=True)])
         parts = trusted / np.maximum(trusted.sum(0), TINY**2)
-        lost, off, power = (
-            sum(part * plane for part, plane in zip(parts, planes, strict=True))
-            for planes in (
-                [p.lost[band] for p in photos],
-                [p.off[band] for p in photos],
-                [p.power[band] for p in photos],
-            )
-        )
+        lost = sum(part * photo.lost[band] for part, photo in zip(parts, photos, strict=True))
+        off = sum(part * photo.off[band] for part, photo in zip(parts, photos, strict=True))
+        power = sum(part * photo.power[band] for part, photo in zip(parts, photos, strict=True))
         parts *= lost / np.maximum(lost + off, TINY**2)
         layers = (part[..., None] * (photo.bands[band] - own[band]) for part, photo in zip(parts, photos, strict=True))
         mixed = sum(layers, start=own[band])
-        change += taken[..., None] * (mixed * _regained(mixed, power, confidences.max(0))[..., None] - own[band])
+        change += taken[..., None] * (mixed * _regained(mixed, power, sure)[..., None] - own[band])
         if band < FINE:
             loudness = np.sqrt(power)
             shares += taken * parts * loudness
@@ -153,13 +150,17 @@ def _whole(plane: Plane, size: tuple[int, int]) -> Plane:
     return whole
 
 
+def _coarse(levels: Plane) -> Plane:
+    """The band in which contrasts are compared, since both the picture and the photo show it."""
+    return blur(levels, EDGES[2] + 0.8) - blur(levels, EDGES[-1])
+
+
 def _contrast(wanted: Plane, aligned: Alignment) -> Plane:
     """The factor by which a photo's structure is to be multiplied to have the picture's contrast, place by place.
 
-    It is read in the coarse bands, which both show.
+    ``wanted`` is the picture's :func:`_coarse`.
     """
-    own = luma(aligned.seen)
-    wanted, own = (blur(one, EDGES[2] + 0.8) - blur(one, EDGES[-1]) for one in (wanted, own))
+    own = _coarse(luma(aligned.seen))
     trusted = aligned.confidence + 1e-3
     common = blur(trusted * wanted * own, CONTRAST_WINDOW) + 1e-5
     factor = common / (blur(trusted * own * own, CONTRAST_WINDOW) + 1e-5)

@@ -28,12 +28,17 @@ class Entry:
     """Of the picture, 0 to 1."""
 
 
+def hex_colour(number: int) -> str:
+    """The colour of a photo, counted from 0, as #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*COLOURS[number % len(COLOURS)])
+
+
 def legend(result: Result) -> list[Entry]:
     """Lines of the legend: each photo that gave detail, then what is drawn. Empty without evidence."""
     if result.evidence is None:
         return []
     entries = [
-        Entry(_hex(number), f"{EVIDENCE} {one.path.name}", one.share or 0.0)
+        Entry(hex_colour(number), f"{EVIDENCE} {one.path.name}", one.share or 0.0)
         for number, one in enumerate(result.evidence_references)
     ]
     drawn = 1.0 - float(result.evidence.total.mean()) / 255
@@ -69,7 +74,3 @@ def save_evidence(result: Result, path: str | Path, *, overwrite: bool = False) 
     buffer = io.BytesIO()
     Image.fromarray(draw(result)).save(buffer, "PNG")
     return write_bytes(buffer.getvalue(), Path(path), overwrite=overwrite)
-
-
-def _hex(number: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*COLOURS[number % len(COLOURS)])

@@ -23,6 +23,8 @@ import filelock
 
 from rasr.errors import UsageError, shown
 from rasr.files import sync_folder
+from rasr.images.encode import usual_extension
+from rasr.restoration.plan import READ_ONLY
 from rasr.restoration.settings import Settings, TargetSize
 from rasr.service.config import ServiceConfig
 from rasr.service.decoders import Decoded, Decoders
@@ -41,7 +43,6 @@ RESERVE = 256 * 2**20
 """Bytes that stay free on the disk: with less nothing more is accepted."""
 CACHE_BYTES = 512 * 2**20
 """Of pictures made ready to be shown."""
-BY_FORMAT = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _log = logging.getLogger("rasr.service")
 
 
@@ -125,12 +126,9 @@ class Service:
 
     def check_ready(self) -> None:
         """Raise Refused when no job could be restored now."""
-        if self.stopping:
-            raise Refused(503, "stopping", "The service is stopping.", retry_after=10)
+        self.check_room()
         if not self.supervisor.ready:
             raise Refused(503, "worker", self.supervisor.why, retry_after=5)
-        if shutil.disk_usage(self.data).free < RESERVE:
-            raise Refused(503, "disk", "The service's disk is full.", retry_after=60)
 
     # Jobs.
 
@@ -358,4 +356,4 @@ def _stem(name: str, found: str, format: str | None) -> tuple[str, str]:
         return path.stem, f".{format}"
     if path.suffix.lower() in TYPES:
         return path.stem, path.suffix
-    return (path.stem if path.suffix.lower() in {".heic", ".heif", ".hif"} else name), BY_FORMAT.get(found, ".jpg")
+    return (path.stem if path.suffix.lower() in READ_ONLY else name), usual_extension(found) or ".jpg"

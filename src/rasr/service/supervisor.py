@@ -244,8 +244,7 @@ class Supervisor(threading.Thread):
         self._deaths = 0
         wanted = self._jobs.get(job.id)
         if said.get("cancelled") or (wanted is not None and wanted.stop):
-            state = "cancelled" if wanted is None or wanted.stop else "queued"
-            self._jobs.end(job.id, "cancelled" if state == "cancelled" else "queued")
+            self._jobs.end(job.id, "cancelled" if wanted is None or wanted.stop else "queued")
         elif "outcome" in said:
             folder = self._config.data.expanduser().resolve() / "jobs" / job.id
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) - job.bytes

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import shown
-from rasr.service.config import FORMATS
+from rasr.images.encode import FORMATS
+from rasr.restoration.evidence import hex_colour
+from rasr.service.config import FORMATS as ANSWERED
 from rasr.service.jobs import Job
 from rasr.service.supervisor import Progress
 
 COSTS = {"load": 0.1, "clean": 6.0, "restore": 1.0, "save": 0.2}
 """Shares of the time that the stages of a picture take, roughly."""
-TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jpe": "image/jpeg", ".jfif": "image/jpeg",
-         ".webp": "image/webp", ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
-COLOURS = ("#e66101", "#5e3c99", "#1b9e77", "#e7298a", "#66a61e", "#a6761d")
-"""Those of :data:`rasr.restoration.evidence.COLOURS`."""
+TYPES = {extension: f"image/{one.name.lower()}" for one in FORMATS.values() for extension in one.extensions}
 
 
 def show(job: Job, progress: Progress | None, position: int | None, left: float | None) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def show_reference(facts: Mapping[str, Any], index: int, gallery: str | None, pi
         "share": round(facts["share"] or 0.0, 4),
         "width": facts["width"],
         "height": facts["height"],
-        "colour": COLOURS[index % len(COLOURS)],
+        "colour": hex_colour(index),
         "picture": picture,
     }
 
@@ -107,7 +106,7 @@ def command(job: Job) -> str:
         words += ["--reference", request["reference"]]
     words += ["--scale", f"{request['scale']:g}", "--strength", f"{settings['strength']:g}"]
     words += ["--seed", str(settings["seed"]), "-k", str(settings["k"])]
-    if request["save"]["format"] in FORMATS:
+    if request["save"]["format"] in ANSWERED:
         words += ["--format", request["save"]["format"]]
     return shlex.join([*words, "--metadata", request["save"]["metadata"]])
 
