@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -95,7 +96,40 @@ def test_a_full_queue_says_when_to_come_again(start: Callable[..., Served]) -> N
     again = served.submit(picture(), headers={"Idempotency-Key": "same"})
     assert (again.status_code, again.json()["id"]) == (202, second.json()["id"])
     assert len(list((served.data / "jobs").iterdir())) == 2
+    url = httpx2.URL(served.url)
+    with socket.create_connection((url.host, url.port), timeout=10) as line:  # answered while the body is to be sent
+        line.sendall(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n"
+                     b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x")  # fmt: skip
+        assert b" 429 " in line.recv(200)
+    large = served.submit(picture() + bytes(40 << 20))  # a client that sends all the same reads the answer
+    assert (large.status_code, large.json()["error"]["code"]) == (429, "queue")
     served.client.delete(f"/jobs/{first}")
+
+
+def test_a_hanging_worker_is_ended_and_its_job_says_so(start: Callable[..., Served]) -> None:
+    served = start("--hang", 4)
+    first, second = slow(served), served.submit(picture(), scale="2").json()["id"]
+    restoring(served, first)
+    (worker,) = served.children(WORKER)
+    os.kill(worker, signal.SIGSTOP)
+    failed = served.ended(first)
+    assert (failed["state"], failed["error"]) == (
+        "failed",
+        "slow.png: the process that restored it showed no sign of life for 4 seconds and was ended. Send it again.",
+    )
+    assert served.ended(second)["state"] == "done"
+    assert served.children(WORKER) != [worker]
+    assert not os.path.exists(f"/proc/{worker}")  # noqa: PTH110
+    assert served.stop() == 0
+
+
+def test_an_idle_worker_is_not_taken_for_a_hanging_one(start: Callable[..., Served]) -> None:
+    served = start("--hang", 1.5)
+    (worker,) = served.children(WORKER)
+    time.sleep(3)  # longer than it may be silent at work
+    assert served.ended(served.submit(picture(), scale="1").json()["id"])["state"] == "done"
+    assert served.children(WORKER) == [worker]
+    assert "rasr_worker_restarts_total 0.0" in served.client.get("/metrics").text
 
 
 def test_a_stopped_service_goes_on_with_what_it_had(start: Callable[..., Served]) -> None:

@@ -30,6 +30,7 @@ from rasr.errors import ExtraMissing
 @click.option("--max-bytes", default=100 * 2**20, show_default=True, help="Largest upload.")
 @click.option("--max-megapixels", default=25.0, show_default=True, help="Largest picture taken.")
 @click.option("--grace", default=20.0, show_default=True, help="Seconds a stop waits for the running picture.")
+@click.option("--hang", default=900.0, show_default=True, help="Seconds without a sign of life that end the worker.")
 @click.option("--preset", type=PRESET, help="Generator used unless a client asks for another.  [default: mini]")
 @device_option("auto", "Where the generator runs: auto, cpu, cuda, cuda:N, mps.")
 def command(
@@ -45,6 +46,7 @@ def command(
     max_bytes: int,
     max_megapixels: float,
     grace: float,
+    hang: float,
     preset: str | None,
     device: str,
 ) -> None:
@@ -67,7 +69,8 @@ def command(
     config = ServiceConfig(
         data=data or home() / "service", host=host, port=port, galleries=galleries, token=read_token(token_file),
         hosts=hosts, queue=queue, keep_days=keep_days, keep_bytes=keep_bytes, max_bytes=max_bytes,
-        max_pixels=round(max_megapixels * 1e6), grace=grace, preset=preset or DEFAULT_PRESET, device=device,
+        max_pixels=round(max_megapixels * 1e6), grace=grace, hang=hang,
+        preset=preset or DEFAULT_PRESET, device=device,
     )  # fmt: skip
 
     def started(address: str) -> None:

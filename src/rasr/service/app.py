@@ -58,7 +58,7 @@ def create_app(service: Service) -> Guard:
     app.include_router(job_routes(service))
     app.include_router(gallery_routes(service))
     app.mount("/static", StaticFiles(directory=PAGE, check_dir=False), name="static")
-    return Guard(app, config, service.metrics)
+    return Guard(app, config, service.metrics, service.admit)
 
 
 def _pages(app: FastAPI, service: Service) -> None:

@@ -49,7 +49,7 @@ class ServiceConfig:
     decoders: int = 2
     """Processes that decode."""
     hang: float = 900.0
-    """Seconds without a sign of life after which the worker is killed."""
+    """Seconds without a sign of life after which the worker is killed, and its job fails."""
     decode_seconds: float = 2.5
     """Seconds that decoding a small picture may take; a second more for each megapixel."""
 
@@ -61,6 +61,8 @@ class ServiceConfig:
                 raise UsageError(f"The option {name.replace('_', '-')} must be {least} or more.")
         if self.grace < 0 or self.keep_days < 0:
             raise UsageError("Times must be 0 or more.")
+        if not self.hang > 0:
+            raise UsageError("The option hang must be more than 0.")
         if not 0 <= self.port < 2**16:
             raise UsageError(f"The port must lie between 0 and 65535, not {self.port}.")
 

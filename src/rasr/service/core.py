@@ -91,7 +91,9 @@ class Service:
         self.feed = Feed(self.metrics.streams)
         self.jobs = Jobs(data / "jobs.db")
         self.decoders = Decoders(config, self.metrics)
-        self.supervisor = Supervisor(config, self.jobs, self.feed, self.metrics, named(config.galleries), self.prepare)
+        self.supervisor = Supervisor(
+            config, self.jobs, self.feed, self.metrics, named(config.galleries), self.prepare, self.folder
+        )
         self.shelf = Shelf(data / "galleries", self.supervisor.galleries)
         self.stopping = False
         self._swept = threading.Event()
@@ -138,6 +140,12 @@ class Service:
             raise Refused(503, "stopping", "The service is stopping. Try again when it is back.", retry_after=10)
         if shutil.disk_usage(self.data).free < RESERVE:
             raise Refused(503, "disk", "The service's disk is full. Tell whoever runs it.", retry_after=60)
+
+    def admit(self, key: str) -> None:
+        """Raise Refused when a job would not be accepted now, unless its key says that it was.."""
+        self.check_room()
+        if self.jobs.waiting() >= self.config.queue and not self.jobs.has_key(key):
+            raise self.full()
 
     def accept(self, order: Order, staged: Path, picture: Stored, facts: Decoded, references: Sequence[Stored]) -> Job:
         """Put a job into the queue: its files from ``staged`` to their place first. Raises Refused and UsageError."""
@@ -321,9 +329,11 @@ class Service:
         self.supervisor.measure()
 
     def _sweeping(self) -> None:
-        while not self._swept.wait(SWEEP):
+        while True:
             with suppress(OSError):
                 self.sweep()
+            if self._swept.wait(SWEEP):
+                return
 
     def _remove_files(self, job: str) -> None:
         shutil.rmtree(self.folder(job), ignore_errors=True)

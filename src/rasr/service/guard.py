@@ -1,4 +1,4 @@
-"""Guard in front of the application, pure ASGI: host, origin and token before a body is read, limits, headers."""
+"""Guard in front of the application: host, origin, token and queue before a body is read, limits, headers. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import ipaddress
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
 
 from rasr.service.config import ServiceConfig
 from rasr.service.metrics import Metrics
@@ -43,8 +45,9 @@ STALL = 30.0
 class Guard:
     """Refuses what the application need not see, and counts what it answers."""
 
-    def __init__(self, app: App, config: ServiceConfig, metrics: Metrics) -> None:
-        self._app, self._config, self._metrics = app, config, metrics
+    def __init__(self, app: App, config: ServiceConfig, metrics: Metrics, admit: Callable[[str], None]) -> None:
+        """``admit`` raises Refused when a job with this Idempotency-Key, or "", would not be taken now."""
+        self._app, self._config, self._metrics, self._admit = app, config, metrics, admit
         self._token = hashlib.sha256(config.token.encode()).digest() if config.token else None
         self._hosts = {"localhost", config.host.lower(), *(name.lower() for name in config.hosts)}
         self._bodies = 0
@@ -71,6 +74,8 @@ class Guard:
         headers = _headers(scope)
         try:
             has_body = self._check(scope, headers)
+            if (scope["method"], scope["path"]) == ("POST", "/jobs"):
+                await run_in_threadpool(self._admit, headers.get("idempotency-key", ""))
         except Refused as refused:
             self._metrics.refusals.labels(refused.code).inc()
             await refused.response()(scope, receive, answer)

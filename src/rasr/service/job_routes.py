@@ -58,7 +58,6 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         idempotency_key: Annotated[str, Header(max_length=200)] = "",
     ) -> Response:
         """Restore a picture: it waits in the queue, and the answer says where to look."""
-        service.check_room()
         form = await request.form()
         if unknown := sorted(set(form) - FIELDS):
             raise Refused(422, "invalid", f"Unknown field '{unknown[0][:40]}'. Known are: {', '.join(sorted(FIELDS))}.")

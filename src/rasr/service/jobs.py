@@ -115,8 +115,7 @@ class Jobs:
             known = self.find_key(job.key, job.digest)
             if known is not None:
                 return known
-            (waiting,) = database.execute("SELECT count(*) FROM jobs WHERE state='queued'").fetchone()
-            if waiting >= most:
+            if self.waiting() >= most:
                 raise QueueFull
             job.revision = self._revision()
             row = (job.id, job.key, job.digest, job.batch, job.name, job.state, job.created, job.pixels, job.bytes,
@@ -126,6 +125,16 @@ class Jobs:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row,
             ).lastrowid or 0  # fmt: skip
             return job
+
+    def waiting(self) -> int:
+        """Number of jobs that wait."""
+        with self._lock:
+            (count,) = self._database.execute("SELECT count(*) FROM jobs WHERE state='queued'").fetchone()
+            return int(count)
+
+    def has_key(self, key: str) -> bool:
+        """Whether a job came with this key."""
+        return bool(self._select("key = ?", (key,)))
 
     def find_key(self, key: str | None, digest: str) -> Job | None:
         """The job that a key stands for. Raises KeyTaken when that was another request."""

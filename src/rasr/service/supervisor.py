@@ -28,8 +28,14 @@ RENEW = 5.0
 """Seconds between two writes of a running job's lease."""
 PATIENCE = 0.5, 30.0
 """Seconds before a worker that died at once is started again, doubled each time, and the most."""
+START = 300.0
+"""Seconds without a sign of life that a worker has, at least, until it is ready: models are large, disks slow."""
 
 _log = logging.getLogger("rasr.service")
+
+
+class _Hung(EOFError):
+    """The worker showed no sign of life, and was killed: says how it ended."""
 
 
 @dataclass(slots=True)
@@ -63,9 +69,11 @@ class Supervisor(threading.Thread):
         metrics: Metrics,
         galleries: Mapping[str, Path],
         prepare: Callable[[Job], dict[str, Any]],
+        folder: Callable[[Job], Path],
     ) -> None:
+        """``prepare`` gives a job as the worker takes it, and may raise Refused; ``folder`` where its files lie."""
         super().__init__(name="rasr-supervisor", daemon=True)
-        self._prepare = prepare
+        self._prepare, self._folder = prepare, folder
         self._config, self._jobs, self._feed, self._metrics = config, jobs, feed, metrics
         self._wanted = galleries
         self._ours, self._theirs = os.pipe()
@@ -79,6 +87,8 @@ class Supervisor(threading.Thread):
         self._stop_at: float | None = None
         self._alive = self._renewed = time.monotonic()
         self._deaths = 0
+        self._begun = False
+        """Whether the worker has said that it can work, or why not."""
         self.running: Job | None = None
         self.progress = Progress()
         self.ready = False
@@ -132,8 +142,8 @@ class Supervisor(threading.Thread):
                     self._start()
                 try:
                     self._serve()
-                except (EOFError, OSError):
-                    self._bury()
+                except (EOFError, OSError) as error:
+                    self._bury(str(error) if isinstance(error, _Hung) else "")
         finally:
             self._end()
 
@@ -150,7 +160,7 @@ class Supervisor(threading.Thread):
             if self._over():
                 return
         self._worker = Child("rasr.service.worker")
-        self._alive = time.monotonic()
+        self._alive, self._begun = time.monotonic(), False
         self._worker.pipe.send(
             {
                 "device": self._config.device,
@@ -175,6 +185,8 @@ class Supervisor(threading.Thread):
             unsent = [call for call in self._calls if not call.sent] if self.ready or self.running else []
             cancelled = {job for job in self._cancelled if self.running is not None and job == self.running.id}
             self._cancelled.clear()
+        if not self._busy():
+            self._alive = time.monotonic()  # idle, it had nothing to say: its time begins with what it is given
         for call in unsent:
             call.sent = True
             worker.pipe.send({"call": call.number, **call.said})
@@ -190,11 +202,16 @@ class Supervisor(threading.Thread):
             said, _ = worker.pipe.receive()
             self._alive = time.monotonic()
             self._hear(said)
-        busy = self.running is not None or not self.ready or any(call.sent for call in self._calls)
-        if busy and time.monotonic() - self._alive > self._config.hang:
-            _log.error("The worker showed no sign of life for %.0f s and is killed.", self._config.hang)
+        patience = self._config.hang if self._begun else max(self._config.hang, START)
+        if self._busy() and time.monotonic() - self._alive > patience:
             worker.kill()
-            raise EOFError("hung")
+            raise _Hung(f"showed no sign of life for {patience:g} seconds and was ended")
+
+    def _busy(self) -> bool:
+        """Whether the worker has something to do, or has not said yet that it can work."""
+        with self._lock:
+            asked = any(call.sent for call in self._calls)
+        return asked or self.running is not None or not self._begun
 
     def _drain(self) -> None:
         with suppress(BlockingIOError):
@@ -224,6 +241,7 @@ class Supervisor(threading.Thread):
         elif "answer" in said:
             self._hand_over(said)
         elif "ready" in said:
+            self._begun = True
             self.ready, self.why, self.faults = bool(said["ready"]), str(said.get("why", "")), said["faults"]
             self.galleries.update({name: Path(path) for name, path in said["galleries"].items()})
             self._metrics.worker_ready.set(self.ready)
@@ -246,8 +264,7 @@ class Supervisor(threading.Thread):
         if said.get("cancelled") or (wanted is not None and wanted.stop):
             self._jobs.end(job.id, "cancelled" if wanted is None or wanted.stop else "queued")
         elif "outcome" in said:
-            folder = self._config.data.expanduser().resolve() / "jobs" / job.id
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) - job.bytes
+            size = sum(file.stat().st_size for file in self._folder(job).rglob("*") if file.is_file()) - job.bytes
             self._jobs.end(job.id, "done", outcome=said["outcome"], size=max(0, size))
             self._metrics.job_seconds.observe(time.time() - (job.started or time.time()))
         else:
@@ -275,25 +292,21 @@ class Supervisor(threading.Thread):
             proper = isinstance(kind, type) and issubclass(kind, errors.RasrError) and kind is not errors.ExtraMissing
             _settle(call.future, Refused.of((kind if proper else errors.RasrError)(said["message"])))
 
-    def _bury(self) -> None:
+    def _bury(self, hung: str) -> None:
         """The worker is dead: its job failed, its questions are answered so, the rest waits for the next one."""
         worker, self._worker, self.ready = self._worker, None, False
         self.why = "The worker is starting again."
         self._metrics.worker_ready.set(0)
         if worker is None:
             return
-        how = worker.end()
+        ended = worker.end()
+        how = hung or ended
         quick = time.monotonic() - worker.begun < PATIENCE[1]
         self._deaths = self._deaths + 1 if quick else 1
         if self._stop_at is None:
             self._metrics.worker_restarts.inc()
             _log.error("The worker %s; another one is started.", how)
-        with self._lock:
-            asked = [call for call in self._calls if call.sent]
-            for call in asked:
-                self._calls.remove(call)
-        for call in asked:
-            _settle(call.future, Refused(503, "worker", f"The worker {how} meanwhile. Try again.", retry_after=5))
+        self._turn_down(Refused(503, "worker", f"The worker {how} meanwhile. Try again.", retry_after=5), sent=True)
         job = self.running
         if job is not None:
             wanted = self._jobs.get(job.id)
@@ -314,12 +327,17 @@ class Supervisor(threading.Thread):
         if worker is not None:
             worker.kill()
             worker.end()
-        with self._lock:
-            asked = list(self._calls)
-            self._calls.clear()
-        for call in asked:
-            _settle(call.future, Refused(503, "stopping", "The service is stopping. Try again later.", retry_after=10))
+        self._turn_down(Refused(503, "stopping", "The service is stopping. Try again later.", retry_after=10))
         self._metrics.worker_ready.set(0)
+
+    def _turn_down(self, refusal: Refused, *, sent: bool = False) -> None:
+        """Answer what was asked with a refusal: all of it, or what the worker had been sent."""
+        with self._lock:
+            asked = [call for call in self._calls if call.sent or not sent]
+            for call in asked:
+                self._calls.remove(call)
+        for call in asked:
+            _settle(call.future, refusal)
 
     def measure(self) -> None:
         """Bring the gauges of memory up to date."""
