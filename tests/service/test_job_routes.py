@@ -46,15 +46,26 @@ def test_the_result_is_the_command_lines_byte_for_byte(
     assert (tmp_path / ended["result"]["name"]).read_bytes() == answer.content
 
 
-def test_location_data_is_not_in_results(served: Served) -> None:
+@pytest.mark.parametrize(
+    ("asked", "camera", "place"), [(None, True, False), ("no-location", True, False), ("keep", True, True),
+                                   ("strip", False, False)],
+)  # fmt: skip
+def test_where_a_photo_was_taken_is_not_in_results_unless_asked_for(
+    served: Served, asked: str | None, camera: bool, place: bool
+) -> None:
     image, stream = Image.open(io.BytesIO(picture())), io.BytesIO()
     exif = Image.Exif()
+    exif[0x010F] = "Maker"
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 1.0, 2.0)})
     image.save(stream, "JPEG", exif=exif)
-    assert Image.open(io.BytesIO(stream.getvalue())).getexif().get_ifd(0x8825)
-    job = served.ended(served.submit(stream.getvalue(), "where.jpg").json()["id"])
-    result = served.client.get(f"/jobs/{job['id']}/result").content
-    assert not Image.open(io.BytesIO(result)).getexif().get_ifd(0x8825)
+    job = served.submit(stream.getvalue(), "where.jpg", **({"metadata": asked} if asked else {})).json()
+    assert job["settings"]["metadata"] == (asked or "no-location")
+    assert f"--metadata {asked or 'no-location'}" in job["command"]
+    served.ended(job["id"])
+    result = Image.open(io.BytesIO(served.client.get(f"/jobs/{job['id']}/result").content)).getexif()
+    assert (bool(result.get_ifd(0x8825)), result.get(0x010F) == "Maker") == (place, camera)
+    for shown in ("view", "input"):
+        assert not Image.open(io.BytesIO(served.client.get(f"/jobs/{job['id']}/{shown}").content)).getexif()
 
 
 def test_the_input_is_shown_upright_and_the_view_is_the_result(served: Served) -> None:

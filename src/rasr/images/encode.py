@@ -4,7 +4,7 @@ import io
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from PIL import Image
 from rasr.errors import OutOfMemory, OutputError
 from rasr.images import colour
 from rasr.images.exif import exif_for_result, with_density
-from rasr.images.picture import Origin, Picture, print_density, resize
+from rasr.images.picture import Metadata, Origin, Picture, print_density, resize
 from rasr.images.png import encode_png, name_texts
 from rasr.images.tiff import encode_tiff
 from rasr.images.xmp import jpeg_segments, xmp_for_result
@@ -132,8 +132,9 @@ class Encoding:
     """JPEG and WebP: 1 to 100, 95 by default; WebP also 'lossless'. JPEG is always 4:4:4. Others have no quality."""
     bits: int | None = None
     """8 or 16; by default the origin's where the format has them."""
-    metadata: Literal["keep", "strip"] = "keep"
-    """Whether EXIF (with GPS), XMP and IPTC go along. The ICC profile always does: without it colours would change."""
+    metadata: Metadata = "keep"
+    """Whether EXIF (with GPS), XMP and IPTC go along; ``no-location``: all but where the photo was taken. The ICC
+    profile always does: without it colours would change."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """sRGB colour under transparent pixels in a format without alpha: white."""
     software: str | None = None
@@ -151,8 +152,8 @@ def encode_picture(picture: Picture, format: str | OutputFormat, encoding: Encod
     """
     encoding = encoding or Encoding()
     format_ = output_format("picture", format) if isinstance(format, str) else format
-    if encoding.metadata not in {"keep", "strip"}:
-        raise ValueError(f"metadata must be 'keep' or 'strip', not {encoding.metadata!r}")
+    if encoding.metadata not in get_args(Metadata):
+        raise ValueError(f"metadata must be 'keep', 'no-location' or 'strip', not {encoding.metadata!r}")
     name, width, height = picture.path or "picture", picture.width, picture.height
     bits = check_format(name, format_, width, height, picture.origin, encoding.bits)
     try:
@@ -219,7 +220,11 @@ def _beyond(beyond: NDArray[np.float32], width: int, height: int, rows: slice) -
 def _attachments(picture: Picture, format_: OutputFormat, encoding: Encoding) -> Origin:
     """Choose the profile and the metadata blocks that are embedded beside the pixels."""
     origin = picture.origin
-    keep = encoding.metadata == "keep"
+    keep = encoding.metadata != "strip"
+    if encoding.metadata == "no-location":
+        from rasr.images.location import without_location
+
+        origin = without_location(origin)
     block = origin.exif if keep else None
     if keep and format_.name == "WEBP":  # which has no other place for it
         block = with_density(block, origin.density)

@@ -7,7 +7,7 @@ from typing import Literal
 from rasr.errors import OutputError
 from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images.encode import Encoding, check_format, encode_picture, output_format
-from rasr.images.picture import Origin, Picture
+from rasr.images.picture import Metadata, Origin, Picture
 
 
 def write_picture(
@@ -17,7 +17,7 @@ def write_picture(
     format: str | None = None,
     quality: int | Literal["lossless"] | None = None,
     bits: int | None = None,
-    metadata: Literal["keep", "strip"] = "keep",
+    metadata: Metadata = "keep",
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     software: str | None = None,
     description: str | None = None,

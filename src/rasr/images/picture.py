@@ -16,6 +16,9 @@ FloatImage = NDArray[np.float32]
 Density = tuple[float, float, str]
 """Pixels per unit across and down, and the unit: "inch", "cm", "m", or "" where only their ratio is known."""
 
+Metadata = Literal["keep", "no-location", "strip"]
+"""What of a file's metadata a result has: all that holds for it, all but where the photo was taken, or nothing."""
+
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 
 _FILTERS = {

@@ -111,6 +111,14 @@ def xmp_for_result(packet: bytes, width: int, height: int) -> bytes:
         return packet
 
 
+def without_properties(packet: bytes, unwanted: Callable[[str], bool]) -> bytes | None:
+    """Take out the properties whose local names are ``unwanted``, whatever their schema; None for what is no XML."""
+    try:
+        return _edit(packet, lambda name, _: "" if name[0] != _RDF and name[1] and unwanted(name[1]) else None)
+    except (expat.ExpatError, ValueError):
+        return None
+
+
 def jpeg_segments(packet: bytes, room: int) -> tuple[bytes | None, bytes]:
     """Split a packet for JPEG: the main one, and APP1 segments of extended XMP when it is longer than ``room``.
 

@@ -78,14 +78,14 @@ class Result:
         placing: Callable[[bytes], None] | None = None,
         **changes: Any,
     ) -> Path:
-        """Write the picture; with ``metadata="keep"`` also the settings, as EXIF Software and ImageHistory.
+        """Write the picture; unless ``metadata="strip"`` also the settings, as EXIF Software and ImageHistory.
 
         ``changes`` are fields of :class:`SaveOptions`. What the format cannot hold (transparency, 16 bits, captions) is
         added to the notes. ``placing`` is called with the file's bytes before they are written. Raises what
         :func:`rasr.images.write_picture` raises.
         """
         options = replace(options or SaveOptions(), **changes)
-        keep = options.metadata == "keep"
+        keep = options.metadata != "strip"
         lost = losses(self.picture, path, format=options.format)
         notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost]
         begun = time.perf_counter()

@@ -170,7 +170,9 @@ class SaveOptions:
         fault="The quality must lie between 1 and 100, or be lossless, not {}.",
     )
     bits: int | None = option(None, "Bits per channel.  [default: the input's]", choices=("8", "16"))
-    metadata: Literal["keep", "strip"] = option("keep", "EXIF, XMP and IPTC of the input, and how it was restored.")
+    metadata: Literal["keep", "no-location", "strip"] = option(
+        "keep", "EXIF, XMP and IPTC of the input, and how it was restored; no-location: all but where it was taken."
+    )
     overwrite: bool = option(False, "Replace results that exist.")
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 
 from rasr.errors import RasrError, shown
 from rasr.generator import PRESETS
+from rasr.images.picture import Metadata
 from rasr.options import options_of
 from rasr.restoration.settings import SaveOptions, Settings
-from rasr.service.config import FORMATS, MOST_REFERENCES
+from rasr.service.config import FORMATS, METADATA, MOST_REFERENCES
 from rasr.service.core import Service
 from rasr.service.gallery_routes import gallery_routes
 from rasr.service.guard import Guard
@@ -120,6 +121,7 @@ def _settings(preset: str) -> list[dict[str, Any]]:
         "seed": {"type": "integer", "default": 0, **number, "minimum": 0},
         "k": {"type": "integer", "default": 1, **number, "minimum": 1, "maximum": MOST_REFERENCES},
         "format": {"type": "choice", "default": None, **number, "choices": list(FORMATS)},
+        "metadata": {"type": "choice", "default": METADATA, **number, "choices": list(get_args(Metadata))},
     }
     words = {"preset": "How it is restored: see the presets."}
     return [{"name": name, "help": words.get(name) or told[name].help, **fact} for name, fact in facts.items()]

@@ -9,10 +9,13 @@ from pathlib import Path
 from rasr.errors import UsageError
 from rasr.files import read_text
 from rasr.generator import DEFAULT_PRESET, PRESETS
+from rasr.images.picture import Metadata
 
 MEBIBYTE = 2**20
 FORMATS = ("png", "jpg", "webp", "tiff")
 MOST_REFERENCES = 8
+METADATA: Metadata = "no-location"
+"""What results carry of a picture's metadata unless a client asks for more or less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

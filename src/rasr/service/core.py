@@ -56,6 +56,7 @@ class Order:
     seed: int
     k: int
     format: str | None
+    metadata: str
     gallery: str
     photos: Sequence[str]
     references: str
@@ -177,7 +178,7 @@ class Service:
             "preset": order.preset,
             "scale": order.scale,
             "settings": {"strength": order.strength, "seed": order.seed, "k": order.k},
-            "save": {"format": order.format, "metadata": "strip"},
+            "save": {"format": order.format, "metadata": order.metadata},
             "output": f"result/{name}_rasr{extension}",
             "size": [facts.width, facts.height],
             "result_size": [width, height],

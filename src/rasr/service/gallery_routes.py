@@ -19,6 +19,7 @@ from rasr.service.models import (
     PhotoList,
     PhotoOut,
     Unknown,
+    pictures,
 )
 from rasr.service.refusal import Refused, faults
 from rasr.service.uploads import staging, store
@@ -31,10 +32,13 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
     """The routes, bound to a service."""
     router, shelf = APIRouter(tags=["galleries"]), service.shelf
 
-    @router.post("/search", response_model=Found, responses=faults(404, 409, 413, 415, 422, 429, 503))
+    @router.post(
+        "/search", response_model=Found, responses=faults(404, 409, 413, 415, 422, 429, 503),
+        openapi_extra=pictures("file"),
+    )  # fmt: skip
     async def search(
         file: Annotated[UploadFile, File(description="The picture to look for")],
-        gallery: Annotated[str, Form(max_length=200)],
+        gallery: Annotated[str, Form(max_length=200, examples=["Family"])],
         k: Annotated[int, Form(ge=1, le=50)] = 8,
     ) -> Any:
         """Find the photos of a gallery that look most like a picture; answered before jobs that wait."""
@@ -90,6 +94,7 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
         status_code=201,
         response_model=PhotoOut,
         responses={200: {"model": PhotoOut, "description": "Known"}, **faults(403, 404, 409, 413, 415, 422, 429, 503)},
+        openapi_extra=pictures("file"),
     )
     async def add(name: str, file: Annotated[UploadFile, File(description="The photo")]) -> Response:
         """Add a photo; 200 when the gallery has it."""

@@ -1,4 +1,4 @@
-"""Guard in front of the application: host, origin, token and queue before a body is read, limits, headers. Pure ASGI."""
+"""Guard before the application, pure ASGI: host, origin, token and queue before a body is read, limits, headers."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ HEADERS = {
 """Added to every answer that does not say otherwise itself."""
 OPEN = ("/", "/about", "/health/live", "/health/ready", "/favicon.ico")
 """Answered without the token: the page, which asks for it, and nothing of anybody's pictures."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Counted by name; a client may make up others without end."""
 BODIES = 64
 """Requests with a body that are read at once."""
 STALL = 30.0
@@ -68,7 +70,8 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *added]
                 route = self._route(scope)
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
-                self._metrics.requests.labels(scope["method"][:16], route, str(status)).inc()
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._metrics.requests.labels(method, route, str(status)).inc()
             await send(message)
 
         headers = _headers(scope)

@@ -14,10 +14,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from rasr.generator import PRESETS
-from rasr.service.config import MOST_REFERENCES
+from rasr.images.picture import Metadata
+from rasr.service.config import METADATA, MOST_REFERENCES
 from rasr.service.core import Order, Service
 from rasr.service.jobs import Job
-from rasr.service.models import BatchOut, EvidenceOut, JobList, JobOut
+from rasr.service.models import BatchOut, EvidenceOut, JobList, JobOut, pictures
 from rasr.service.refusal import Refused, faults
 from rasr.service.uploads import staging, store
 
@@ -32,7 +33,7 @@ EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in (
 """One server-sent event."""
 FIELDS = {
     "file", "reference", "gallery", "photo", "references", "batch", "scale", "preset", "strength", "seed", "k",
-    "format",
+    "format", "metadata",
 }  # fmt: skip
 
 
@@ -40,21 +41,28 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
     """The routes, bound to a service."""
     router = APIRouter(tags=["jobs"])
 
-    @router.post("/jobs", status_code=202, response_model=JobOut, responses=faults(409, 413, 415, 422, 429, 503))
+    @router.post(
+        "/jobs",
+        status_code=202,
+        response_model=JobOut,
+        responses=faults(404, 409, 413, 415, 422, 429, 503),
+        openapi_extra=pictures("file", "reference"),
+    )
     async def submit(
         request: Request,
         file: Annotated[UploadFile, File(description="The picture to restore")],
         reference: Annotated[list[UploadFile], File(max_length=MOST_REFERENCES)] = [],  # noqa: B006  (FastAPI copies it)
-        gallery: Annotated[str, Form(max_length=200)] = "",
+        gallery: Annotated[str, Form(max_length=200, examples=["Family"])] = "",
         photo: Annotated[list[str], Form(max_length=MOST_REFERENCES)] = [],  # noqa: B006
         references: Annotated[Literal["auto", "none"], Form()] = "auto",
         batch: Annotated[str | None, Form(pattern=BATCH)] = None,
         scale: Annotated[float, Form(gt=0, le=64, allow_inf_nan=False)] = 4.0,
-        preset: Annotated[str, Form()] = service.config.preset,
+        preset: Annotated[str, Form(json_schema_extra={"enum": list(PRESETS)})] = service.config.preset,
         strength: Annotated[float, Form(ge=0, le=1)] = 1.0,
         seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         k: Annotated[int, Form(ge=1, le=MOST_REFERENCES)] = 1,
         format: Annotated[Literal["png", "jpg", "webp", "tiff"] | None, Form()] = None,
+        metadata: Annotated[Metadata, Form()] = METADATA,
         idempotency_key: Annotated[str, Header(max_length=200)] = "",
     ) -> Response:
         """Restore a picture: it waits in the queue, and the answer says where to look."""
@@ -67,8 +75,8 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         if preset not in PRESETS:
             raise Refused(422, "invalid", f"Unknown preset. Choose one of: {', '.join(PRESETS)}.")
         order = Order(
-            scale=scale, preset=preset, strength=strength, seed=seed, k=k, format=format, gallery=gallery,
-            photos=tuple(photo), references=references, batch=batch, key=idempotency_key or None,
+            scale=scale, preset=preset, strength=strength, seed=seed, k=k, format=format, metadata=metadata,
+            gallery=gallery, photos=tuple(photo), references=references, batch=batch, key=idempotency_key or None,
         )  # fmt: skip
         with staging(service.data / "tmp") as folder:
             picture = await run_in_threadpool(store, file.file, file.filename, folder / "input")

@@ -4,6 +4,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PICTURES = "image/jpeg, image/png, image/webp, image/tiff, image/heic"
+
+
+def pictures(*fields: str) -> dict[str, Any]:
+    """The description of a form's fields that take pictures; what they are is told by their content."""
+    encoding = {name: {"contentType": PICTURES} for name in fields}
+    return {"requestBody": {"content": {"multipart/form-data": {"encoding": encoding}}}}
+
 
 class Fault(BaseModel):
     """What went wrong."""

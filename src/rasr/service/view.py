@@ -57,7 +57,7 @@ def show(job: Job, progress: Progress | None, position: int | None, left: float 
         ],
         "drawn": outcome.get("drawn"),
         "settings": {"preset": request["preset"], "scale": request["scale"], **request["settings"]}
-        | {"gallery": request["gallery"], "format": request["save"]["format"], "references": request["reference"]},
+        | {"gallery": request["gallery"], "references": request["reference"], **request["save"]},
         "notes": outcome.get("notes", []),
         "command": command(job),
         "links": links,
