@@ -59,7 +59,7 @@ def make(folder: Path, photos: int, dimension: int, queries: int) -> None:
 def write(data: Path, gallery: Path) -> dict[str, Any]:
     """Commit all photos through the tree's own store."""
     from rasr.gallery.photo import Photo
-    from rasr.gallery.store import Store
+    from rasr.gallery.store import LocalStore
 
     stored = np.load(data / "stored.npy")
     try:
@@ -71,7 +71,7 @@ def write(data: Path, gallery: Path) -> dict[str, Any]:
 
         from rasr.gallery.photo import to_table as table
     started = time.process_time()
-    identity, store = EncoderId("benchmark", "1", stored.shape[1], "benchmark"), Store(gallery)
+    identity, store = EncoderId("benchmark", "1", stored.shape[1], "benchmark"), LocalStore(gallery)
     for start in range(0, len(stored), COMMIT):
         part = stored[start : start + COMMIT]
         photos = [

@@ -9,6 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "environment.md").read_text("utf-8")
 OTHERS = {"NO_COLOR", "COLUMNS", "_RASR_COMPLETE", "HF_HOME", "HF_HUB_CACHE"}
 """Read by packages on RASR's behalf: rich, click, huggingface_hub. Tests of the console try the first and the third."""
+OTHERS |= {f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION", "ENDPOINT_URL")}
+OTHERS |= {"AWS_ALLOW_HTTP", "AWS_SKIP_SIGNATURE", "GOOGLE_SERVICE_ACCOUNT"}
+OTHERS |= {f"AZURE_STORAGE_{name}" for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "SAS_TOKEN")}
 
 
 def named() -> set[str]:

@@ -31,7 +31,7 @@ from rasr.evaluation.settings import InputSettings
 from rasr.files import DEEPEST, JsonLines, parse_json, parse_toml, whole_number
 from rasr.gallery import Gallery
 from rasr.gallery.retrieval import calibration_of
-from rasr.gallery.store import Store
+from rasr.gallery.store import LocalStore
 from rasr.generator.config import read_model_config
 from rasr.images import Picture, write_picture
 from rasr.training import read_training_config
@@ -314,7 +314,7 @@ def test_the_pointer_of_a_gallery_of_format_1(tmp_path: Path) -> None:
             text = b'{\n"format": 1,' + damaged
         (tmp_path / "gallery.json").write_bytes(text)
         (tmp_path / "photos-000000.lance").mkdir(exist_ok=True)
-        _must_hold(lambda: Store(tmp_path).read(vectors=False), "gallery.json", damaged)
+        _must_hold(lambda: LocalStore(tmp_path).read(vectors=False), "gallery.json", damaged)
 
 
 def test_metadata_of_checkpoints_and_adapters(photos: Path, tmp_path: Path) -> None:

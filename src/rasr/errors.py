@@ -87,6 +87,10 @@ class GalleryBusy(GalleryError):
     """Another process has held the gallery's write lock for longer than the time-out."""
 
 
+class StorageRefused(GalleryError):
+    """The storage writes over what is there although it was asked not to: commits would be lost without an error."""
+
+
 class EncoderMismatch(GalleryError):
     """The gallery was built with another encoder, version or preprocessing than the one asked for."""
 

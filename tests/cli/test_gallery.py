@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rasr.gallery.database import EncoderId, Manifest
-from rasr.gallery.store import Store
+from rasr.gallery.store import LocalStore
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -166,7 +166,7 @@ def test_damage_and_foreign_encoders_are_said(photos: Path, run_rasr: Run, tmp_p
     assert str(database) in searched.stderr
     assert "rasr gallery verify" in searched.stderr
     (tmp_path / "h").mkdir()
-    Store(tmp_path / "h").create(Manifest(EncoderId("other-encoder", "3", 1280, "other")), ())
+    LocalStore(tmp_path / "h").create(Manifest(EncoderId("other-encoder", "3", 1280, "other")), ())
     for arguments in (("search", "h", photos / "coffee.png"), ("gallery", "add", "h", photos / "coffee.png")):
         result = run_rasr(*arguments)
         assert result.returncode == 1

@@ -9,10 +9,12 @@ from standin import ColourLayout
 
 from rasr.gallery import Gallery
 from rasr.gallery import ingest as ingest_module
+from rasr.gallery.lance_store import LanceStore
+from rasr.gallery.store import LocalStore
 
 if __name__ == "__main__":
     ingest_module.BATCH = 2
-    ingest_module.COMMIT_PHOTOS = 4
+    LocalStore.commit_photos = LanceStore.commit_photos = 4
     gallery = Gallery(sys.argv[1], encoder=ColourLayout())
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()

@@ -25,18 +25,18 @@ from rasr.gallery.photo import perceptual_hash
 def main(folder: Path, photos: Path, log: Path, seed: int) -> None:
     rng = random.Random(seed)
     ingest_module.BATCH = 4
-    ingest_module.COMMIT_PHOTOS = rng.choice([4, 8, 16])
+    store.LocalStore.commit_photos = rng.choice([4, 8, 16])
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    original = store.Writer.commit
+    original = store.LocalWriter.commit
 
-    def commit(self: store.Writer, add: Sequence[tuple[Any, Any]] = (), remove: Collection[str] = ()) -> Any:
+    def commit(self: store.LocalWriter, add: Sequence[tuple[Any, Any]] = (), remove: Collection[str] = ()) -> Any:
         line = {"remove": sorted(remove), "add": [photo.id for photo, _ in add]}
         os.write(descriptor, (json.dumps(line) + "\n").encode())
         result = original(self, add, remove)
         os.write(descriptor, b'"done"\n')
         return result
 
-    store.Writer.commit = commit  # type: ignore[method-assign]
+    store.LocalWriter.commit = commit  # type: ignore[method-assign]
     gallery = Gallery(folder, encoder=ColourLayout())
     files = sorted(photos.iterdir())
     perceptual_hash(np.zeros((40, 40, 3), np.float32))  # imports scipy

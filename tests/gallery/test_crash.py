@@ -113,10 +113,10 @@ def test_two_hundred_kills_lose_nothing(tmp_path: Path) -> None:
 
 
 KILL_POINTS = [
-    ("rasr.gallery.store:Writer.commit", "before"),
+    ("rasr.gallery.store:LocalWriter.commit", "before"),
     ("rasr.gallery.database:_write", "before"),
     ("rasr.gallery.database:_write", "after"),
-    ("rasr.gallery.store:Writer.commit", "after"),
+    ("rasr.gallery.store:LocalWriter.commit", "after"),
 ]
 CREATION_POINTS = [
     ("rasr.gallery.database:Database.create", "before"),

@@ -68,10 +68,13 @@ def test_an_index_in_memory_leaves_nothing_behind(photos: Path) -> None:
     assert not folder.exists()
 
 
-def test_object_stores_are_refused_and_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_are_not_taken_for_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="object stores"):
-        Gallery("s3://bucket/zoo")
-    with pytest.raises(UsageError, match="object stores"):
-        open_gallery_or_folder("s3://bucket/zoo")
+    assert Gallery("s3://bucket/zoo/").address == "s3://bucket/zoo"
+    for address, match in (("https://host/zoo", "gs://"), ("s3://", "BUCKET"), ("s3://key:secret@host/zoo", "without")):
+        with pytest.raises(UsageError, match=match) as caught:
+            Gallery(address)
+        assert "secret" not in str(caught.value)
+        with pytest.raises(UsageError, match=match):
+            open_gallery_or_folder(address)
     assert list(tmp_path.iterdir()) == []

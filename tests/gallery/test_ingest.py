@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError
 from rasr.gallery import Gallery
 from rasr.gallery import ingest as ingest_module
+from rasr.gallery.store import LocalStore
 from tests.gallery.standin import ColourLayout, make_picture
 
 
@@ -226,7 +227,7 @@ def test_an_interrupted_run_continues_where_it_was(
     tmp_path: Path, photos: Path, encoder: ColourLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest_module, "BATCH", 2)
-    monkeypatch.setattr(ingest_module, "COMMIT_PHOTOS", 4)
+    monkeypatch.setattr(LocalStore, "commit_photos", 4)
     gallery = Gallery(tmp_path / "g", encoder=encoder)
 
     def stop(stage: str, done: float, total: float) -> None:
@@ -268,7 +269,7 @@ def test_a_photo_removed_by_another_process_while_known_is_embedded_after_all(
         return prepared
 
     monkeypatch.setattr(ingest_module, "_load", remove_meanwhile)
-    monkeypatch.setattr(ingest_module, "COMMIT_SECONDS", -1.0)  # commit after every batch, this one included
+    monkeypatch.setattr(LocalStore, "commit_seconds", -1.0)  # commit after every batch, this one included
     assert gallery.add(path).added == 1
     assert len(gallery) == 12
 

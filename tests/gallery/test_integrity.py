@@ -18,7 +18,7 @@ from rasr.errors import GalleryCorrupt, GalleryError, UsageError
 from rasr.gallery import Gallery, database
 from rasr.gallery.database import Database, EncoderId, Manifest, _checksum, _write
 from rasr.gallery.photo import Photo
-from rasr.gallery.store import MARKER, PART, Store
+from rasr.gallery.store import MARKER, PART, LocalStore
 from tests.gallery.standin import ColourLayout, make_picture
 
 Answer = list[tuple[Path, float]]
@@ -45,9 +45,9 @@ def make_large(folder: Path, count: int = 300) -> None:
     encoder = ColourLayout()
     identity = EncoderId(encoder.name, encoder.version, encoder.dimension, encoder.fingerprint)
     for start in range(0, count, 20):
-        with Store(folder).writing(identity) as writer:
+        with LocalStore(folder).writing(identity) as writer:
             writer.commit(list(zip(photos, vectors, strict=True))[start : start + 20])
-    with Store(folder).writing() as writer:
+    with LocalStore(folder).writing() as writer:
         writer.commit(remove=[one.id for one in photos[5::7]])
         writer.commit([(photos[5], vectors[5])])
 
@@ -116,7 +116,7 @@ def damages(folder: Path, page: int, count: int, seed: int) -> dict[str, int]:
             continue
         wanted = (ids - {f"{8:032x}"}) | {new.id}
         try:  # a change neither loses nor doubles anything, even where the damage is in no page that is read
-            with Store(folder / "g").writing() as writer:
+            with LocalStore(folder / "g").writing() as writer:
                 writer.commit([(new, vector)], [f"{8:032x}"])
         except GalleryCorrupt as error:
             refusal, wanted = str(error), ids
@@ -224,7 +224,7 @@ def forge(
     """A database that claims to be a gallery's: sealed with right checksums over whatever it holds."""
     encoder = ColourLayout()
     identity = EncoderId(encoder.name, encoder.version, encoder.dimension, encoder.fingerprint)
-    with Store(folder).writing(identity):
+    with LocalStore(folder).writing(identity):
         pass
     connection = sqlite3.connect(folder / Database.NAME, isolation_level=None)
     connection.executemany("INSERT INTO photos VALUES (NULL, ?, ?, ?)", rows)

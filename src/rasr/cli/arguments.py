@@ -170,20 +170,20 @@ def build_options(kind: type[Kind], given: dict[str, Any]) -> Kind:
     return kind(**values)
 
 
-def check_gallery(path: Path | None) -> None:
-    """Refuse a path with neither a gallery nor a picture, before anything is loaded. Raises GalleryNotFound."""
+def check_gallery(path: str | Path | None) -> None:
+    """Refuse a place with neither a gallery nor a picture, before anything is loaded. Raises GalleryError."""
     if path is None:
         return
     from rasr.gallery import is_gallery, open_gallery_or_folder
     from rasr.images import walk_pictures
 
-    folder = path.expanduser()
+    folder = Path(path).expanduser()
     try:
-        found = folder.is_dir() and (is_gallery(folder) or next(walk_pictures(folder)))
+        found = is_gallery(path) or (folder.is_dir() and next(walk_pictures(folder)))
     except PictureError:
         found = False
     if not found:
-        open_gallery_or_folder(path)  # it says what is there instead
+        len(open_gallery_or_folder(path))  # it says what is there instead
 
 
 def key_values(pairs: Iterable[str], flag: str, form: str = "KEY=VALUE") -> dict[str, str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rasr.gallery.retrieval import Calibration
     from rasr.images import FloatImage
 
-gallery_argument = click.argument("gallery", type=click.Path(path_type=Path))
+gallery_argument = click.argument("gallery", type=click.Path())
 
 
 @click.group(cls=Commands)
@@ -41,7 +41,7 @@ def command() -> None:
 @click.option("--features", is_flag=True, help="Also make what finding the same scene needs, not at first use.")
 @json_option
 def add(
-    gallery: Path,
+    gallery: str,
     paths: tuple[Path, ...],
     encoder: str | None,
     category: str | None,
@@ -69,7 +69,7 @@ def add(
         with resumable(lambda: "the same command goes on."), stage_bars("photos") as progress:
             keep_features(target, progress)
     if as_json:
-        print_json({"gallery": str(target.path), **report.to_json()})
+        print_json({"gallery": target.address, **report.to_json()})
     _tell(report)
     return 1 if report.failed else 0
 
@@ -77,7 +77,7 @@ def add(
 @command.command(epilog=examples("rasr gallery info zoo", "rasr gallery info zoo --json"))
 @gallery_argument
 @json_option
-def info(gallery: Path, as_json: bool) -> None:
+def info(gallery: str, as_json: bool) -> None:
     """Show what GALLERY holds and how it was made."""
     from rasr.gallery import Gallery
     from rasr.gallery.retrieval import calibration_of_gallery
@@ -109,7 +109,7 @@ def info(gallery: Path, as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, help="Which photos, and how they are degraded.")
 @encoder_device_option
 @json_option
-def calibrate(gallery: Path, sample: int, seed: int, device: str, as_json: bool) -> None:
+def calibrate(gallery: str, sample: int, seed: int, device: str, as_json: bool) -> None:
     """Measure which matches are good enough in GALLERY, with its encoder, and keep that with it.
 
     Some of its photos are made bad and looked up among the others. 'rasr restore' and 'rasr search' then judge matches
@@ -126,7 +126,7 @@ def calibrate(gallery: Path, sample: int, seed: int, device: str, as_json: bool)
             opened, partial(_low_quality, seed=seed), clean=clean_query, sample=sample, seed=seed, progress=progress
         )
     if as_json:
-        print_json({"gallery": str(opened.path), "calibration": opened.info().calibration})
+        print_json({"gallery": opened.address, "calibration": opened.info().calibration})
     say(f"{gallery}: {_calibration_text(found.threshold(len(opened)), found.margin)}")
 
 
@@ -164,7 +164,7 @@ def _calibration_text(threshold: float, margin: float) -> str:
 @gallery_argument
 @click.option("--category", help="Only this category and those below it.")
 @json_option
-def list_(gallery: Path, category: str | None, as_json: bool) -> None:
+def list_(gallery: str, category: str | None, as_json: bool) -> None:
     """List the photos in GALLERY: category and path, tab-separated."""
     from rasr.gallery import Gallery
 
@@ -175,7 +175,7 @@ def list_(gallery: Path, category: str | None, as_json: bool) -> None:
 @gallery_argument
 @click.option("--deep", is_flag=True, help="Also read every photo and compare it with what was added.")
 @json_option
-def verify(gallery: Path, deep: bool, as_json: bool) -> int:
+def verify(gallery: str, deep: bool, as_json: bool) -> int:
     """Check GALLERY's files, entries and photos; exit 1 when anything is wrong."""
     from rasr.gallery import Gallery
 
@@ -185,6 +185,8 @@ def verify(gallery: Path, deep: bool, as_json: bool) -> int:
         print_json(report.to_json())
     for problem in report.problems:
         warn(f"{problem.kind}: {problem.path}: {problem.what}")
+    if report.unprobed:
+        warn(f"Not found out whether the storage refuses to write over commits: {report.unprobed}")
     if report.leftovers:
         say(f"{len(report.leftovers)} file(s) of an interrupted or superseded write; the next 'add' removes them.")
     if not report.ok:
@@ -207,7 +209,7 @@ def verify(gallery: Path, deep: bool, as_json: bool) -> int:
 @click.option("--category", help="Only this category and those below it.")
 @click.option("--missing", is_flag=True, help="Only photos whose file is gone.")
 @json_option
-def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missing: bool, as_json: bool) -> None:
+def remove(gallery: str, patterns: tuple[str, ...], category: str | None, missing: bool, as_json: bool) -> None:
     """Remove photos from GALLERY; their files are not touched.
 
     A folder stands for everything below it. What is removed is listed on stdout.
@@ -222,7 +224,7 @@ def remove(gallery: Path, patterns: tuple[str, ...], category: str | None, missi
 @command.command(epilog=examples("rasr gallery upgrade zoo"))
 @gallery_argument
 @json_option
-def upgrade(gallery: Path, as_json: bool) -> None:
+def upgrade(gallery: str, as_json: bool) -> None:
     """Bring GALLERY to the current format, embedding nothing again.
 
     Galleries of format 1 (LanceDB) need the extra 'lance' (see 'rasr doctor'). Their files are checked first, and
@@ -233,8 +235,54 @@ def upgrade(gallery: Path, as_json: bool) -> None:
     opened = Gallery(gallery)
     upgraded = opened.upgrade()
     if as_json:
-        print_json({"gallery": str(opened.path), "upgraded": upgraded, "photos": len(opened)})
+        print_json({"gallery": opened.address, "upgraded": upgraded, "photos": len(opened)})
     say(f"{gallery}: {len(opened)} photos, {'brought over' if upgraded else 'in the current format already'}.")
+
+
+@command.command(
+    epilog=examples(
+        "rasr gallery copy zoo s3://museum/galleries/zoo",
+        "rasr gallery copy s3://museum/galleries/zoo zoo       and back",
+        "rasr gallery copy zoo lance://zoo-large               for more than some 250 000 photos",
+    )
+)
+@gallery_argument
+@click.argument("target", type=click.Path())
+@json_option
+def copy(gallery: str, target: str, as_json: bool) -> None:
+    """Copy GALLERY to TARGET, a folder or an address, embedding nothing again.
+
+    Photos stay where they are. What TARGET holds is kept, so that an interrupted copy is gone on with.
+    """
+    from rasr.gallery import Gallery, copy_gallery
+
+    with resumable(lambda: "the same command goes on."), stage_bars("photos") as progress:
+        copied = copy_gallery(gallery, target, progress=progress)
+    goal = Gallery(target)
+    if as_json:
+        print_json({"gallery": goal.address, "copied": copied, "photos": len(goal)})
+    say(f"{goal.address}: {copied} photo(s) copied, {len(goal)} in all.")
+
+
+@command.command(epilog=examples("rasr gallery optimize s3://museum/galleries/zoo"))
+@gallery_argument
+@json_option
+def optimize(gallery: str, as_json: bool) -> None:
+    """Merge small files of GALLERY, a Lance table, and drop its states older than seven days.
+
+    Nothing does this by itself. Run it from one place, where memory is at hand, after many small additions.
+    """
+    from rasr.gallery import Gallery
+
+    opened = Gallery(gallery)
+    done = opened.optimize()
+    if as_json:
+        print_json({"gallery": opened.address, **done})
+    if done:
+        files, size = done["files_after"], done["bytes_after"]
+        say(f"{opened.address}: {done['files_before']} files before, {files} now ({size / 2**20:.1f} MiB).")
+    else:
+        say(f"{opened.address}: nothing to do for a gallery in a folder.")
 
 
 def _tell(report: AddReport) -> None:

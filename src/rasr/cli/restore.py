@@ -110,7 +110,7 @@ def _stdin() -> bytes:
     )
 )
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-g", "--gallery", type=click.Path(path_type=Path), help="Gallery, or folder of photos, to look in.")
+@click.option("-g", "--gallery", type=click.Path(), help="Gallery, or folder of photos, to look in.")
 @click.option("-o", "--out", help="File, or folder for several (tree mirrored), or -.  [default: beside the input]")
 @click.option("--preset", type=PRESET, help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
@@ -130,7 +130,7 @@ def _stdin() -> bytes:
 @_with_pipes
 def command(
     inputs: tuple[Path, ...],
-    gallery: Path | None,
+    gallery: str | None,
     out: str,
     preset: str | None,
     device: str,

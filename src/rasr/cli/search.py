@@ -17,7 +17,7 @@ from rasr.cli.console import examples, json_option, print_data, print_json, say,
         "rasr search zoo blurred.jpg --category mammal --exclude-near-duplicates",
     )
 )
-@click.argument("gallery", type=click.Path(path_type=Path), metavar="GALLERY|FOLDER")
+@click.argument("gallery", type=click.Path(), metavar="GALLERY|FOLDER")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of photos.")
 @click.option("--category", multiple=True, help="Only this category and those below it; may be repeated.")
@@ -35,7 +35,7 @@ from rasr.cli.console import examples, json_option, print_data, print_json, say,
 @encoder_device_option
 @json_option
 def command(
-    gallery: Path,
+    gallery: str,
     image: Path,
     k: int,
     category: tuple[str, ...],

@@ -4,7 +4,7 @@ from rasr.gallery.catalogue import AddReport
 from rasr.gallery.gallery import Gallery, open_gallery_or_folder
 from rasr.gallery.photo import Photo, Reference
 from rasr.gallery.retrieval import retrieve
-from rasr.gallery.store import is_gallery
+from rasr.gallery.stores import copy_gallery, is_gallery
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Photo",
     "Reference",
     "VerifyReport",
+    "copy_gallery",
     "is_gallery",
     "open_gallery_or_folder",
     "retrieve",

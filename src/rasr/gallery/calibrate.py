@@ -56,7 +56,7 @@ def calibrate(
     photos, vectors = gallery.embeddings()
     if len(photos) < FEWEST:
         raise GalleryError(
-            f"The gallery {gallery.path} has {len(photos)} photos; to calibrate takes at least {FEWEST}. "
+            f"The gallery {gallery.address} has {len(photos)} photos; to calibrate takes at least {FEWEST}. "
             "The figures that come with its encoder are used."
         )
     random = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ def calibrate(
         if progress:
             progress("queries", len({*own}), min(sample, len(photos)))
     if not scores:
-        raise GalleryError(f"No photo of {gallery.path} could be read: nothing was calibrated.")
+        raise GalleryError(f"No photo of {gallery.address} could be read: nothing was calibrated.")
     table = figures(np.array(scores), np.array(own), vectors, random)
     facts = {"encoder": gallery.encoder.fingerprint, "photos": len(photos), "queries": len(scores), "measured": now()}
     gallery.calibration = json.dumps({**table, **facts})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasr.errors import GalleryNotFound
 from rasr.gallery.database import EncoderId, Manifest
 from rasr.gallery.photo import NEAR_BITS, Photo, hamming
-from rasr.gallery.store import Store
+from rasr.gallery.protocol import Store
 from rasr.images import walk_pictures
 
 
@@ -157,7 +157,7 @@ class Catalogue:
         if not items:
             return []
         with self._store.writing(self._encoder) as writer:
-            if writer.manifest != self._manifest:
+            if self._manifest is None or writer.manifest.version != self._manifest.version:
                 self._load()
             missing, changes = self._decide(items)
             if changes.added or changes.changed or changes.dropped:

@@ -85,12 +85,15 @@ class Manifest:
 class Table:
     """A gallery as read and checked."""
 
-    folder: Path
+    folder: Path | None
+    """The gallery's folder, against which paths inside it are kept; None on object storage."""
     manifest: Manifest
     entries: list[bytes]
     """Of the photos, in no order: JSON arrays of their fields."""
     vectors: NDArray[np.float32] | None
     """(N, D), of length 1 each; None when they were not asked for."""
+    address: str = ""
+    """How messages name the gallery; empty for its folder."""
 
     @classmethod
     def of(cls, folder: Path, manifest: Manifest, photos: Added) -> Table:
@@ -106,7 +109,8 @@ class Table:
         try:
             return _parse(self.entries if rows is None else [self.entries[row] for row in rows])
         except ValueError as error:
-            raise Database.damage(self.folder / Database.NAME, "has a damaged entry", error) from error
+            file = self.address if self.folder is None else self.folder / Database.NAME
+            raise Database.damage(file, "has a damaged entry", error, gallery=self.address) from error
 
     def photos(self, rows: Iterable[int] | None = None) -> list[Photo]:
         """The photos in some rows, or all. Raises as :meth:`parse` does."""
@@ -122,20 +126,29 @@ class Row(NamedTuple):
     vector: bytes
 
     @classmethod
-    def of(cls, photo: Photo, vector: NDArray[np.float32], root: Path) -> Row:
+    def of(cls, photo: Photo, vector: NDArray[np.float32], root: Path | None) -> Row:
         """The row of a photo. A file inside ``root`` is stored by relative path: both can be moved together."""
-        path = photo.path.relative_to(root).as_posix() if photo.path.is_relative_to(root) else str(photo.path)
+        inside = root is not None and photo.path.is_relative_to(root)
+        path = photo.path.relative_to(root).as_posix() if root is not None and inside else str(photo.path)
         values = [photo.id, path, *_values(photo)[2:]]
         entry = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
         stored = np.ascontiguousarray(vector, "<f4").tobytes()
         return cls(None, entry, _checksum(entry, stored), stored)
+
+    def is_sound(self) -> bool:
+        """True when entry and vector match their checksum."""
+        return _checksum(self.entry, self.vector) == self.checksum
+
+    def photo(self, root: Path | None) -> Photo:
+        """The photo, whose relative path lies in ``root``. Raises ValueError for what :meth:`of` does not write."""
+        return _photo(_parse([self.entry])[0], root)
 
 
 class Database:
     """A connection within one transaction, which ends with the block that it opens.
 
     ``path`` must exist. The methods raise ValueError, TypeError or KeyError for what is damaged or foreign,
-    GalleryCorrupt for a newer format, and what sqlite3 raises; ``Store.opened`` makes one sentence of each.
+    GalleryCorrupt for a newer format, and what sqlite3 raises; ``LocalStore.opened`` makes one sentence of each.
     """
 
     NAME = "gallery.db"
@@ -160,13 +173,13 @@ class Database:
         self._connection.close()
 
     @staticmethod
-    def damage(path: Path, what: str, error: BaseException | None = None) -> GalleryCorrupt:
-        """The error for a gallery's file that fails a check."""
+    def damage(path: Path | str, what: str, error: BaseException | None = None, *, gallery: str = "") -> GalleryCorrupt:
+        """The error for a file of ``gallery`` (default: the file's folder) that fails a check."""
         detail = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
         return GalleryCorrupt(
             f"Gallery file {path} {what}{detail}; searching could give wrong answers. See what is damaged with: "
-            f"rasr gallery verify {path.parent}. Photos are not stored in a gallery: delete it and rebuild it with "
-            "'rasr gallery add'."
+            f"rasr gallery verify {gallery or Path(path).parent}. Photos are not stored in a gallery: delete it and "
+            "rebuild it with 'rasr gallery add'."
         )
 
     @staticmethod
@@ -217,7 +230,7 @@ class Database:
     def read(self, *, vectors: bool) -> Table:
         """Read all photos and compare each row, and the set of rows, with its checksum."""
         manifest, total = self.manifest(), 0
-        matrix = _matrix(manifest.photos, manifest.encoder.dimension) if vectors else None
+        matrix = empty_matrix(manifest.photos, manifest.encoder.dimension) if vectors else None
         entries: list[bytes] = []
         for _, some, checksums, blobs in self._blocks(manifest):
             if tuple(map(_checksum, some, blobs)) != checksums:
@@ -225,7 +238,7 @@ class Database:
             total += sum(int.from_bytes(checksum, "big") for checksum in checksums)
             if matrix is not None:
                 block = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)
-                if not _are_unit(block):
+                if not are_unit(block):
                     raise ValueError("a vector does not have length 1")
                 matrix[len(entries) : len(entries) + len(blobs)] = block
             entries += some
@@ -242,12 +255,12 @@ class Database:
                 total += int.from_bytes(row.checksum, "big")
                 photo, what = None, ""
                 try:
-                    photo = _photo(_parse([row.entry])[0], self.path.parent)
+                    photo = row.photo(self.path.parent)
                 except ValueError as error:
                     what = f"row {row.number} holds no photo: {error}"
-                if _checksum(row.entry, row.vector) != row.checksum:
+                if not row.is_sound():
                     what = "the gallery's entry does not match its checksum"
-                elif not _are_unit(np.frombuffer(row.vector, "<f4")[None]):
+                elif not are_unit(np.frombuffer(row.vector, "<f4")[None]):
                     what = "its vector does not have length 1"
                 elif photo is not None and photo.id in seen:
                     what = f"stored twice, also as {seen[photo.id]}"
@@ -270,7 +283,7 @@ class Database:
             for row, values in zip(zip(*block, strict=True), _parse(block[1]), strict=True):
                 if values[0] in photos:
                     found[values[0]] = Row._make(row)
-        if len(found) != len({*photos}) or any(_checksum(r.entry, r.vector) != r.checksum for r in found.values()):
+        if len(found) != len({*photos}) or not all(row.is_sound() for row in found.values()):
             raise ValueError("it no longer holds the photos that it held")
         return found
 
@@ -339,9 +352,10 @@ def _parse(entries: Sequence[bytes]) -> list[list[Any]]:
     return rows
 
 
-def _photo(values: Sequence[Any], root: Path) -> Photo:
+def _photo(values: Sequence[Any], root: Path | None) -> Photo:
     content, path, size, mtime_ns, width, height, phash, category, tags, added, original = values
-    return Photo(content, root / path, size, mtime_ns, width, height, phash, category, tuple(tags), added, original)
+    place = Path(path) if root is None else root / path
+    return Photo(content, place, size, mtime_ns, width, height, phash, category, tuple(tags), added, original)
 
 
 def _checksum(entry: bytes, vector: bytes) -> bytes:
@@ -357,7 +371,7 @@ def _check_set(manifest: Manifest, photos: int, total: int) -> None:
         raise ValueError(f"it holds other photos than the {manifest.photos} that its manifest counts")
 
 
-def _are_unit(vectors: NDArray[np.float32]) -> bool:
+def are_unit(vectors: NDArray[np.float32]) -> bool:
     """True when all rows of (N, D) have length 1: none is zero, infinite or not a number."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool((np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 2e-3).all())
@@ -374,7 +388,7 @@ def _write(connection: sqlite3.Connection, manifest: Manifest, rows: Sequence[Ro
     connection.execute("COMMIT")
 
 
-def _matrix(photos: int, dimension: int) -> NDArray[np.float32]:
+def empty_matrix(photos: int, dimension: int) -> NDArray[np.float32]:
     """Room for (N, D) vectors: memory, or a temporary file where they are many. Raises OSError without space."""
     if photos <= IN_MEMORY:
         return np.empty((photos, dimension), np.float32)

@@ -4,7 +4,8 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,8 +22,10 @@ from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
 from rasr.gallery.ingest import ingest
 from rasr.gallery.photo import Photo, Reference, is_within
+from rasr.gallery.protocol import Store
 from rasr.gallery.search import CleanQuery, Filters, Query, Queryable, Snapshot
-from rasr.gallery.store import Store, is_gallery
+from rasr.gallery.store import LocalStore
+from rasr.gallery.stores import is_gallery, open_store
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 from rasr.images import Picture
 from rasr.progress import Progress
@@ -36,9 +39,12 @@ Queries = list[Query]
 class Gallery:
     """Good photos, searchable by likeness.
 
-    ``path`` is the gallery's folder, or ``":memory:"`` for one that lasts as long as this object. Nothing is read or
-    created until it is needed. ``encoder`` is a name (see :data:`rasr.gallery.encoders.ENCODERS`) or an object; None
-    means the one an existing gallery was built with, or the default for a new one.
+    ``path`` is the gallery's folder, ``":memory:"`` for one that lasts as long as this object, or the address of a
+    Lance table as a str: ``"s3://…"``, ``"gs://…"``, ``"az://…"`` or ``"lance://FOLDER"`` (docs/scale.md). Nothing is
+    read or created until it is needed.
+
+    ``encoder`` is a name (see :data:`rasr.gallery.encoders.ENCODERS`) or an object; None means the one an existing
+    gallery was built with, or the default for a new one.
 
     One object may be used from several threads.
     """
@@ -51,23 +57,33 @@ class Gallery:
         device: str = "cpu",
         lock_timeout: float = 60.0,
     ) -> None:
-        if "://" in str(path):
-            raise UsageError(
-                f"{path}: a gallery is a folder; object stores are not supported (docs/gallery.md says why)."
-            )
-        temporary = str(path) == ":memory:"
-        self.path = Path(tempfile.mkdtemp(prefix="rasr-gallery-") if temporary else path).expanduser().resolve()
-        self._cleanup = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True) if temporary else None
+        temporary = tempfile.mkdtemp(prefix="rasr-gallery-") if str(path) == ":memory:" else ""
+        self._cleanup = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True) if temporary else None
+        self._store: Store = open_store(temporary or path, lock_timeout=lock_timeout)
         self._wanted = encoder
         self._device = device
         self._encoder: Encoder | None = None
-        self._store = Store(self.path, lock_timeout=lock_timeout)
         self._loaded: Snapshot | None = None
         self.refreshed: AddReport | None = None
         """What bringing a plain folder's index up to date did; None for a gallery proper."""
 
     def __repr__(self) -> str:
-        return f"Gallery({str(self.path)!r})"
+        return f"Gallery({self.address!r})"
+
+    @property
+    def address(self) -> str:
+        """The gallery's folder in full, or its address."""
+        return self._store.address
+
+    @property
+    def path(self) -> Path:
+        """The gallery's folder; of one on object storage, the folder of this machine's cache for what is made of it."""
+        if self._store.folder is not None:
+            return self._store.folder
+        kept = cache_dir("galleries") / xxhash.xxh3_128_hexdigest(self.address.encode())
+        with suppress(OSError):
+            kept.mkdir(parents=True, exist_ok=True)
+        return kept
 
     def close(self) -> None:
         """Delete the files of a ``":memory:"`` gallery; others need no closing."""
@@ -90,9 +106,9 @@ class Gallery:
                 if built is None or self._wanted is not None:
                     raise
                 raise EncoderMismatch(
-                    f"The gallery {self.path} was built with the encoder {wanted}, which this version of rasr does "
+                    f"The gallery {self.address} was built with the encoder {wanted}, which this version of rasr does "
                     f"not have (it has {', '.join(ENCODERS)}). Build another with: "
-                    f"rasr gallery add {self.path}-{DEFAULT_ENCODER} FOLDER_OF_PHOTOS"
+                    f"rasr gallery add {self.address}-{DEFAULT_ENCODER} FOLDER_OF_PHOTOS"
                 ) from error
         if built is not None:
             self._check_encoder(self._encoder, built)
@@ -235,9 +251,16 @@ class Gallery:
         """
         return self._store.upgrade()
 
+    def optimize(self) -> Mapping[str, int]:
+        """Merge a Lance table's small files and drop its states older than seven days; gives counts before and after.
+
+        Never done by itself: it takes memory in proportion to the table. A gallery in a folder needs none and gives {}.
+        """
+        return self._store.tidy()
+
     def _snapshot(self) -> Snapshot:
         loaded = self._loaded
-        if loaded is None or loaded.table.manifest != self._store.manifest():
+        if loaded is None or loaded.table.manifest.version != self._store.manifest().version:
             self._loaded = loaded = Snapshot(self._store.read(vectors=True))
         return loaded
 
@@ -254,9 +277,9 @@ class Gallery:
         asked = f"{encoder.name} {encoder.version}"
         same = " of another make (other weights or preprocessing)" if asked == f"{built.name} {built.version}" else ""
         raise EncoderMismatch(
-            f"The gallery {self.path} was built with the encoder {built.name} {built.version} and cannot be used "
+            f"The gallery {self.address} was built with the encoder {built.name} {built.version} and cannot be used "
             f"with {asked}{same}. Leave the encoder out to use the gallery as it is, or build another with: "
-            f"rasr gallery add {self.path}-{encoder.name} FOLDER_OF_PHOTOS --encoder {encoder.name}"
+            f"rasr gallery add {self.address}-{encoder.name} FOLDER_OF_PHOTOS --encoder {encoder.name}"
         )
 
 
@@ -274,9 +297,9 @@ def open_gallery_or_folder(
     later use adds what is new or changed and forgets what is gone; ``gallery.refreshed`` reports it. Nothing is written
     into the folder itself. Raises GalleryNotFound when there is neither, and what :class:`Gallery` raises.
     """
-    folder = Path(path).expanduser()
-    if "://" in str(path) or is_gallery(folder):
+    if "://" in str(path) or is_gallery(path):
         return Gallery(path, encoder=encoder, device=device)
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise GalleryNotFound(f"{path} {what}; give a gallery, or a folder of photos.")
@@ -284,7 +307,7 @@ def open_gallery_or_folder(
     chosen = load_encoder(wanted, device=device) if isinstance(wanted, str) else wanted
     key = xxhash.xxh3_128_hexdigest(f"{folder.resolve()}\n{chosen.fingerprint}".encode("utf-8", "surrogateescape"))
     index = cache_dir("galleries") / key
-    if Store(index).outdated:
+    if LocalStore(index).outdated:
         shutil.rmtree(index)
     gallery = Gallery(index, encoder=chosen)
     try:

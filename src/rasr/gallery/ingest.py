@@ -16,15 +16,12 @@ from rasr.gallery.catalogue import AddReport, Catalogue, IngestFile, Prepared
 from rasr.gallery.database import EncoderId, now
 from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import Photo, perceptual_hash
-from rasr.gallery.store import Store
+from rasr.gallery.protocol import Store
 from rasr.images import read_header, read_picture
 from rasr.progress import Progress
 
 BATCH = 32
 """Photos embedded at once."""
-COMMIT_PHOTOS = 256
-COMMIT_SECONDS = 3.0
-"""A batch that completes this long after the last commit is committed: what a killed run may lose."""
 
 
 def ingest(
@@ -37,8 +34,8 @@ def ingest(
 ) -> AddReport:
     """Bring the gallery up to date with ``files``; see :class:`AddReport`.
 
-    Committed every few seconds: a run that is killed continues where it was when it is repeated. The write lock is
-    held for commits only, so several processes may add at once.
+    Committed as often as the store says: a run that is killed continues where it was when it is repeated. A write lock
+    is held for commits only, so several processes may add at once.
     """
     report = AddReport()
     started = time.monotonic()
@@ -50,7 +47,7 @@ def ingest(
         _embed(waiting, encoder, report)
         catalogue.stage(waiting)
         done += len(waiting)
-        if catalogue.staged >= COMMIT_PHOTOS or time.monotonic() - last_commit > COMMIT_SECONDS:
+        if catalogue.staged >= store.commit_photos or time.monotonic() - last_commit > store.commit_seconds:
             missing += catalogue.commit()
             last_commit = time.monotonic()
         if progress is not None:

@@ -157,7 +157,7 @@ def calibration_of_gallery(gallery: Gallery) -> Calibration | None:
         return _calibration(table) if table["encoder"] == gallery.encoder.fingerprint else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GalleryError(
-            f"The calibration in {gallery.path} is broken. Make it anew: rasr gallery calibrate {gallery.path}"
+            f"The calibration in {gallery.address} is broken. Make it anew: rasr gallery calibrate {gallery.address}"
         ) from error
 
 

@@ -199,7 +199,7 @@ class Snapshot:
     @cached_property
     def _rows(self) -> dict[str | None, int]:
         """Row by content hash and by absolute path."""
-        root = self.table.folder
+        root = self.table.folder or ""
         rows: dict[str | None, int] = {photo: row for row, photo in enumerate(self._columns[0])}
         return rows | {os.path.join(root, path): row for row, path in enumerate(self._columns[1])}  # noqa: PTH118  (fast)
 

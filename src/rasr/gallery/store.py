@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from rasr.errors import GalleryBusy, GalleryError, GalleryNotFound
 from rasr.files import sync_folder, write_bytes
 from rasr.gallery.database import Database, EncoderId, Manifest, Table, now
 from rasr.gallery.photo import Photo
+from rasr.gallery.protocol import Usage, Writer
 
 PART = f"{Database.NAME}.part"
 """A database in the making; it is renamed once it is whole."""
@@ -38,14 +39,11 @@ SETTLED_NS = 50_000_000
 """Age of a time stamp from which on the next commit is certain to change it: file systems count in ticks."""
 
 
-def is_gallery(path: str | Path) -> bool:
-    """True when ``path`` holds a gallery, whole or damaged."""
-    store = Store(Path(path).expanduser())
-    return store.database.exists() or store.marker.exists() or store.outdated
-
-
-class Store:
+class LocalStore:
     """Reads and writes the gallery in ``folder``."""
+
+    commit_photos = 256
+    commit_seconds = 3.0
 
     def __init__(self, folder: Path, *, lock_timeout: float = 60.0) -> None:
         self.folder = folder
@@ -53,6 +51,15 @@ class Store:
         self.lock_timeout = lock_timeout
         self._known: tuple[tuple[int, ...], Manifest] | None = None
         self._sound = False
+
+    @property
+    def address(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def exists(self) -> bool:
+        """True when the folder holds a gallery, whole or damaged."""
+        return self.database.exists() or self.marker.exists() or self.outdated
 
     @property
     def outdated(self) -> bool:
@@ -89,7 +96,25 @@ class Store:
         with self.opened() as database:
             return database.read(vectors=vectors)
 
-    def files(self) -> list[Path]:
+    def inspect(self) -> Iterator[tuple[Photo | None, str]]:
+        """Every row that can be read: its photo, if it holds one, and what is wrong with it, or an empty string."""
+        if self.database.exists():
+            with self.opened() as database:
+                yield from database.inspect()
+        else:
+            yield from ((photo, "") for photo in self.read(vectors=True).photos())
+
+    def usage(self) -> Usage:
+        """The database's size, and the names of what belongs to nothing."""
+        files = self._files()
+        return Usage(len(files), sum(path.stat().st_size for path in files), self.leftovers())
+
+    def tidy(self) -> Mapping[str, int]:
+        """Nothing: there is one file, and room that removed photos leave is used again."""
+        self.manifest()
+        return {}
+
+    def _files(self) -> list[Path]:
         """The files that hold the gallery: one, or those of format 1."""
         old = [path for table in self.folder.glob(OLD_TABLES) for path in table.rglob("*") if path.is_file()]
         return [path for path in ([self.marker, *old] if self.outdated else [self.database]) if path.is_file()]
@@ -110,7 +135,7 @@ class Store:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise GalleryError(f"The gallery {self.folder} cannot be created: {error.strerror}.") from error
-        elif not is_gallery(self.folder):
+        elif not self.exists():
             self.manifest()
         with self._locked():
             if self.outdated:
@@ -130,7 +155,7 @@ class Store:
                     database.check_pages()
                     self._sound = True
             self._tidy()
-            yield Writer(self, manifest)
+            yield LocalWriter(self, manifest)
 
     def upgrade(self) -> bool:
         """Bring a gallery of format 1 over without embedding anything again; False when it has this format already.
@@ -252,10 +277,10 @@ class Store:
         )
 
 
-class Writer:
+class LocalWriter:
     """The holder of the write lock."""
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
+    def __init__(self, store: LocalStore, manifest: Manifest) -> None:
         self.store = store
         self.manifest = manifest
 

@@ -10,7 +10,7 @@ from typing import Any
 from rasr.errors import GalleryCorrupt
 from rasr.files import parse_object, xxh3_file
 from rasr.gallery.photo import Photo
-from rasr.gallery.store import Store
+from rasr.gallery.protocol import Store
 from rasr.progress import Progress
 
 CHANGES = {
@@ -50,7 +50,7 @@ class GalleryInfo:
         photos, manifest = table.photos(), table.manifest
         ids = {photo.id for photo in photos}
         return cls(
-            path=str(store.folder),
+            path=store.address,
             photos=manifest.photos,
             categories=dict(sorted(Counter(photo.category for photo in photos).items())),
             tags=dict(sorted(Counter(tag for photo in photos for tag in photo.tags).items())),
@@ -59,7 +59,7 @@ class GalleryInfo:
             encoder_version=manifest.encoder.version,
             fingerprint=manifest.encoder.fingerprint,
             dimension=manifest.encoder.dimension,
-            bytes_on_disk=sum(path.stat().st_size for path in store.files()),
+            bytes_on_disk=store.usage().bytes,
             version=manifest.version,
             indexed=0,
             created=manifest.created,
@@ -77,8 +77,9 @@ class Problem:
     """One thing that is wrong."""
 
     kind: str
-    """``file``, ``row`` (searching is refused), ``photo-missing`` or ``photo-changed``."""
-    path: Path
+    """``file``, ``row`` (searching is refused), ``storage`` (writing is), ``photo-missing`` or ``photo-changed``."""
+    path: Path | str
+    """The photo's file, or the gallery."""
     what: str
 
 
@@ -92,6 +93,8 @@ class VerifyReport:
     problems: list[Problem] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     """Files of a writer that died; harmless, never read, removed by the next writer."""
+    unprobed: str = ""
+    """Why it could not be found out whether an object storage refuses to write over commits; empty when it was."""
 
     @classmethod
     def of(cls, store: Store, *, deep: bool = False, progress: Progress | None = None) -> VerifyReport:
@@ -99,20 +102,18 @@ class VerifyReport:
         report = cls()
         photos: list[Photo] = []
         try:
-            if store.database.exists():
-                with store.opened() as database:
-                    for photo, what in database.inspect():
-                        if what:
-                            report.problems.append(Problem("row", photo.path if photo else store.database, what))
-                        elif photo:
-                            photos.append(photo)
-            else:
-                photos += store.read(vectors=True).photos()
+            for photo, what in store.inspect():
+                if what:
+                    report.problems.append(Problem("row", photo.path if photo else store.address, what))
+                elif photo:
+                    photos.append(photo)
         except GalleryCorrupt as error:
-            report.problems.append(Problem("file", store.database, str(error)))
-        files = store.files()
-        report.photos, report.files, report.bytes = len(photos), len(files), sum(path.stat().st_size for path in files)
-        report.leftovers = store.leftovers()
+            report.problems.append(Problem("file", store.address, str(error)))
+        usage = store.usage()
+        report.photos, report.files, report.bytes = len(photos), usage.files, usage.bytes
+        report.leftovers, report.unprobed = usage.leftovers, usage.unprobed
+        if usage.refused:
+            report.problems.append(Problem("storage", store.address, usage.refused))
         for done, photo in enumerate(photos, 1):
             if kind := _change(photo, deep=deep):
                 report.problems.append(Problem(kind, photo.path, CHANGES[kind]))
@@ -134,6 +135,7 @@ class VerifyReport:
             "bytes": self.bytes,
             "problems": [{"kind": p.kind, "path": str(p.path), "what": p.what} for p in self.problems],
             "leftovers": self.leftovers,
+            "unprobed": self.unprobed or None,
         }
 
 

@@ -217,7 +217,7 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
         "preset": restorer.preset,
         "weights": _contents(info.weights),
         "cleaner": None if cleaner is None else _contents(cleaner.info.weights),
-        "gallery": None if gallery is None else str(gallery.path),
+        "gallery": None if gallery is None else gallery.address,
         "save": asdict(save) | {"overwrite": None},
     }
 

@@ -262,7 +262,7 @@ class Restorer:
             "versions": _versions(),
         }
         if self.gallery is not None:
-            facts |= {"gallery": str(self.gallery.path), "encoder": self.gallery.encoder.fingerprint}
+            facts |= {"gallery": self.gallery.address, "encoder": self.gallery.encoder.fingerprint}
         return facts
 
     def _check_memory(self, size: tuple[int, int]) -> None:

@@ -51,8 +51,8 @@ class Worker:
         for name, path in config["galleries"].items():
             try:
                 gallery = open_gallery_or_folder(path, progress=lambda *_: self._pipe.send({"alive": True}))
-                places[name] = str(gallery.path)
-                self._galleries[str(gallery.path)] = gallery
+                places[name] = gallery.address
+                self._galleries[gallery.address] = gallery
             except RasrError as error:
                 faults[name] = shown(error)
         try:
