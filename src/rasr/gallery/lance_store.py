@@ -85,7 +85,7 @@ class LanceStore:
             entries: list[bytes] = []
             seen = set[str]()
             for key, row in self._table.rows(table, manifest):
-                if not row.is_sound():
+                if not _is_sound(key, row):
                     raise ValueError("an entry does not match its checksum")
                 if key in seen:
                     continue
@@ -232,7 +232,7 @@ class LanceStore:
             manifest = self._table.manifest(table)
             for start in range(0, len(wanted), BLOCK):
                 for key, row in self._table.rows(table, manifest, _among(wanted[start : start + BLOCK])):
-                    if not row.is_sound():
+                    if not _is_sound(key, row):
                         raise ValueError("an entry does not match its checksum")
                     found[key] = np.frombuffer(row.vector, "<f4")
         if len(found) != len(wanted):
@@ -287,6 +287,11 @@ class LanceWriter:
     def vectors(self, photos: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """Stored vectors, by photo id. Raises GalleryBusy when another process has removed one of them."""
         return self.store.find(photos) if photos else {}
+
+
+def _is_sound(key: str, row: Row) -> bool:
+    """True when a row matches its checksum and is kept by the id of its own photo."""
+    return row.is_sound() and row.entry.startswith(f'["{key}",'.encode())
 
 
 def _among(photos: Sequence[str]) -> str:
