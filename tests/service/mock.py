@@ -96,7 +96,7 @@ class Job:
     uploads: list[str]
     state: str = "queued"
     done: int = 0
-    error: dict[str, str] | None = None
+    error: str | None = None
     version: int = 0
     created: float = field(default_factory=time.time)
     started: float | None = None
@@ -167,7 +167,7 @@ class Mock:
                 if job.state == "running":
                     if "fails" in job.name:
                         words = f"{job.name} needs 40 GB of memory; this machine has 24. Choose a smaller scale."
-                        self.turn(job, state="failed", error={"code": "memory", "message": words})
+                        self.turn(job, state="failed", error=words)
                     else:
                         self.turn(job, state="done")
 
@@ -327,8 +327,8 @@ class Handler(BaseHTTPRequestHandler):
             return {"name": name, "help": help, "type": type, "default": default} | empty | more
 
         presets = [
-            {"name": "mini", "summary": "Small and quick, for any machine.", "available": True, "why": None},
-            {"name": "bicubic", "summary": "Interpolation, to compare with.", "available": True, "why": None},
+            {"name": "mini", "summary": "Small and quick, for any machine.", "available": True, "why": ""},
+            {"name": "bicubic", "summary": "Interpolation, to compare with.", "available": True, "why": ""},
             {"name": "sd21", "summary": "Stable Diffusion 2.1.", "available": False, "why": "Weights are missing."},
         ]
         settings = [
@@ -454,7 +454,12 @@ class Handler(BaseHTTPRequestHandler):
     def search(self, query: dict[str, str]) -> None:
         fields, _ = self.form()
         photos = self.mock.galleries.get(fields["gallery"][0], {})
-        found = [self.mock.reference(key, photo) for key, photo in photos.items()]
+        found = [
+            self.mock.reference(key, photo) | {"index": index, "verdict": "not compared"}
+            for index, (key, photo) in enumerate(photos.items())
+        ]
+        for one in found:
+            one |= {"accepted": one["score"] > 0.55, "why": f"score {one['score']:.3f}, 0.550 is needed"}
         self.answer(200, {"results": sorted(found, key=lambda one: -one["score"]), "cleaned": True})
 
     def list_galleries(self, query: dict[str, str]) -> None:
@@ -500,7 +505,8 @@ class Handler(BaseHTTPRequestHandler):
             with Image.open(io.BytesIO(data)) as image:
                 photo = (name, digest, image.convert("RGB"), "Only 64 pixels wide." if "tiny" in name else None)
             self.mock.galleries[gallery][f"g{digest[:8]}"] = photo
-        self.answer(201, {"id": f"g{digest[:8]}", "name": name})
+        size = {"width": photo[2].width, "height": photo[2].height}
+        self.answer(201, {"id": f"g{digest[:8]}", "name": name, **size, "problem": photo[3]})
 
     def photos(self, query: dict[str, str], gallery: str) -> None:
         found = [

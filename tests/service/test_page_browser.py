@@ -72,10 +72,10 @@ def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: i
         expect(names).to_have_count(5)
         assert names.nth(0).inner_text() == "No reference"
         assert names.nth(2).inner_text() == HARBOUR
-        assert "Same scene" in card(page, HARBOUR).inner_text()
+        winter, bridge = card(page, "harbour in winter.jpg"), card(page, "old bridge")
+        for one, words in ((card(page, HARBOUR), "Similar"), (winter, "Similar"), (bridge, "Less similar")):
+            assert f"{words}, not compared yet" in one.inner_text(), "a search alone compares no places"
         assert "0.91" in card(page, HARBOUR).inner_text()
-        winter = card(page, "harbour in winter.jpg")
-        assert "Looks alike" in winter.inner_text(), "a search alone compares no places"
         card(page, "No reference").click()
         expect(page.get_by_role("progressbar")).to_be_visible()
         expect(card(page, "No reference").locator(".ready")).to_be_visible()
@@ -83,6 +83,8 @@ def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: i
         restored(page, "harbour in winter.jpg")
         assert "Same kind" in winter.inner_text()
         restored(page, HARBOUR)
+        assert "Same scene" in card(page, HARBOUR).inner_text()
+        assert "Less similar, not compared yet" in bridge.inner_text()
         legend = page.locator(".legend li")
         expect(legend.nth(0)).to_contain_text(re.compile(rf"47 %\s*detail from your photo {HARBOUR}"))
         expect(legend.nth(1)).to_contain_text(re.compile(r"53 %\s*drawn: plausible, not evidence"))
@@ -145,7 +147,7 @@ def test_the_whole_flow_by_keyboard(browser: Any, mock: Mock, photo: Path, width
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Enter")
         chooser.value.set_files(str(photo))
-        expect(page.locator(".card")).to_have_count(5)
+        expect(page.locator(".card input")).to_have_count(5)
         to(page.locator(".card input:checked"))
         page.keyboard.press("ArrowRight")
         expect(card(page, HARBOUR).locator("input")).to_be_checked()
@@ -295,7 +297,7 @@ def test_every_state_is_accessible(
         check_accessible(page)
         page.keyboard.press("Escape")
         give(page, photo)
-        expect(page.locator(".card")).to_have_count(5)
+        expect(page.locator(".card input")).to_have_count(5)
         check_accessible(page)
         mock.held = True
         card(page, HARBOUR).click()
@@ -427,7 +429,7 @@ def test_a_token_is_asked_for_and_pictures_are_fetched_with_it(browser: Any, pho
 def test_the_page_says_when_the_service_is_gone(browser: Any, photo: Path) -> None:
     with Mock() as mock, opened(browser, mock.address) as page:
         give(page, photo)
-        expect(page.locator(".card")).to_have_count(5)
+        expect(page.locator(".card input")).to_have_count(5)
         page.context.set_offline(True)
         card(page, "No reference").click()
         expect(page.locator(".run.failed")).to_contain_text("The service does not answer")

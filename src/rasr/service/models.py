@@ -56,7 +56,8 @@ class Ref(BaseModel):
     id: str | None
     name: str
     gallery: str | None
-    verdict: Literal["same scene", "same kind", "unrelated"]
+    verdict: Literal["same scene", "same kind", "unrelated", "not compared"]
+    """By geometry; a search goes by looks alone, and compares nothing."""
     accepted: bool
     score: float | None
     why: str
@@ -199,10 +200,10 @@ class PhotoList(BaseModel):
 
 
 class EvidenceOf(BaseModel):
-    """Where the cells of the result lie in a photo."""
+    """Where the cells of the result lie in a photo, as shares of its width and height; null where it gave nothing."""
 
     index: int
-    places: list[tuple[float, float]] | None
+    places: list[tuple[float, float] | None] | None
 
 
 class EvidenceOut(BaseModel):

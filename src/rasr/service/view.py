@@ -68,13 +68,12 @@ def show(job: Job, progress: Progress | None, position: int | None, left: float 
 
 def show_reference(facts: Mapping[str, Any], index: int, gallery: str | None, picture: str) -> dict[str, Any]:
     """A photo that was considered, as clients see it."""
-    verdict = facts["verdict"] or ("same kind" if facts["accepted"] else "unrelated")
     return {
         "index": index,
         "id": facts["id"] or None,
         "name": shown(Path(facts["path"]).name),
         "gallery": gallery,
-        "verdict": verdict,
+        "verdict": facts["verdict"] or "not compared",
         "accepted": facts["accepted"],
         "score": round(facts["score"], 6) if gallery else None,
         "why": shown(facts["why"].replace(facts["path"], Path(facts["path"]).name)),

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rasr.errors import GalleryError, OutOfMemory, PictureError, RasrError, shown
 from rasr.gallery import Gallery, Photo, Reference, open_gallery_or_folder, retrieve
@@ -17,8 +17,14 @@ from rasr.images import Limits, read_header, read_picture
 from rasr.restoration import Restorer, Result, SaveOptions, Settings, TargetSize
 from rasr.service.child import Pipe, parent_of, resident
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 GENERATORS = 2
 """Presets that stay loaded."""
+GIVEN = 6
+"""Level of a map, of 255, from which a place counts as a photo's: 2 %, as in the report."""
 VIEW, EVIDENCE, PLACES, MAPS, REPORT = "view.png", "evidence.png", "evidence.json", "evidence.npz", "report.html"
 NAMES = ("score", "rank", "category", "accepted", "why", "usable", "verdict", "share")
 """Fields of a reference that are kept as they are."""
@@ -246,7 +252,9 @@ def _save_evidence(result: Result, folder: Path) -> list[float]:
     for index, _ in enumerate(result.references):
         places = None
         if evidence is not None and index < len(evidence.places):
-            places = np.round(evidence.places[index].reshape(-1, 2), 4).tolist()
+            given = _cells(evidence.maps[index], CELL)
+            found = np.round(evidence.places[index].reshape(-1, 2), 4).tolist()
+            places = [place if gave else None for place, gave in zip(found, given.ravel(), strict=True)]
         told.append({"index": index, "places": places})
     if evidence is not None:
         overlay[..., 3] = evidence.total
@@ -256,6 +264,15 @@ def _save_evidence(result: Result, folder: Path) -> list[float]:
     facts = {"cell": CELL, "columns": columns, "rows": rows, "references": told, "shares": shown_shares}
     (folder / PLACES).write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
     return shares
+
+
+def _cells(shares: NDArray[np.uint8], cell: int) -> NDArray[np.bool_]:
+    """(rows, columns): in which cells of a map (H, W) anything was a photo's; places elsewhere are no evidence."""
+    import numpy as np
+
+    rows, columns = (np.arange(0, side, cell) for side in shares.shape)
+    gave: NDArray[np.bool_] = np.maximum.reduceat(np.maximum.reduceat(shares, rows, 0), columns, 1) >= GIVEN
+    return gave
 
 
 def _told(error: RasrError, said: dict[str, Any]) -> str:

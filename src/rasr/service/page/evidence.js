@@ -40,7 +40,7 @@ function Refused({ job }) {
   if (!refused.length) return null;
   return html`<details>
     <summary>Looked at, and not used (${refused.length})</summary>
-    <ul class="refused">${refused.map((one) => html`<li key=${one.index}><strong>${one.name}</strong>: ${one.verdict ?? "not compared"}. ${one.why}</li>`)}</ul>
+    <ul class="refused">${refused.map((one) => html`<li key=${one.index}><strong>${one.name}</strong>: ${one.verdict}. ${one.why}</li>`)}</ul>
   </details>`;
 }
 

@@ -206,7 +206,7 @@ export function Gallery({ name, reload }) {
 }
 
 function Found({ one, base }) {
-  const [title] = one.verdict ? verdict(one) : [""];
+  const [title] = verdict(one);
   return html`<li>
     <${Picture} src=${`${base}/photos/${encodeURIComponent(one.id)}/thumbnail`} alt=${one.name} loading="lazy" />
     <span class="name">${one.name}</span>

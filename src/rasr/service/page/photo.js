@@ -128,10 +128,11 @@ export class Photo extends Model {
 
   /** What the strip offers: key, name and, for a photo, its reference. */
   get offers() {
-    const verdicts = new Map(this.runs.flatMap(({ job }) => job?.references ?? []).map((one) => [one.id ?? one.name, one]));
+    const compared = this.runs.flatMap(({ job }) => job?.references ?? []).filter((one) => one.verdict !== "not compared");
+    const verdicts = new Map(compared.map((one) => [one.id ?? one.name, one]));
     const told = (one) => {
       const known = verdicts.get(one.id ?? one.name);
-      return known ? { ...one, verdict: known.verdict, why: known.why, compared: true } : one;
+      return known ? { ...one, verdict: known.verdict, why: known.why } : one;
     };
     return [
       { key: NONE, name: "No reference" },

@@ -116,7 +116,7 @@ function Card({ photo, offer }) {
   const run = photo.runOf(key);
   const ready = run?.job?.state === "done";
   const [title, words] = reference ? verdict(reference) : TOLD[key];
-  const kind = reference?.verdict ? reference.verdict.replace(" ", "-") : "open";
+  const kind = (reference?.verdict ?? "not compared").replace(" ", "-");
   return html`<label
     class=${`card ${kind}`}
     title=${reference ? `${name}. ${reference.why ?? words}` : words}

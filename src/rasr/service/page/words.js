@@ -10,11 +10,10 @@ const VERDICTS = {
   unrelated: ["Unrelated", "shows something else"],
 };
 
-/** Title and explanation of a verdict; one that is not there yet is said to be so. */
-export function verdict(reference) {
-  // A search goes by looks alone; only a restoration compares the places.
-  if (!reference.compared && reference.verdict === "same kind") return ["Looks alike", "compared point by point when it is used"];
-  return VERDICTS[reference.verdict] ?? ["Not compared yet", "compared point by point when it is used"];
+/** Title and explanation of a verdict. A search goes by looks alone: what it finds is not compared before it is used. */
+export function verdict({ verdict, accepted }) {
+  const alike = { true: "Similar, not compared yet", false: "Less similar, not compared yet" }[accepted];
+  return VERDICTS[verdict] ?? [alike ?? "Not compared yet", "compared point by point when it is used"];
 }
 
 /** Legend of a finished job: one line a photo that changed something, then what is drawn. */
@@ -67,7 +66,7 @@ export function state(job) {
     case "done":
       return job.seconds == null ? "Done" : `Done in ${duration(job.seconds)}`;
     case "failed":
-      return job.error?.message ?? "Failed";
+      return job.error ?? "Failed";
     default:
       return "Cancelled";
   }
