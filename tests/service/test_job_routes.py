@@ -143,6 +143,7 @@ def test_an_ended_job_is_removed_with_its_files(served: Served) -> None:
     [
         ({"scale": "0"}, 422), ({"scale": "nan"}, 422), ({"strength": "2"}, 422), ({"preset": "none"}, 422),
         ({"seed": "-1"}, 422), ({"format": "gif"}, 422), ({"batch": "a/b"}, 422), ({"surprise": "1"}, 422),
+        ({"preset": ""}, 422), ({"format": ""}, 422),
         ({"gallery": "missing"}, 404), ({"gallery": "../../etc"}, 404), ({"photo": "0" * 32}, 422),
     ],
 )  # fmt: skip

@@ -42,12 +42,10 @@ def kill_worker(served: Served) -> None:
     restoring(served, first)
     (worker,) = served.children(WORKER)
     os.kill(worker, signal.SIGKILL)
-    begun = time.monotonic()
     failed = served.ended(first)
     assert failed["state"] == "failed"
     assert failed["error"].startswith("slow.png: the process that restored it was ended by signal 9")
     assert served.ended(second)["state"] == "done"
-    assert time.monotonic() - begun < 60  # the bar of 10 s is measured on a quiet machine, by the campaign
     assert served.client.get("/health/ready").status_code == 200
     for job in (first, second):
         assert served.client.delete(f"/jobs/{job}").status_code == 204
@@ -60,14 +58,15 @@ def test_a_killed_worker_costs_the_job_it_had(start: Callable[..., Served]) -> N
     assert served.stop() == 0
 
 
-def test_a_killed_decoder_costs_one_request_at_most(start: Callable[..., Served]) -> None:
+def test_decoders_that_were_killed_at_rest_cost_no_request(start: Callable[..., Served]) -> None:
     served = start()
-    for decoder in served.children(DECODER):
+    decoders = served.children(DECODER)
+    for decoder in decoders:
         os.kill(decoder, signal.SIGKILL)
-    codes = [served.submit(picture(), scale="1").status_code for _ in range(4)]
-    assert codes.count(202) >= 2, codes
-    assert set(codes) <= {202, 422}
-    assert codes[-1] == 202
+    served.until(lambda: not served.children(DECODER))
+    assert [served.submit(picture(), scale="1").status_code for _ in range(4)] == [202] * 4
+    assert not set(served.children(DECODER)) & set(decoders)
+    assert "rasr_decoder_deaths_total 2.0" in served.client.get("/metrics").text
     assert served.stop() == 0
 
 
@@ -199,10 +198,16 @@ def test_kill_storm(start: Callable[..., Served]) -> None:
     served = start()
     for _ in range(20):
         kill_worker(served)
+    told = served.client.get("/metrics").text
+    assert 'rasr_jobs_ended_total{state="done"} 20.0' in told, "each of those that waited was done once"
+    assert 'rasr_jobs_ended_total{state="failed"} 20.0' in told
     for _ in range(20):
         os.kill(served.children(DECODER)[0], signal.SIGKILL)
-        served.until(lambda: served.submit(picture(), scale="1").status_code == 202)
-        served.until(lambda: len(served.children(DECODER)) == 2)
+        codes = [served.submit(picture(), scale="1").status_code]
+        while len(served.children(DECODER)) < 2:  # replaced when it is its thread's turn
+            codes.append(served.submit(picture(), scale="1").status_code)
+        assert codes.count(422) <= 1, codes  # the one for which the process had been chosen already
+        assert set(codes) <= {202, 422}
     for _ in range(5):
         for job in served.client.get("/jobs", params={"limit": 200}).json()["jobs"]:
             served.ended(job["id"])

@@ -92,6 +92,11 @@ class Child:
         """Its process number."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, as far as is known."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End it at once."""
         with suppress(OSError):

@@ -110,7 +110,10 @@ class Decoders:
         return ended
 
     def _decode(self, path: Path, name: str, show: Show | None) -> Decoded:
-        if self._own.tasks >= TASKS:
+        if not self._own.child.alive:  # killed while it had nothing to do: nobody's picture was at fault
+            self._metrics.decoder_deaths.inc()
+            self._replace()
+        elif self._own.tasks >= TASKS:
             self._replace()
         seconds = self._config.decode_seconds
         self._own.tasks += 1

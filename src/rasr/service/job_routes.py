@@ -72,6 +72,8 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         for name in FIELDS - {"reference", "photo"}:
             if len(form.getlist(name)) > 1:
                 raise Refused(422, "invalid", f"The field '{name}' was sent more than once. Send one picture a job.")
+            if name != "gallery" and form.get(name) == "":  # the framework would take it for the default
+                raise Refused(422, "invalid", f"The field '{name}' is empty. Leave it out.")
         if preset not in PRESETS:
             raise Refused(422, "invalid", f"Unknown preset. Choose one of: {', '.join(PRESETS)}.")
         order = Order(
