@@ -2,9 +2,9 @@
 
     python benchmarks/service_kills.py --check          worker × 20, decoders × 20, service × 5, then an orderly stop
 
-Each time a job is running and two wait. A killed worker or service must cost the running job alone, which fails and says
-so; the waiting ones are done, each once; the service is ready again in less than 10 s. A killed decoder costs at most
-the request it worked for. The orderly stop has ten open streams, no grace, and is to take 2 s at most and exit 0.
+Each time a job is running and two wait. A killed worker or service must cost the running job alone, which fails and
+says so; the waiting ones are done, each once; the service is ready again in less than 10 s. A killed decoder costs at
+most the request it worked for. The orderly stop has ten open streams and no grace; it is to take 2 s at most, exit 0.
 """
 
 from __future__ import annotations

@@ -32,17 +32,18 @@ KNOWN = {known!r}
 SPARE = {spare!r}
 
 @schemathesis.hook
-def map_path_parameters(context, path_parameters):
-    operation = context.operation
-    if operation is not None and operation.method == "delete":  # what is there to be removed, one by one
-        spare = SPARE.get(operation.path)
-        if spare and path_parameters and random.random() < 0.5:
-            return {{**path_parameters, **spare.pop()}}
-        return path_parameters
-    for name, value in (path_parameters or {{}}).items():
-        if name in KNOWN and random.random() < 0.5:
-            path_parameters[name] = KNOWN[name]
-    return path_parameters
+def before_generate_path_parameters(context, strategy):
+    spare = SPARE.get(context.operation.path) if context.operation.method == "delete" else None
+
+    def known(drawn):
+        parameters, wanted = drawn
+        if not (wanted and isinstance(parameters, dict)):  # what is made to be wrong is no dict yet, and stays so
+            return parameters
+        if context.operation.method == "delete":  # what is there to be removed, one by one
+            return {{**parameters, **spare.pop()}} if spare else parameters
+        return {{name: KNOWN.get(name, value) for name, value in parameters.items()}}
+
+    return st.tuples(strategy, st.booleans()).map(known)
 
 @schemathesis.hook
 def before_generate_body(context, strategy):
