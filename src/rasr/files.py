@@ -5,6 +5,7 @@ Every file RASR writes goes through here, so that a reader finds it whole or not
 
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from typing import IO, Any
 import xxhash
 
 from rasr.errors import UNPRINTABLE, OutputError, OutputExists, RasrError
+from rasr.object_path import Entries, ObjectPath, check_object, place, write_object
 
 _BLOCK = 1 << 20
 _DAY = 86400
@@ -63,18 +65,25 @@ def write_bytes(data: bytes, path: str | Path, *, overwrite: bool = False) -> Pa
     Raises OutputExists when something is there and ``overwrite`` is false (also when it appeared meanwhile), and
     OutputError when the folder is missing or not writable or the disk is full.
     """
+    path = place(path)
     with atomic_write(path, overwrite=overwrite) as file:
         file.write(data)
-    return Path(path)
+    return path
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path``; leaving the block syncs it and moves it there.
 
-    An exception in the block leaves ``path`` as it was. Raises as :func:`write_bytes` does.
+    To object storage the file goes at the end in one request, which is refused where something is meanwhile. An
+    exception in the block leaves ``path`` as it was. Raises as :func:`write_bytes` does.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        content = io.BytesIO()
+        yield content
+        write_object(path, content.getvalue(), overwrite=overwrite)
+        return
     with os_errors_as_output(path):
         if not overwrite and os.path.lexists(path):
             raise _exists(path)
@@ -102,7 +111,10 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
 
     Raises OutputExists or OutputError.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        check_object(path, overwrite=overwrite)
+        return
     with os_errors_as_output(path):
         if path.is_dir():
             raise OutputError(f"{path}: this is a folder. Name a file in it.")
@@ -168,7 +180,7 @@ def sha256_file(path: str | Path) -> str:
 def xxh3_file(path: str | Path) -> str:
     """xxh3-128 of a file's bytes, 32 hexadecimal digits: fast, no proof against intent. Raises OSError."""
     digest = xxhash.xxh3_128()
-    with Path(path).open("rb") as file:
+    with place(path).open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -285,13 +297,20 @@ def whole_number(text: str) -> int | None:
 
 
 class JsonLines:
-    """Append-only journal: one JSON object a line, synced as it is written; a torn last line is ignored."""
+    """Append-only journal: one JSON object a line, synced as it is written; a torn last line is ignored.
+
+    At an address every line is an object of its own below it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._entries = Entries(path) if isinstance(path, ObjectPath) else None
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append one object for good before returning; a torn line before it is ended first. Raises OutputError."""
+        if self._entries is not None:
+            self._entries.append(json_text(entry).encode())
+            return
         with os_errors_as_output(self.path), self.path.open("ab+") as file:
             file.seek(max(0, file.tell() - 1))
             torn = file.read(1) not in {b"\n", b""}
@@ -305,6 +324,11 @@ class JsonLines:
 
     def places(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield as :meth:`read` does, each with its place, by which :meth:`at` gives it again. Raises OSError."""
+        if self._entries is not None:
+            for number, line in self._entries.read():
+                with suppress(ValueError):
+                    yield number, parse_object(line)
+            return
         if not self.path.is_file():
             return
         place = 0
@@ -316,29 +340,11 @@ class JsonLines:
 
     def at(self, place: int) -> dict[str, Any]:
         """Read the object at a place once more. Raises OSError, and ValueError when it is not there any more."""
+        if self._entries is not None:
+            return parse_object(self._entries.at(place))
         with self.path.open("rb") as file:
             file.seek(place)
             return parse_object(file.readline())
-
-
-def without_folders(value: Any) -> Any:
-    """A JSON value with file names in place of paths: where things lie on this machine travels in no picture."""
-    if isinstance(value, dict):
-        return {name: without_folders(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(one) for one in value]
-    if not isinstance(value, str):
-        return value
-    parts = (Path(part).name if _is_path(part) else part for part in value.split(" + "))
-    return " + ".join(parts)
-
-
-def _is_path(text: str) -> bool:
-    """True for a path that says where something lies; the name of a repository or a sentence is none."""
-    try:
-        return Path(text).expanduser().is_absolute() or ("/" in text and Path(text).exists())
-    except (OSError, ValueError, RuntimeError):
-        return False
 
 
 @contextmanager

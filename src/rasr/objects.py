@@ -1,4 +1,4 @@
-"""Object storage: addresses, places opened by the usual environment variables, and whether a place can be trusted.
+"""Object storage: its addresses, opening a place there, and whether that can be trusted.
 
 Credentials come from the environment alone (``AWS_*`` and what gs:// and az:// read) and never get into a message.
 """
@@ -10,6 +10,7 @@ import re
 import secrets
 from contextlib import suppress
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def checked_address(text: str) -> str:
             f"A {scheme}:// address is a bucket and a path, without user, password or '?'. Credentials belong into "
             "environment variables (docs/environment.md)."
         )
-    if not rest.strip("/"):
+    if not rest.partition("/")[0]:
         raise UsageError(f"{text}: name a bucket, and a path in it: {scheme}://BUCKET/PATH")
     return text.rstrip("/")
 
@@ -51,14 +52,25 @@ def open_place(address: str | Path, feature: str) -> ObjectStore:
 
     Nothing is asked of it. ``feature`` is what needs it, for the message of ExtraMissing.
     """
+    if is_address(address):
+        scheme, _, rest = str(address).partition("://")
+        bucket, _, prefix = rest.partition("/")
+        told = tuple(item for item in sorted(os.environ.items()) if item[0].startswith(("AWS_", "GOOGLE_", "AZURE_")))
+        return _opened(scheme, bucket, prefix, told, feature)
     try:
         from obstore import store
     except ImportError as error:
         raise ExtraMissing(feature, "lance") from error
-    if not is_address(address):
-        return store.LocalStore(prefix=Path(address), mkdir=True)
-    scheme, _, rest = str(address).partition("://")
-    bucket, _, prefix = rest.partition("/")
+    return store.LocalStore(prefix=Path(address), mkdir=True)
+
+
+@lru_cache(maxsize=32)
+def _opened(scheme: str, bucket: str, prefix: str, _told: tuple[object, ...], feature: str) -> ObjectStore:
+    """A client, kept with its connections for as long as the environment says the same."""
+    try:
+        from obstore import store
+    except ImportError as error:
+        raise ExtraMissing(feature, "lance") from error
     kind = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}[scheme]
     opened: ObjectStore = kind(
         bucket, prefix=prefix or None, retry_config={"retry_timeout": timedelta(seconds=RETRY_SECONDS)}

@@ -14,6 +14,7 @@ import click
 from rasr.cli.console import louder
 from rasr.device import check_device, use_threads
 from rasr.errors import PictureError, UsageError
+from rasr.object_path import place_given
 from rasr.options import Option, options_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ class Commands(click.Group):
             hint = f" Did you mean '{near[0]}'?" if near else f" There are: {', '.join(names)}."
             ctx.fail(f"No such command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
+
+
+class _Place(click.Path):
+    """A path of this machine, or an address on object storage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path that is meant. Raises UsageError for an address that may hold a secret."""
+        return place_given(str(super().convert(value, param, ctx)))
+
+
+PLACE = _Place()
+"""Type of arguments that may be a path or an address."""
 
 
 def with_shared_options(command: click.Command, words: str, computes: Container[str]) -> click.Command:
@@ -214,7 +227,7 @@ def _click_option(name: str, hint: Any, default: Any, declared: Option) -> Calla
         elif words:
             facts["type"] = NumberOr(words[0], kinds[0])
         else:
-            facts["type"] = click.Path(path_type=Path) if kinds == [Path] else kinds[0]
+            facts["type"] = PLACE if kinds == [Path] else kinds[0]
     if declared.choices and kinds == [int]:
         facts["callback"] = lambda _context, _parameter, value: None if value is None else int(value)
     flags = declared.flags or (f"--{name.replace('_', '-')}",)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rasr.cli.arguments import ENCODER, Commands, encoder_device_option
+from rasr.cli.arguments import ENCODER, PLACE, Commands, encoder_device_option
 from rasr.cli.console import examples, json_option, print_data, print_json, resumable, say, stage_bars, warn
 
 if TYPE_CHECKING:
@@ -29,15 +29,18 @@ def command() -> None:
         "rasr gallery add zoo ~/photos/zoo                 one category per sub-folder",
         "rasr gallery add zoo ~/new --category mammal/zebra --tag 2026",
         "rasr gallery add zoo-dino ~/photos/zoo --encoder dinov2-base",
+        "rasr gallery add s3://museum/galleries/zoo s3://museum/photos/zoo",
     )
 )
 @gallery_argument
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option("--encoder", type=ENCODER, help="Encoder of a new gallery; an existing one keeps its own.")
 @click.option("--category", help="Category of all these photos, instead of their folder's name.")
 @click.option("--tag", "tags", multiple=True, help="Tag for all these photos; may be repeated.")
 @encoder_device_option
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one per core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one per core; at an address 16]"
+)
 @click.option("--features", is_flag=True, help="Also make what finding the same scene needs, not at first use.")
 @json_option
 def add(
@@ -53,9 +56,9 @@ def add(
 ) -> int:
     """Add photos to GALLERY, which is created when it is missing.
 
-    PATH is a photo, or a folder, which is searched with its sub-folders; a photo's category is its sub-folder. Photos
-    stay where they are. Repeating the command after an interruption, or when photos were added, changed or moved,
-    does only what is left to do.
+    PATH is a photo, or a folder, which is searched with its sub-folders; a photo's category is its sub-folder. GALLERY
+    and PATH may be addresses (s3://, gs://, az://; extra 'lance'). Photos stay where they are. Repeating the command
+    after an interruption, or when photos were added, changed or moved, does only what is left to do.
     """
     say(f"Adding to {gallery} …")  # the libraries that compute take their time to load
     from rasr.gallery import Gallery

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from rasr.cli.arguments import ENCODER, encoder_device_option
+from rasr.cli.arguments import ENCODER, PLACE, encoder_device_option
 from rasr.cli.console import examples, json_option, print_data, print_json, say, stage_bars, warn
 
 
@@ -18,7 +18,7 @@ from rasr.cli.console import examples, json_option, print_data, print_json, say,
     )
 )
 @click.argument("gallery", type=click.Path(), metavar="GALLERY|FOLDER")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PLACE)
 @click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of photos.")
 @click.option("--category", multiple=True, help="Only this category and those below it; may be repeated.")
 @click.option("--tag", "tags", multiple=True, help="Only photos with this tag; may be repeated.")

@@ -15,6 +15,7 @@ from rasr.gallery.database import EncoderId, Manifest
 from rasr.gallery.photo import NEAR_BITS, Photo, hamming
 from rasr.gallery.protocol import Store
 from rasr.images import walk_pictures
+from rasr.object_path import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class IngestFile:
         given = [paths] if isinstance(paths, str | Path) else paths
         unique_tags = tuple(dict.fromkeys(tags))
         files: dict[Path, IngestFile] = {}
-        for folder, path in walk_pictures([Path(path).expanduser() for path in given]):
+        for folder, path in walk_pictures([place(path).expanduser() for path in given]):
             below = "." if folder is None else path.parent.relative_to(folder).as_posix()
             derived = "" if below == "." else below
             label = derived if category is None else category
@@ -136,7 +137,7 @@ class Catalogue:
     def unchanged(self, file: IngestFile) -> Prepared | None:
         """Answer for a known file whose size and modification time are as recorded, else None."""
         photo = self._by_path.get(file.path)
-        return Prepared(file, photo, unchanged=True) if photo is not None and photo.is_current() else None
+        return Prepared(file, photo, unchanged=True) if photo is not None and photo.is_current(file.path) else None
 
     def stage(self, items: Sequence[Prepared]) -> None:
         """Queue embedded, known or failed files for the next commit."""

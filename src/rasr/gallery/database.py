@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from rasr.errors import GalleryCorrupt
 from rasr.files import check_value, home, parse_json, parse_object, whole_number
 from rasr.gallery.photo import Photo
+from rasr.object_path import place
+from rasr.objects import is_address
 
 APPLICATION = 0x52415352
 """SQLite's application id: ``RASR``."""
@@ -354,8 +356,8 @@ def _parse(entries: Sequence[bytes]) -> list[list[Any]]:
 
 def _photo(values: Sequence[Any], root: Path | None) -> Photo:
     content, path, size, mtime_ns, width, height, phash, category, tags, added, original = values
-    place = Path(path) if root is None else root / path
-    return Photo(content, place, size, mtime_ns, width, height, phash, category, tuple(tags), added, original)
+    file = place(path) if root is None or is_address(path) else root / path
+    return Photo(content, file, size, mtime_ns, width, height, phash, category, tuple(tags), added, original)
 
 
 def _checksum(entry: bytes, vector: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
+from rasr.errors import EncoderMismatch, GalleryError, GalleryNotFound, PictureError, UsageError
 from rasr.files import cache_dir
 from rasr.gallery.catalogue import AddReport, IngestFile
 from rasr.gallery.database import Manifest
@@ -28,6 +28,7 @@ from rasr.gallery.store import LocalStore
 from rasr.gallery.stores import is_gallery, open_store
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 from rasr.images import Picture
+from rasr.object_path import place
 from rasr.progress import Progress
 
 # Plain ``list`` means the method inside the class below.
@@ -334,8 +335,15 @@ def _matching(
         for photo in photos
         if (tests is None or any(test.fits(photo) for test in tests))
         and (category is None or is_within(photo.category, category))
-        and not (missing and photo.path.is_file())
+        and not (missing and _is_there(photo))
     ]
+
+
+def _is_there(photo: Photo) -> bool:
+    try:
+        return photo.path.is_file()
+    except OSError as error:  # a storage that does not answer has not lost its photos
+        raise GalleryError(f"{photo.path}: it cannot be found out whether it is there ({error.strerror}).") from error
 
 
 class _Pattern:
@@ -343,8 +351,8 @@ class _Pattern:
 
     def __init__(self, text: str) -> None:
         self.hash = text.lower() if re.fullmatch(r"[0-9a-fA-F]{8,32}", text) else None
-        self.path = Path(text).expanduser().resolve()
-        self.glob = str(Path(text).expanduser().absolute()) if re.search(r"[*?\[]", text) else None
+        self.path = place(text).expanduser().resolve()
+        self.glob = str(place(text).expanduser().absolute()) if re.search(r"[*?\[]", text) else None
         self.name = text
 
     def fits(self, photo: Photo) -> bool:

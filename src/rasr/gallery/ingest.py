@@ -18,6 +18,7 @@ from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import Photo, perceptual_hash
 from rasr.gallery.protocol import Store
 from rasr.images import read_header, read_picture
+from rasr.object_path import READERS, ObjectPath
 from rasr.progress import Progress
 
 BATCH = 32
@@ -43,7 +44,10 @@ def ingest(
     catalogue = Catalogue(store, identity, report)
     total, last_commit, done = len(files), time.monotonic(), 0
     missing: list[IngestFile] = []
-    for waiting in _batches(_prepare(files, encoder, catalogue, workers or os.cpu_count() or 2)):
+    if workers is None:
+        far = any(isinstance(file.path, ObjectPath) for file in files)
+        workers = max(os.cpu_count() or 2, READERS if far else 1)
+    for waiting in _batches(_prepare(files, encoder, catalogue, workers)):
         _embed(waiting, encoder, report)
         catalogue.stage(waiting)
         done += len(waiting)

@@ -1,5 +1,6 @@
 """A photo of a gallery, a reference with its score, and telling that two pictures show the same."""
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,13 @@ class Photo:
     near_duplicate_of: str = ""
     """Id of the earlier photo that shows the same picture, or empty."""
 
-    def is_current(self) -> bool:
-        """True unless the file is gone or has visibly changed, in size or time, since it was added."""
+    def is_current(self, found: Path | None = None) -> bool:
+        """True unless the file is gone or has visibly changed, in size or time, since it was added.
+
+        ``found`` is the same path as it was just found: what a list of objects told of it is not asked for again.
+        """
         try:
-            status = self.path.stat()
+            status: os.stat_result = getattr(found, "listed", None) or self.path.stat()
         except OSError:
             return False
         return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)

@@ -18,6 +18,8 @@ from rasr.gallery.database import Table
 from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within, perceptual_hash
 from rasr.images import FloatImage, Picture, read_picture
+from rasr.object_path import place
+from rasr.objects import is_address
 
 CleanQuery = Callable[[FloatImage, int], FloatImage]
 """``clean(pixels, input_size)``: the (H, W, 3) picture that an encoder with a square of ``input_size`` pixels is to see
@@ -65,7 +67,7 @@ class Query:
                 pixels = clean(picture.opaque(), encoder.input_size) if clean else picture.opaque()
                 query = cls(np.zeros(0, np.float32))
                 if guard:
-                    path = picture.path if isinstance(asked, Picture) else Path(asked)
+                    path = picture.path if isinstance(asked, Picture) else place(asked)
                     query.photo = xxh3_file(path) if path and path.is_file() else None
                     query.phash = perceptual_hash(pixels)
                 prepared.append(query)
@@ -201,9 +203,10 @@ class Snapshot:
         """Row by content hash and by absolute path."""
         root = self.table.folder or ""
         rows: dict[str | None, int] = {photo: row for row, photo in enumerate(self._columns[0])}
-        return rows | {os.path.join(root, path): row for row, path in enumerate(self._columns[1])}  # noqa: PTH118  (fast)
+        places = (path if is_address(path) else os.path.join(root, path) for path in self._columns[1])  # noqa: PTH118  (fast)
+        return rows | {path: row for row, path in enumerate(places)}
 
     def _row_of(self, key: str | Path) -> int | None:
         """Row of a photo given by content hash or path."""
         row = self._rows.get(str(key))
-        return self._rows.get(str(Path(key).expanduser().resolve())) if row is None else row
+        return self._rows.get(str(place(key).expanduser().resolve())) if row is None else row

@@ -19,6 +19,7 @@ from rasr.images.png import PngHead, check_complete, colour_profile, kept_text, 
 from rasr.images.tiff import TiffHead, check_strips, plain_tiff, read_tiff
 from rasr.images.tiff import colour_profile as tiff_profile
 from rasr.memory import memory_errors_told, sharing_memory
+from rasr.object_path import place
 
 if TYPE_CHECKING:
     from rasr.images.exif import Exif
@@ -42,7 +43,7 @@ def read_picture(source: ImageSource, *, limits: Limits | None = None) -> Pictur
         header = opened.header
         told = f"{opened.name}: not enough memory to decode {header.width}×{header.height} pixels."
         with sharing_memory(header.width * header.height * BYTES_PER_PIXEL), memory_errors_told(told):
-            return _read(opened, None if isinstance(source, bytes) else Path(source))
+            return _read(opened, None if isinstance(source, bytes) else place(source))
 
 
 def _read(opened: Opened, path: Path | None) -> Picture:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rasr.errors import PictureError
+from rasr.object_path import ObjectPath, place
 
 PICTURE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif"}
@@ -22,10 +23,10 @@ _log = logging.getLogger(__name__)
 def find_pictures(paths: str | Path | Iterable[str | Path], *, recursive: bool = True) -> list[Path]:
     """Find all picture files among ``paths`` (files and folders), sorted, each once.
 
-    Inside folders, files are chosen by extension (:data:`PICTURE_EXTENSIONS`); hidden files, system folders and loops
-    of symbolic links are passed over. Paths found in a folder start with that folder as it was given, so
-    ``path.relative_to(folder)`` mirrors its tree. Raises PictureError for a path that does not exist, a folder that
-    cannot be listed, and when nothing is found at all.
+    What lies below an address is found as in a folder. Inside folders, files are chosen by extension
+    (:data:`PICTURE_EXTENSIONS`); hidden files, system folders and loops of symbolic links are passed over. Paths found
+    in a folder start with that folder as it was given, so ``path.relative_to(folder)`` mirrors its tree. Raises
+    PictureError for a path that does not exist, a folder that cannot be listed, and when nothing is found at all.
     """
     return sorted({path for _, path in walk_pictures(paths, recursive=recursive)})
 
@@ -34,10 +35,14 @@ def walk_pictures(
     paths: str | Path | Iterable[str | Path], *, recursive: bool = True
 ) -> Iterator[tuple[Path | None, Path]]:
     """Yield what :func:`find_pictures` finds, in the order given: (its folder or None, file)."""
-    given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    given = [place(paths)] if isinstance(paths, str | Path) else [place(path) for path in paths]
     count = 0
     for path in given:
-        if path.is_dir():
+        if isinstance(path, ObjectPath):
+            for found in _in_storage(path, recursive=recursive):
+                count += 1
+                yield found
+        elif path.is_dir():
             for file in _in_folder(path, recursive=recursive):
                 count += 1
                 yield path, file
@@ -69,12 +74,34 @@ def _in_folder(top: Path, *, recursive: bool) -> Iterator[Path]:
         subfolders[:] = sorted(name for name in subfolders if recursive and not _is_system(name))
         for name in sorted(names):
             file = Path(folder, name)
-            if name.startswith(".") or file.suffix.lower() not in PICTURE_EXTENSIONS:
+            if name.startswith(".") or not _has_extension(file):
                 continue
             if file.is_file():
                 yield file
             elif file.exists():
                 _log.warning("%s: passed over (not a regular file)", file)
+
+
+def _in_storage(top: ObjectPath, *, recursive: bool) -> Iterator[tuple[ObjectPath | None, ObjectPath]]:
+    """The object at an address, or the pictures below it, as they are listed: a page at a time."""
+    count = 0
+    try:
+        if top.key and top.is_file():
+            yield None, top
+            return
+        for file in top.walk_objects():
+            count += 1
+            *folders, name = file.relative_to(top).parts
+            if (recursive or not folders) and not any(map(_is_system, (*folders, name))) and _has_extension(file):
+                yield top, file
+    except OSError as error:
+        raise PictureError(f"{top}: cannot be listed ({error.strerror or error}).") from error
+    if not count:
+        raise PictureError(f"{top}: no such object, and nothing below it.")
+
+
+def _has_extension(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_EXTENSIONS
 
 
 def _is_system(name: str) -> bool:

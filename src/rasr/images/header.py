@@ -18,6 +18,7 @@ from rasr.images.plugins import PLUGINS, Budget, parsing, quiet, sample_bits, st
 from rasr.images.png import PngHead, read_chunks
 from rasr.images.tiff import TiffHead, read_directories
 from rasr.memory import usable_memory
+from rasr.object_path import place
 
 ImageSource = str | Path | bytes
 """A picture file, or its whole content."""
@@ -173,13 +174,14 @@ def _open_file(source: ImageSource, name: str, limits: Limits) -> tuple[BinaryIO
         file: BinaryIO = io.BytesIO(source)
     else:
         try:
-            status = Path(source).stat()
+            path = place(source)
+            status = path.stat()
             if stat.S_ISDIR(status.st_mode):
                 raise PictureError(f"{name}: this is a folder, not a picture.")
             if not stat.S_ISREG(status.st_mode):
                 raise PictureError(f"{name}: not a regular file.")
             size = status.st_size
-            file = Path(source).open("rb")  # noqa: SIM115  the caller closes it
+            file = path.open("rb")
         except FileNotFoundError as error:
             raise PictureError(f"{name}: no such file.") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path

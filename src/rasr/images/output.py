@@ -8,6 +8,7 @@ from rasr.errors import OutputError
 from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.images.encode import Encoding, check_format, encode_picture, output_format
 from rasr.images.picture import Metadata, Origin, Picture
+from rasr.object_path import place
 
 
 def write_picture(
@@ -32,7 +33,7 @@ def write_picture(
     there and ``overwrite`` is false (also when it appeared meanwhile), OutputError when the place is the picture's own
     input, the folder is missing or not writable, the disk is full or the format cannot hold the size.
     """
-    path = Path(path)
+    path = place(path)
     chosen = output_format(path, format)
     check_output(
         path,
@@ -67,11 +68,11 @@ def check_output(
     ``source`` is the input, which a result never replaces. Checks the extension, the format's size and depth, the
     folder (by making and removing a file in it) and what is at the path already. Raises OutputError or OutputExists.
     """
-    path = Path(path)
+    path = place(path)
     chosen = output_format(path, format)
     check_format(path, chosen, width, height, origin or Origin(), bits)
     with os_errors_as_output(path):
-        own = source is not None and path.exists() and Path(source).exists() and path.samefile(source)
+        own = source is not None and path.exists() and place(source).exists() and path.samefile(place(source))
     if own:
         raise OutputError(f"{path}: this is the input itself, which is never replaced. Choose another name.")
     check_writable(path, overwrite=overwrite)

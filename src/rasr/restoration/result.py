@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from rasr.files import without_folders
 from rasr.gallery import Reference
 from rasr.images import Picture, losses, write_picture
+from rasr.objects import is_address
 from rasr.options import takes_options
 from rasr.restoration.exchange import give_image, give_png
 from rasr.restoration.settings import SaveOptions
@@ -123,7 +123,27 @@ class Result:
         """The settings as they travel inside the file: file names only, no folders of this machine."""
         used = [reference.path.name for reference in self.references if reference.accepted]
         facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
-        facts = without_folders(facts)
+        facts = _without_folders(facts)
         detail = [f"{one.share:.0%} {EVIDENCE} {one.path.name}" for one in self.evidence_references]
         told = {"references": used} | ({"evidence": [*detail, DRAWN]} if detail else {})
         return json.dumps(facts | told, separators=(",", ":"))
+
+
+def _without_folders(value: Any) -> Any:
+    """A JSON value with file names in place of paths: where things lie on this machine travels in no picture."""
+    if isinstance(value, dict):
+        return {name: _without_folders(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    parts = (Path(part).name if _is_path(part) else part for part in value.split(" + "))
+    return " + ".join(parts)
+
+
+def _is_path(text: str) -> bool:
+    """True for a path that says where something lies; the name of a repository or a sentence is none."""
+    try:
+        return is_address(text) or Path(text).expanduser().is_absolute() or ("/" in text and Path(text).exists())
+    except (OSError, ValueError, RuntimeError):
+        return False

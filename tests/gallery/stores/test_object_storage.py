@@ -22,8 +22,8 @@ from rasr.files import xxh3_file
 from rasr.gallery import Gallery
 from rasr.gallery.lance_store import LanceStore
 from tests.gallery.standin import ColourLayout, make_picture
-from tests.gallery.stores.conftest import CREDENTIALS
-from tests.gallery.stores.proxy import Proxy, free_port
+from tests.objects.proxy import Fault, Proxy, free_port
+from tests.objects.servers import CREDENTIALS
 
 WORKER = Path(__file__).parent / "lance_worker.py"
 SOURCE = Path(__file__).parents[3] / "src"

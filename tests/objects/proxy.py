@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Fault = Callable[[str, str, dict[str, str]], str]
-"""``fault(method, path, headers)``: "" to pass on, "drop" to lose the answer, "503" to answer so, "silent" to wait,
-"unconditional" to take away the conditions."""
+"""``fault(method, path, headers)``: "" to pass on, "drop" to lose the answer, "503" or "403" to answer so, "silent" to
+wait, "unconditional" to take away the conditions."""
 
 
 def free_port() -> int:
@@ -64,6 +64,9 @@ class Proxy:
         what = self.fault(handler.command, handler.path, headers)
         if what:
             self.done.append((what, handler.command, handler.path))
+        if what == "403":
+            self._send(handler, 403, {}, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+            return
         if what == "503":
             self._send(handler, 503, {}, b"<Error><Code>SlowDown</Code><Message>busy</Message></Error>")
             return

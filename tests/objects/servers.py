@@ -1,0 +1,71 @@
+"""S3 on loopback: moto's server, and buckets of it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.objects.proxy import free_port
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "rasr-test",
+    "AWS_SECRET_ACCESS_KEY": "not-a-secret-1234",
+    "AWS_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of moto's S3 server, which honours conditional writes from 5.2.5 on."""
+    pytest.importorskip("moto", minversion="5.2.5")
+    pytest.importorskip("obstore")
+    port = free_port()
+    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+    )
+    try:
+        for _ in range(600):
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                connection.request("GET", "/moto-api/data.json")
+                connection.getresponse().read()
+                break
+            except OSError:
+                assert server.poll() is None, "moto's server did not start"
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        log.close()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket, for this process and those that it starts."""
+    return make_bucket(s3_server, monkeypatch)
+
+
+def make_bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Create a bucket and set the environment by which RASR finds it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"rasr-{uuid.uuid4().hex[:12]}"
+    host = server.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    connection.request(
+        "PUT", f"/{bucket}", headers={"Authorization": "AWS4-HMAC-SHA256 Credential=x/1/us-east-1/s3/aws4_request"}
+    )
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    return f"s3://{bucket}"
