@@ -20,7 +20,7 @@ from typing import IO, Any
 import xxhash
 
 from rasr.errors import UNPRINTABLE, OutputError, OutputExists, RasrError
-from rasr.object_path import Entries, ObjectPath, check_object, place, write_object
+from rasr.object_path import ObjectPath, check_object, place, write_object
 
 _BLOCK = 1 << 20
 _DAY = 86400
@@ -297,20 +297,13 @@ def whole_number(text: str) -> int | None:
 
 
 class JsonLines:
-    """Append-only journal: one JSON object a line, synced as it is written; a torn last line is ignored.
-
-    At an address every line is an object of its own below it.
-    """
+    """Append-only journal: one JSON object a line, synced as it is written; a torn last line is ignored."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries = Entries(path) if isinstance(path, ObjectPath) else None
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append one object for good before returning; a torn line before it is ended first. Raises OutputError."""
-        if self._entries is not None:
-            self._entries.append(json_text(entry).encode())
-            return
         with os_errors_as_output(self.path), self.path.open("ab+") as file:
             file.seek(max(0, file.tell() - 1))
             torn = file.read(1) not in {b"\n", b""}
@@ -324,11 +317,6 @@ class JsonLines:
 
     def places(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield as :meth:`read` does, each with its place, by which :meth:`at` gives it again. Raises OSError."""
-        if self._entries is not None:
-            for number, line in self._entries.read():
-                with suppress(ValueError):
-                    yield number, parse_object(line)
-            return
         if not self.path.is_file():
             return
         place = 0
@@ -340,8 +328,6 @@ class JsonLines:
 
     def at(self, place: int) -> dict[str, Any]:
         """Read the object at a place once more. Raises OSError, and ValueError when it is not there any more."""
-        if self._entries is not None:
-            return parse_object(self._entries.at(place))
         with self.path.open("rb") as file:
             file.seek(place)
             return parse_object(file.readline())

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import stat
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
 from typing import IO, TYPE_CHECKING, Any
@@ -239,29 +237,6 @@ def check_object(path: ObjectPath, *, overwrite: bool) -> None:
             except StorageRefused as error:
                 raise OutputError(f"{error} With --overwrite results are written there all the same.") from error
             _honoured.add(above)
-
-
-class Entries:
-    """What a journal is where nothing can be appended to: an object for each line, below ``path``."""
-
-    def __init__(self, path: ObjectPath) -> None:
-        self.path = path
-        self._objects: list[ObjectPath] = []
-
-    def append(self, line: bytes) -> None:
-        """Write a line for good. Raises OutputError."""
-        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
-        write_object(ObjectPath(f"{self.path}/{name}"), line, overwrite=False)
-
-    def read(self) -> Iterator[tuple[int, bytes]]:
-        """All lines with their numbers, in the order of their times. Raises OSError."""
-        self._objects = [one for one in self.path.walk_objects() if one.suffix == ".json"]
-        with ThreadPoolExecutor(READERS) as pool:
-            yield from enumerate(pool.map(ObjectPath.read_bytes, self._objects))
-
-    def at(self, number: int) -> bytes:
-        """A line that was read. Raises OSError."""
-        return self._objects[number].read_bytes()
 
 
 def _exists(path: Path) -> OutputExists:

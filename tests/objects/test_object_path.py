@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rasr.errors import ExtraMissing, OutputError, OutputExists, UsageError, install_command
-from rasr.files import JsonLines, check_writable, write_bytes, xxh3_file
+from rasr.files import check_writable, write_bytes, xxh3_file
 from rasr.images import find_pictures, read_header, read_picture, walk_pictures
 from rasr.object_path import ObjectPath, place, place_given
 from rasr.objects import checked_address, is_address, reason
@@ -199,17 +199,6 @@ def test_a_picture_is_read_from_an_address(top: Path, tmp_path: Path) -> None:
     assert (there.pixels == here.pixels).all()
     assert there.path == top / "a.png"
     assert read_header(str(top / "a.png")) == read_header(local)
-
-
-def test_a_journal_at_an_address_keeps_its_lines_in_order(top: Path) -> None:
-    lines = JsonLines(top / "report.jsonl")
-    assert list(lines.read()) == []
-    for number in range(20):
-        lines.append({"number": number, "name": "ü\n"})
-    again = JsonLines(top / "report.jsonl")
-    places = list(again.places())
-    assert [entry["number"] for _, entry in places] == list(range(20))
-    assert again.at(places[7][0]) == {"number": 7, "name": "ü\n"}
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
