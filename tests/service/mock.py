@@ -123,6 +123,7 @@ class Mock:
         self.sent: list[str] = []
         self.numbers = itertools.count(1)
         self.stopped = self.held = False
+        self.ready = True
         handler = type("Handler", (Handler,), {"mock": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
@@ -339,7 +340,7 @@ class Handler(BaseHTTPRequestHandler):
         ]
         limits = {"max_bytes": 60 << 20, "max_pixels": 50_000_000, "queue": self.mock.queue}
         about = {"version": "0.1.0", "presets": presets, "default_preset": "mini", "limits": limits}
-        self.answer(200, about | {"settings": settings, "auth": self.mock.token is not None})
+        self.answer(200, about | {"settings": settings, "auth": self.mock.token is not None, "ready": self.mock.ready})
 
     def create(self, query: dict[str, str]) -> None:
         fields, files = self.form()

@@ -108,7 +108,9 @@ def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: i
         box = osd.bounding_box()
         page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.5)
         expect(page.locator(".here")).to_have_text(f"Here: detail from your photo {HARBOUR}")
-        x, y = (float(page.locator(".linked .osd").get_attribute(f"data-{axis}")) for axis in "xy")
+        linked = page.locator(".linked .osd")
+        expect(linked).to_have_attribute("data-x", re.compile(r"\d"))  # once its picture is there
+        x, y = (float(linked.get_attribute(f"data-{axis}")) for axis in "xy")
         assert (x, y) == pytest.approx((0.25 + 0.5 * 0.25, 0.5), abs=0.03)
         page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.5)
         expect(page.locator(".here")).to_have_text("Here: drawn: plausible, not evidence")
@@ -357,6 +359,19 @@ def test_a_full_queue_is_waited_for(browser: Any, photo: Path) -> None:
         # The browser itself notes each refusal.
         assert all("429" in one for one in page.said)
         page.said.clear()
+
+
+def test_galleries_that_come_late_are_searched(browser: Any, mock: Mock, photo: Path) -> None:
+    late, mock.galleries, mock.ready = mock.galleries, {}, False
+    with opened(browser, mock.address) as page:
+        expect(page.locator(".drop")).to_contain_text("The service is getting ready")
+        page.locator("input[type=file]").first.set_input_files(str(photo))
+        expect(page.locator(".references")).to_contain_text("The service is getting ready")
+        expect(page.locator(".card")).to_have_count(1)
+        mock.galleries, mock.ready = late, True
+        expect(page.locator(".card input")).to_have_count(5)
+        expect(page.locator(".references")).not_to_contain_text("getting ready")
+        expect(card(page, "All that match").locator("input")).to_be_checked()
 
 
 @pytest.mark.large

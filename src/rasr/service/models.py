@@ -254,6 +254,8 @@ class About(BaseModel):
     limits: Limits
     settings: list[SettingOut]
     auth: bool
+    ready: bool
+    """Whether the worker can work; the galleries that the service was started with are offered from then on."""
 
 
 class Health(BaseModel):

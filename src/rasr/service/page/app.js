@@ -44,6 +44,25 @@ function App() {
     return () => removeEventListener("hashchange", moved);
   }, []);
 
+  // A folder given to 'rasr serve' is offered once it is indexed, which may be after the page was opened.
+  useEffect(() => {
+    if (!about || about.ready) return undefined;
+    const look = async () => {
+      const told = await call("/about").catch(() => ({ ...about }));
+      if (told.ready) ready(await reload().catch(() => []));
+      setAbout(told);
+    };
+    const timer = setTimeout(look, 1500);
+    return () => clearTimeout(timer);
+  }, [about]);
+  /** Galleries have come: a photo that waits for them is looked for. */
+  const ready = (found) => {
+    const waiting = current.current;
+    if (!found.length || !waiting || waiting.gallery || waiting.runs.length) return;
+    waiting.choice = ALL;
+    waiting.search(galleries.lastGallery(found));
+  };
+
   const [view, ...rest] = where;
   useEffect(() => {
     if (view !== "photo" || !about || rest.join("/") === current.current?.address) return;
@@ -60,7 +79,6 @@ function App() {
 
   const taken = async (files, others) => {
     setError("");
-    // A folder given to 'rasr serve' is offered once it is indexed, which may be after the page was opened.
     const gallery = galleries.lastGallery(await reload().catch(() => list));
     if (!files.length) return setError(`${plural(others, "file")} and no picture among them.`);
     if (files.length > 1) {
@@ -88,7 +106,7 @@ function App() {
   else if (view === "photo" && photo) {
     const another = () => (location.hash = "#/");
     shown = html`<${Restore} key=${photo.id} photo=${photo} about=${about} galleries=${list} another=${another} />`;
-  } else shown = html`<${Start} taken=${taken} list=${list} />`;
+  } else shown = html`<${Start} taken=${taken} list=${list} ready=${about.ready} />`;
 
   return html`
     <a class="skip" href="#main" onClick=${(event) => {
@@ -112,14 +130,14 @@ function App() {
   `;
 }
 
-function Start({ taken, list }) {
+function Start({ taken, list, ready }) {
   const photos = list.reduce((sum, one) => sum + one.photos, 0);
   return html`<main class="page start" id="main">
     <h1>Restore a bad photo with your own photos as evidence</h1>
     <${Drop} taken=${taken}>
       <div class="pane" aria-hidden="true"><i></i><i></i></div>
       <p class="big">Drop a photo here, many, or a folder</p>
-      <p>${list.length ? `RASR looks for its place among your ${plural(photos, "photo")}.` : html`Without a <a href="#/galleries">gallery</a> of your good photos all detail is drawn.`}</p>
+      <p>${!ready ? "The service is getting ready. Its galleries are there in a moment." : list.length ? `RASR looks for its place among your ${plural(photos, "photo")}.` : html`Without a <a href="#/galleries">gallery</a> of your good photos all detail is drawn.`}</p>
     <//>
     <p class="hint">Photos go to this service only. Where no photo of yours shows the place, detail is drawn: plausible, not evidence.</p>
     <${batches.Recent} />

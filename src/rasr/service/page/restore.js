@@ -30,7 +30,7 @@ export function Restore({ photo, about, galleries, another }) {
       <div class="stage">
         <${Viewer} photo=${photo} run=${run} place=${place} setPlace=${setPlace} next=${step} middle=${middle} />
         <${Runs} photo=${photo} />
-        <${Strip} photo=${photo} galleries=${galleries} />
+        <${Strip} photo=${photo} galleries=${galleries} ready=${about.ready} />
         <${Settings} about=${about} values=${photo.settings} set=${(values) => {
           photo.settings = values;
           photo.changed();
@@ -84,11 +84,15 @@ function Runs({ photo }) {
 }
 
 /** The references: one click restores. By keyboard, arrows choose and Enter restores. */
-function Strip({ photo, galleries }) {
+function Strip({ photo, galleries, ready }) {
   const { found } = photo;
   const strip = useRef(null);
   useEffect(() => {
-    strip.current?.querySelector("input:checked")?.closest(".card")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    // Along the strip alone: the picture that is looked at must not move away.
+    const card = strip.current?.querySelector("input:checked")?.closest(".card")?.getBoundingClientRect();
+    const box = strip.current.getBoundingClientRect();
+    if (card?.left < box.left) strip.current.scrollLeft += card.left - box.left;
+    else if (card?.right > box.right) strip.current.scrollLeft += card.right - box.right;
   }, [photo.choice]);
   return html`<section class="references">
     <div class="heading">
@@ -107,6 +111,7 @@ function Strip({ photo, galleries }) {
       ${photo.offers.map((offer) => html`<${Card} key=${offer.key} photo=${photo} offer=${offer} />`)}
       ${found.state === "busy" && [1, 2, 3].map((one) => html`<div class="card waiting" key=${one} aria-hidden="true"></div>`)}
     </div>
+    ${!ready && html`<p class="hint">The service is getting ready. Its galleries are there in a moment.</p>`}
     ${found.state === "busy" && html`<p class="hint">Looking through ${photo.gallery} …</p>`}
   </section>`;
 }
