@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import xxhash
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FEATURE = "Reading and writing pictures at an address"
 LARGEST = 1 << 30
 """Bytes of the largest object that is read as a file."""
+BEGIN = 256 << 10
+"""Bytes of an object that are fetched at first, where it has more."""
 READERS = 16
 """Objects asked for at once: it is waiting, not work."""
 SETTLED = 5.0
@@ -152,20 +154,40 @@ class ObjectPath(PosixPath):
         """Nothing: what is looked for by pattern are leftovers, of which object storage has none."""
         yield from ()
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What tells it from all other objects and files, like a file's device and number."""
+        return -1, xxhash.xxh3_64_intdigest(str(self).encode("utf-8", "surrogateescape")) >> 1
+
+    def iterdir(self) -> Generator[Self, None, None]:
+        """Objects and prefixes right below. Raises OSError."""
+        with _os_errors(self):
+            found = self.storage.list_with_delimiter(f"{self.key}/" if self.key else None)
+        names = [*found["common_prefixes"], *(facts["path"] for facts in found["objects"])]
+        yield from (self / name.rstrip("/").rpartition("/")[2] for name in names)
+
     def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # type: ignore[override]
-        """The object's bytes for reading (``"rb"``). Raises OSError, also for any other mode."""
+        """The object for reading (``"rb"``): its begin is fetched, and all of it once more is read. Raises OSError."""
         if mode != "rb":
             raise OSError(errno.EROFS, "an object is written as a whole", str(self))
-        return io.BytesIO(self.read_bytes())
+        return io.BufferedReader(_Opened(self, self._facts()["size"]))
+
+    def read_begin(self, size: int) -> bytes:
+        """The first ``size`` bytes, of what has as many. Raises OSError."""
+        with _os_errors(self):
+            return bytes(self.storage.get_range(self.key, start=0, length=size))
 
     def read_bytes(self) -> bytes:
         """The object's bytes, at most :data:`LARGEST`, which are kept for a while. Raises OSError."""
-        asked, facts = getattr(self, "_asked", (0.0, None))
-        if facts is None or time.monotonic() - asked > SETTLED:
-            facts = self._ask()
+        facts = self._facts()
         if facts["size"] > LARGEST:
             raise OSError(errno.EFBIG, f"an object of more than {LARGEST >> 20} MiB is not read", str(self))
         return _recent.get((str(self), facts["e_tag"], facts["size"]), lambda: self._fetch(facts))
+
+    def _facts(self) -> ObjectMeta:
+        """What was said of the object a moment ago, or is said now. Raises OSError."""
+        asked, facts = getattr(self, "_asked", (0.0, None))
+        return self._ask() if facts is None or time.monotonic() - asked > SETTLED else facts
 
     def _ask(self) -> ObjectMeta:
         """What the storage knows of the object. Raises OSError."""
@@ -204,6 +226,53 @@ class ObjectPath(PosixPath):
                 if some:
                     return True
         return False
+
+
+class _Opened(io.RawIOBase):
+    """An object being read: a picture's header takes its begin, whatever else all of it."""
+
+    def __init__(self, path: ObjectPath, size: int) -> None:
+        super().__init__()
+        self._path = path
+        self._size = size
+        self._place = 0
+        self._begin = b""
+        self._whole: bytes | None = None
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes before the next one that is read."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, which nothing is fetched for."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(self._path))
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what follows. Raises OSError."""
+        end = min(self._size, self._place + len(buffer))
+        if end <= self._place:
+            return 0
+        if self._whole is None and end <= BEGIN < self._size:
+            self._begin = self._begin or self._path.read_begin(BEGIN)
+            content = self._begin
+        else:
+            content = self._whole = self._whole or self._path.read_bytes()
+        found = content[self._place : end]
+        buffer[: len(found)] = found
+        self._place += len(found)
+        return len(found)
 
 
 def write_object(path: ObjectPath, content: bytes, *, overwrite: bool) -> None:
@@ -269,6 +338,6 @@ def _status(facts: ObjectMeta, address: str) -> os.stat_result:
     """What the operating system would say of such a file."""
     seconds = int(facts["last_modified"].timestamp())
     time_ns = seconds * 10**9 + xxhash.xxh3_64_intdigest((facts["e_tag"] or "").encode()) % 10**9
-    number = xxhash.xxh3_64_intdigest(address.encode()) >> 1
-    fields = (stat.S_IFREG | 0o666, number, -1, 1, 0, 0, facts["size"], seconds, seconds, seconds)
+    device, number = ObjectPath(address).identity
+    fields = (stat.S_IFREG | 0o666, number, device, 1, 0, 0, facts["size"], seconds, seconds, seconds)
     return os.stat_result(fields, {"st_mtime_ns": time_ns, "st_mtime": time_ns / 1e9})

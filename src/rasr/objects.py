@@ -25,6 +25,8 @@ LOCAL = "lance://"
 RETRY_SECONDS = 60
 """For so long a request that failed is repeated by the client, at growing intervals."""
 LONGEST_REASON = 200
+_TOLD = ("AWS_", "GOOGLE_", "AZURE_")
+"""Begins the names of variables that clients read."""
 _ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "SIGNATURE", "SAS", "KEY_ID")
 """Of names of environment variables whose values no message shows."""
 
@@ -55,7 +57,7 @@ def open_place(address: str | Path, feature: str) -> ObjectStore:
     if is_address(address):
         scheme, _, rest = str(address).partition("://")
         bucket, _, prefix = rest.partition("/")
-        told = tuple(item for item in sorted(os.environ.items()) if item[0].startswith(("AWS_", "GOOGLE_", "AZURE_")))
+        told = tuple(item for item in sorted(os.environ.items()) if item[0].startswith(_TOLD))
         return _opened(scheme, bucket, prefix, told, feature)
     try:
         from obstore import store

@@ -7,14 +7,16 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from rasr.errors import ExtraMissing, OutputError, OutputExists, UsageError, install_command
 from rasr.files import check_writable, write_bytes, xxh3_file
 from rasr.images import find_pictures, read_header, read_picture, walk_pictures
-from rasr.object_path import ObjectPath, place, place_given
+from rasr.object_path import BEGIN, ObjectPath, place, place_given
 from rasr.objects import checked_address, is_address, reason
 from tests.gallery.standin import make_picture
 from tests.objects.proxy import Proxy
@@ -199,6 +201,41 @@ def test_a_picture_is_read_from_an_address(top: Path, tmp_path: Path) -> None:
     assert (there.pixels == here.pixels).all()
     assert there.path == top / "a.png"
     assert read_header(str(top / "a.png")) == read_header(local)
+
+
+def test_what_lies_right_below_is_listed(top: Path) -> None:
+    for name in ("a.png", "sub/b.png", "sub/deep/c.png", "report.jsonl/1.json"):
+        write_bytes(b"x", top / name)
+    assert sorted(map(str, top.iterdir())) == sorted(f"{top}/{name}" for name in ("a.png", "sub", "report.jsonl"))
+
+
+def test_a_header_takes_the_begin_of_a_large_object(
+    top: Path, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, (800, 1200, 3), np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert len(content) > 2 * BEGIN
+    write_bytes(content, top / "a.jpg")
+    ranges: list[str] = []
+
+    def note(method: str, path: str, headers: dict[str, str]) -> str:
+        if method == "GET":
+            ranges.append(headers.get("range", "all"))
+        return ""
+
+    with Proxy(s3_server, note) as proxy, monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", proxy.address)
+        header = read_header(top / "a.jpg")
+        assert (header.width, header.height) == (1200, 800)
+        assert ranges == [f"bytes=0-{BEGIN - 1}"]
+        assert (read_picture(top / "a.jpg").pixels == read_picture(tmp_path / "a.jpg").pixels).all()
+    with (top / "a.jpg").open("rb") as file:
+        for place, size in ((0, 10), (BEGIN - 5, 10), (len(content) - 3, 100), (7, 0), (len(content) + 9, 4)):
+            file.seek(place)
+            assert file.read(size) == content[place : place + size]
+        file.seek(-4, os.SEEK_END)
+        assert file.read() == content[-4:]
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,11 @@
 """The gallery as users hold it: open or create, add, search, look after."""
 
-import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Unpack
 
@@ -15,20 +13,21 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from rasr.errors import EncoderMismatch, GalleryError, GalleryNotFound, PictureError, UsageError
+from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
 from rasr.files import cache_dir
 from rasr.gallery.catalogue import AddReport, IngestFile
 from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
+from rasr.gallery.indexed_search import IndexedSnapshot
 from rasr.gallery.ingest import ingest
-from rasr.gallery.photo import Photo, Reference, is_within
+from rasr.gallery.patterns import matching
+from rasr.gallery.photo import Photo, Reference
 from rasr.gallery.protocol import Store
 from rasr.gallery.search import CleanQuery, Filters, Query, Queryable, Snapshot
 from rasr.gallery.store import LocalStore
 from rasr.gallery.stores import is_gallery, open_store
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 from rasr.images import Picture
-from rasr.object_path import place
 from rasr.progress import Progress
 
 # Plain ``list`` means the method inside the class below.
@@ -64,7 +63,7 @@ class Gallery:
         self._wanted = encoder
         self._device = device
         self._encoder: Encoder | None = None
-        self._loaded: Snapshot | None = None
+        self._loaded: Snapshot | IndexedSnapshot | None = None
         self.refreshed: AddReport | None = None
         """What bringing a plain folder's index up to date did; None for a gallery proper."""
 
@@ -191,7 +190,7 @@ class Gallery:
     def list(self, *, category: str | Collection[str] | None = None) -> Photos:
         """All photos, sorted by path."""
         photos = self._store.read(vectors=False).photos()
-        return sorted(_matching(photos, category=category), key=lambda photo: str(photo.path))
+        return sorted(matching(photos, category=category), key=lambda photo: str(photo.path))
 
     def info(self) -> GalleryInfo:
         """Counts, encoder, size and version."""
@@ -235,7 +234,7 @@ class Gallery:
             raise UsageError("Say what to remove: paths, globs, hashes, a category, or missing files.")
         with self._store.writing() as writer:
             photos = self._store.read(vectors=False).photos()
-            chosen = _matching(photos, patterns or None, category=category, missing=missing)
+            chosen = matching(photos, patterns or None, category=category, missing=missing)
             if chosen:
                 gone = {photo.id for photo in chosen}
                 # The flags of those that were near-duplicates of one of them go, too.
@@ -252,6 +251,20 @@ class Gallery:
         """
         return self._store.upgrade()
 
+    def index(self) -> Mapping[str, int]:
+        """Build an approximate index of a Lance table of over 100 000 photos; gives its parameters, {} without one.
+
+        Search by it gives exact scores and nearly always the nearest photos. What is added later is compared one by one
+        until this or :meth:`optimize` is called. Raises GalleryError.
+        """
+        built = self._store.build_index()
+        self._loaded = None
+        return built
+
+    def prewarm(self) -> None:
+        """Load what a search needs, so that the first one does not wait. Raises GalleryError."""
+        self._snapshot().prewarm()
+
     def optimize(self) -> Mapping[str, int]:
         """Merge a Lance table's small files and drop its states older than seven days; gives counts before and after.
 
@@ -259,11 +272,16 @@ class Gallery:
         """
         return self._store.tidy()
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> Snapshot | IndexedSnapshot:
         loaded = self._loaded
-        if loaded is None or loaded.table.manifest.version != self._store.manifest().version:
-            self._loaded = loaded = Snapshot(self._store.read(vectors=True))
+        if loaded is None or loaded.manifest.version != self._store.manifest().version:
+            nearest = self._store.nearest()
+            loaded = self._read() if nearest is None else IndexedSnapshot(nearest, self._store.folder, self._read)
+            self._loaded = loaded
         return loaded
+
+    def _read(self) -> Snapshot:
+        return Snapshot(self._store.read(vectors=True))
 
     def _existing(self) -> Manifest | None:
         try:
@@ -316,54 +334,6 @@ def open_gallery_or_folder(
     except PictureError as error:
         raise GalleryNotFound(f"There is no gallery and no picture in {path}.") from error
     return gallery
-
-
-def _matching(
-    photos: Iterable[Photo],
-    patterns: Collection[str | Path] | None = None,
-    *,
-    category: str | Collection[str] | None = None,
-    missing: bool = False,
-) -> Photos:
-    """The photos that fit any of ``patterns`` (None: all) and the ``category`` or one below it.
-
-    With ``missing`` only those whose file is gone.
-    """
-    tests = None if patterns is None else [_Pattern(str(pattern)) for pattern in patterns]
-    return [
-        photo
-        for photo in photos
-        if (tests is None or any(test.fits(photo) for test in tests))
-        and (category is None or is_within(photo.category, category))
-        and not (missing and _is_there(photo))
-    ]
-
-
-def _is_there(photo: Photo) -> bool:
-    try:
-        return photo.path.is_file()
-    except OSError as error:  # a storage that does not answer has not lost its photos
-        raise GalleryError(f"{photo.path}: it cannot be found out whether it is there ({error.strerror}).") from error
-
-
-class _Pattern:
-    """A path, a glob or a content hash that a user names photos by."""
-
-    def __init__(self, text: str) -> None:
-        self.hash = text.lower() if re.fullmatch(r"[0-9a-fA-F]{8,32}", text) else None
-        self.path = place(text).expanduser().resolve()
-        self.glob = str(place(text).expanduser().absolute()) if re.search(r"[*?\[]", text) else None
-        self.name = text
-
-    def fits(self, photo: Photo) -> bool:
-        if self.hash is not None and photo.id.startswith(self.hash):
-            return True
-        if photo.path == self.path or photo.path.is_relative_to(self.path):
-            return True
-        # A glob without a folder is meant for file names, like the shell's in the folder at hand.
-        return self.glob is not None and (
-            fnmatchcase(str(photo.path), self.glob) or fnmatchcase(photo.path.name, self.name)
-        )
 
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:

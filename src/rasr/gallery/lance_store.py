@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.errors import EncoderMismatch, GalleryBusy, GalleryNotFound, StorageRefused
+from rasr.errors import EncoderMismatch, GalleryBusy, GalleryNotFound
+from rasr.gallery import lance_index
 from rasr.gallery.database import Added, EncoderId, Manifest, Row, Table, are_unit, empty_matrix
+from rasr.gallery.lance_index import Nearest as LanceNearest
+from rasr.gallery.lance_index import Parameters, build, covered
 from rasr.gallery.lance_table import BLOCK, CALIBRATION, FAULTS, TABLE, LanceTable, is_passing
 from rasr.gallery.photo import Photo
-from rasr.gallery.protocol import Usage, Writer
+from rasr.gallery.protocol import Nearest, Usage, Writer
 from rasr.objects import LOCAL, checked_address, is_address, probe, reason
 
 if TYPE_CHECKING:
@@ -110,7 +113,7 @@ class LanceStore:
             self.manifest()
         with self._table.explained(change=True):
             if not self._honoured:
-                probe(self._table.place(), self.address, LOSS)
+                self.probe()
                 self._honoured = True
             if encoder is not None and not self.exists():
                 self._table.create(encoder)
@@ -147,22 +150,38 @@ class LanceStore:
                 yield photo, what
 
     def usage(self) -> Usage:
-        """Objects and bytes of the table, and what two conditional PUTs say of the storage."""
+        """Objects and bytes of the table, and what its index covers."""
         import obstore
 
-        refused = unprobed = ""
         with self._table.explained():
-            place = self._table.place()
-            objects = [item for some in obstore.list(place) for item in some]
-            try:
-                probe(place, self.address, LOSS)
-            except StorageRefused as error:
-                refused = str(error)
-            except Exception as error:  # noqa: BLE001  (of whatever kind obstore finds: credentials that may only read)
-                unprobed = reason(error)
+            objects = [item for some in obstore.list(self._table.place()) for item in some]
+            index = covered(self._table.current())
         mine = [item["size"] for item in objects if item["path"].startswith(f"{TABLE}.lance/")]
         left = sorted(item["path"] for item in objects if item["path"].startswith("probe-"))
-        return Usage(len(mine), sum(mine), left, refused, unprobed)
+        return Usage(len(mine), sum(mine), left, *(index[1:] if index else ()))
+
+    def probe(self) -> None:
+        """Write one key twice on condition that it is new. Raises StorageRefused, GalleryError."""
+        with self._table.explained(change=True):
+            probe(self._table.place(), self.address, LOSS)
+
+    def nearest(self) -> Nearest | None:
+        """The current version, looked up by its index; None without one."""
+        with self._table.explained():
+            handle = self._table.open()
+            index = covered(handle)
+            return None if index is None else LanceNearest(self._table, handle, self._table.manifest(handle), index[0])
+
+    def build_index(self) -> Mapping[str, int]:
+        """Build the index; nothing for a table that is searched exactly as fast. Others may add photos meanwhile."""
+        manifest = self.manifest()
+        if manifest.photos < lance_index.FEWEST:
+            return {}
+        parameters = Parameters.of(manifest.photos, manifest.encoder.dimension)
+        with self._table.explained(change=True):
+            build(self._table.current(), parameters)
+        self._table.forget()
+        return asdict(parameters) | {"photos": manifest.photos}
 
     def upgrade(self) -> bool:
         """False: there is one format."""

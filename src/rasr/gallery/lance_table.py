@@ -130,7 +130,7 @@ class LanceTable:
         """Keys and rows of a handle's version, a block at a time. Raises FAULTS."""
         query = table.search().select([*COLUMNS])
         for batch in (query if where is None else query.where(where)).to_batches(BLOCK):
-            yield from _unpacked(batch, manifest.encoder.dimension * 4)
+            yield from unpacked(batch, manifest.encoder.dimension * 4)
 
     def place(self) -> ObjectStore:
         """The storage below the address."""
@@ -192,7 +192,8 @@ def is_passing(error: BaseException) -> bool:
     return _PASSING.search(str(error).casefold()) is not None
 
 
-def _unpacked(batch: pa.RecordBatch, width: int) -> Iterator[tuple[str, Row]]:
+def unpacked(batch: pa.RecordBatch, width: int) -> Iterator[tuple[str, Row]]:
+    """Keys and rows of a batch with all columns, whose vectors have ``width`` bytes. Raises ValueError for holes."""
     ids, entries, checksums = (batch.column(name).to_pylist() for name in COLUMNS[:3])
     numbers = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
     vectors = np.ascontiguousarray(numbers, "<f4").tobytes()

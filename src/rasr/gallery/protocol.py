@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.gallery.database import Added, EncoderId, Manifest, Table
+from rasr.gallery.database import Added, EncoderId, Manifest, Row, Table
 from rasr.gallery.photo import Photo
 
 
@@ -76,13 +76,37 @@ class Store(Protocol):
         """
 
     def usage(self) -> Usage:
-        """What the gallery takes up, and what lies beside it."""
+        """What the gallery takes up, what lies beside it, and how much of it an index covers."""
+
+    def probe(self) -> None:
+        """Find out whether this storage keeps what several writers commit. Raises StorageRefused, GalleryError."""
+
+    def nearest(self) -> Nearest | None:
+        """The current state for looking photos up by an index; None without one: it is read and searched exactly."""
+
+    def build_index(self) -> Mapping[str, int]:
+        """Build the index anew, over all photos; gives its parameters, or nothing where none is of use."""
 
     def upgrade(self) -> bool:
         """Bring a gallery of an older format to the current one; False when it has that."""
 
     def tidy(self) -> Mapping[str, int]:
         """Merge small files, drop old states and doubled rows where there can be any; gives counts by what was done."""
+
+
+class Nearest(Protocol):
+    """One state of a gallery, whose photos are looked up by an index."""
+
+    manifest: Manifest
+
+    def find(self, query: NDArray[np.float32], count: int) -> list[tuple[str, Row]]:
+        """Ids and checked rows of about the ``count`` photos nearest to a unit vector (D,). Raises GalleryError."""
+
+    def sample(self) -> NDArray[np.float32]:
+        """(n, D) vectors of photos from all over the gallery. Raises GalleryError."""
+
+    def prewarm(self) -> None:
+        """Load the index into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +117,7 @@ class Usage:
     bytes: int
     leftovers: list[str] = field(default_factory=list)
     """Names of what belongs to nothing: of a writer that died, or a format left behind."""
-    refused: str = ""
-    """Why this storage cannot hold a gallery that is written to; empty when it can."""
-    unprobed: str = ""
-    """Why that could not be found out; empty when it was."""
+    indexed: int = 0
+    """Photos that an approximate index covers; 0 without one."""
+    unindexed: int = 0
+    """Photos added since, which are compared one by one; 0 without an index."""

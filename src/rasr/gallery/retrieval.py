@@ -87,7 +87,7 @@ def retrieve(
     if not proposals:
         return []
     scores, own = gallery.scores(asked), calibration_of_gallery(gallery)
-    return accept(proposals, scores, gallery.encoder.name, k=k, calibration=own)
+    return accept(proposals, scores, gallery.encoder.name, k=k, calibration=own, photos=len(gallery))
 
 
 def accept(
@@ -97,11 +97,12 @@ def accept(
     *,
     k: int = 1,
     calibration: Calibration | None = None,
+    photos: int | None = None,
 ) -> list[Reference]:
     """Mark which of ``references`` may guide the restoration: the best ``k`` that pass, each with its reason.
 
     ``references`` are a search's answer, best first; ones already turned down (a missing file) stay so. ``scores`` are
-    the query's cosine similarities to all photos of the gallery, in any order. ``encoder`` is the gallery encoder's
+    the query's cosine similarities to the gallery's photos, or to some of its ``photos``. ``encoder`` is its encoder's
     name, whose calibration counts where the gallery has none of its own (``calibration``). Raises ValueError for k
     below 1 and ConfigError for a broken calibration file.
     """
@@ -113,7 +114,7 @@ def accept(
     for reference in references:
         if reference.accepted:
             full = sum(done.accepted for done in judged) >= k
-            passed, why = _judge(reference.score, spread, calibration, encoder)
+            passed, why = _judge(reference.score, spread, calibration, encoder, photos or spread.size)
             if passed and full:
                 why = f"Not used: it would do, but {'only the best was' if k == 1 else f'the best {k} were'} asked for."
             judged.append(replace(reference, accepted=passed and not full, why=why))
@@ -122,12 +123,14 @@ def accept(
     return judged
 
 
-def _judge(score: float, spread: NDArray[np.float32], calibration: Calibration, encoder: str) -> tuple[bool, str]:
-    threshold = calibration.threshold(max(1, spread.size))
+def _judge(
+    score: float, spread: NDArray[np.float32], calibration: Calibration, encoder: str, photos: int
+) -> tuple[bool, str]:
+    threshold = calibration.threshold(max(1, photos))
     typical = float(np.median(spread)) if spread.size else 0.0
     margin = min(calibration.sure, typical + calibration.margin) if spread.size >= SMALL_GALLERY else 0.0
     needed = max(threshold, margin)
-    among = f"in a gallery of {spread.size}" if spread.size > 1 else "of one photo"
+    among = f"in a gallery of {photos}" if photos > 1 else "of one photo"
     reach = f"unrelated photos reach it {among}" if threshold >= margin else f"half of the gallery has {typical:.2f}"
     basis = "" if calibration.measured else f"; {encoder} has no calibration: cautious defaults"
     scores = f"{score:.2f}, needs {needed:.2f} here ({reach}{basis})."

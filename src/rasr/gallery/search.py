@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rasr.errors import UsageError
 from rasr.files import xxh3_file
-from rasr.gallery.database import Table
+from rasr.gallery.database import Manifest, Table
 from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within, perceptual_hash
 from rasr.images import FloatImage, Picture, read_picture
@@ -121,6 +121,14 @@ class Snapshot:
         assert table.vectors is not None  # noqa: S101  (narrowing: read with them)
         self.table = table
         self._matrix = table.vectors
+
+    @property
+    def manifest(self) -> Manifest:
+        """The state that is searched."""
+        return self.table.manifest
+
+    def prewarm(self) -> None:
+        """Nothing: it is in memory."""
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> list[list[tuple[int, float]]]:
         """For each query the rows and cosine similarities of the ``k`` best photos, best first, ties by path."""

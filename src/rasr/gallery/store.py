@@ -24,7 +24,7 @@ from rasr.errors import GalleryBusy, GalleryError, GalleryNotFound
 from rasr.files import sync_folder, write_bytes
 from rasr.gallery.database import Database, EncoderId, Manifest, Table, now
 from rasr.gallery.photo import Photo
-from rasr.gallery.protocol import Usage, Writer
+from rasr.gallery.protocol import Nearest, Usage, Writer
 
 PART = f"{Database.NAME}.part"
 """A database in the making; it is renamed once it is whole."""
@@ -108,6 +108,18 @@ class LocalStore:
         """The database's size, and the names of what belongs to nothing."""
         files = self._files()
         return Usage(len(files), sum(path.stat().st_size for path in files), self.leftovers())
+
+    def probe(self) -> None:
+        """Nothing: the lock keeps writers apart."""
+
+    def nearest(self) -> Nearest | None:
+        """None: search is exact."""
+        return None
+
+    def build_index(self) -> Mapping[str, int]:
+        """Nothing: search is exact."""
+        self.manifest()
+        return {}
 
     def tidy(self) -> Mapping[str, int]:
         """Nothing: there is one file, and room that removed photos leave is used again."""

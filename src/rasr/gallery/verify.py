@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rasr.errors import GalleryCorrupt
+from rasr.errors import GalleryCorrupt, GalleryError, StorageRefused
 from rasr.files import parse_object, xxh3_file
 from rasr.gallery.photo import Photo
 from rasr.gallery.protocol import Store
@@ -37,7 +37,9 @@ class GalleryInfo:
     version: str
     """Changed by every commit."""
     indexed: int
-    """Photos covered by an approximate index: 0, since search is exact."""
+    """Photos covered by an approximate index; 0 where search is exact."""
+    unindexed: int
+    """Photos added since the index was built, which are compared one by one."""
     created: str
     updated: str
     calibration: dict[str, Any] | None = None
@@ -49,6 +51,7 @@ class GalleryInfo:
         table = store.read(vectors=False)
         photos, manifest = table.photos(), table.manifest
         ids = {photo.id for photo in photos}
+        usage = store.usage()
         return cls(
             path=store.address,
             photos=manifest.photos,
@@ -59,9 +62,10 @@ class GalleryInfo:
             encoder_version=manifest.encoder.version,
             fingerprint=manifest.encoder.fingerprint,
             dimension=manifest.encoder.dimension,
-            bytes_on_disk=store.usage().bytes,
+            bytes_on_disk=usage.bytes,
             version=manifest.version,
-            indexed=0,
+            indexed=usage.indexed,
+            unindexed=usage.unindexed,
             created=manifest.created,
             updated=manifest.updated,
             calibration=parse_object(manifest.calibration) if manifest.calibration else None,
@@ -111,9 +115,13 @@ class VerifyReport:
             report.problems.append(Problem("file", store.address, str(error)))
         usage = store.usage()
         report.photos, report.files, report.bytes = len(photos), usage.files, usage.bytes
-        report.leftovers, report.unprobed = usage.leftovers, usage.unprobed
-        if usage.refused:
-            report.problems.append(Problem("storage", store.address, usage.refused))
+        report.leftovers = usage.leftovers
+        try:
+            store.probe()
+        except StorageRefused as error:
+            report.problems.append(Problem("storage", store.address, str(error)))
+        except GalleryError as error:  # credentials that may only read
+            report.unprobed = str(error)
         for done, photo in enumerate(photos, 1):
             if kind := _change(photo, deep=deep):
                 report.problems.append(Problem(kind, photo.path, CHANGES[kind]))

@@ -27,10 +27,11 @@ class ObjectLines(JsonLines):
         self._top = path
         self._objects: list[ObjectPath] = []
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Write one object for good before returning. Raises OutputError."""
-        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
-        write_object(ObjectPath(f"{self._top}/{name}"), json_text(entry).encode(), overwrite=False)
+    def append(self, *entries: Mapping[str, Any], sync: bool = True) -> None:
+        """Write objects, always for good, before returning. Raises OutputError."""
+        for entry in entries:
+            name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+            write_object(ObjectPath(f"{self._top}/{name}"), json_text(entry).encode(), overwrite=False)
 
     def places(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield all objects in the order of their times, each with its number. Raises OSError."""

@@ -116,7 +116,10 @@ def test_inspection_finds_nothing_wrong_and_usage_is_told(place: str) -> None:
     usage = store.usage()
     assert usage.files >= 1
     assert usage.bytes > 50 * 16
-    assert (usage.leftovers, usage.refused, usage.unprobed) == ([], "", "")
+    assert (usage.leftovers, usage.indexed, usage.unindexed) == ([], 0, 0)
+    store.probe()
+    assert store.nearest() is None
+    assert store.build_index() == {}
     assert store.upgrade() is False
 
 
