@@ -30,7 +30,7 @@ from command_line import Tree, sample, save_photos, say_where
 HERE = Path(__file__).resolve().parent.parent
 
 ORDER = (
-    ("errors", "device", "memory", "files", "objects", "object_path", "config", "progress", "options"),
+    ("errors", "device", "memory", "files", "objects", "object_path", "config", "progress", "options", "child"),
     ("images",),
     ("weights",),
     ("gallery", "generator", "registration"),

@@ -42,13 +42,13 @@ def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_a_container_with_less_memory_than_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    usable_memory.cache_clear()
+    module._whole_memory.cache_clear()
     monkeypatch.setattr(Path, "read_text", lambda _: "1000000\n")
     assert usable_memory() == 1_000_000
-    usable_memory.cache_clear()
+    module._whole_memory.cache_clear()
     monkeypatch.setattr(Path, "read_text", lambda _: "max\n")
     assert usable_memory() > 1_000_000
-    usable_memory.cache_clear()
+    module._whole_memory.cache_clear()
 
 
 class OutOfMemoryError(RuntimeError):

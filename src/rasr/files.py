@@ -302,14 +302,15 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Append one object for good before returning; a torn line before it is ended first. Raises OutputError."""
+    def append(self, *entries: Mapping[str, Any], sync: bool = True) -> None:
+        """Append objects, with ``sync`` for good; a torn line before them is ended first. Raises OutputError."""
         with os_errors_as_output(self.path), self.path.open("ab+") as file:
             file.seek(max(0, file.tell() - 1))
             torn = file.read(1) not in {b"\n", b""}
-            file.write(b"\n" * torn + json_text(entry).encode() + b"\n")
+            file.write(b"\n" * torn + b"".join(json_text(entry).encode() + b"\n" for entry in entries))
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the objects in order, leaving out what is no JSON object: cut off by a crash, or not ours."""

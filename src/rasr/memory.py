@@ -28,19 +28,38 @@ _CGROUPS = (
 """Limit and use of the container, versions 2 and 1: psutil does not look at them."""
 
 
+_processes = [1]
+"""Processes that do the same work beside one another, this one among them."""
+
+
+def divide_memory(processes: int) -> None:
+    """Count on this process's part only, of ``processes`` that do the same work on this machine and its GPU."""
+    _processes[0] = processes
+
+
 def free_memory(device: str = "cpu") -> int:
-    """Bytes that can still be allocated: on the GPU if ``device`` starts with cuda, else of machine or container."""
+    """Bytes that can still be allocated: on the GPU if ``device`` starts with cuda, else of machine or container.
+
+    What is free is divided among the processes of :func:`divide_memory`.
+    """
     torch = sys.modules.get("torch")
     if device.startswith("cuda") and torch is not None:
         name = device.replace(",", " ").split()[0].rstrip(":")
         free, _ = torch.cuda.mem_get_info(torch.device(name))
-        return int(free)
-    return min(_machine_free(), _container_free(), _process_free())
+        return int(free) // _processes[0]
+    return min(min(_machine_free(), _container_free()) // _processes[0], _process_free())
+
+
+def usable_memory() -> int:
+    """Bytes of memory this process may ever use: the machine's, or its container's when that is less.
+
+    Divided among the processes of :func:`divide_memory`.
+    """
+    return _whole_memory() // _processes[0]
 
 
 @cache
-def usable_memory() -> int:
-    """Bytes of memory this process may ever use: the machine's, or its container's when that is less."""
+def _whole_memory() -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit, _ in _CGROUPS:
         try:

@@ -36,6 +36,7 @@ def folder(tmp_path: Path, cat: Path) -> Path:
     (tmp_path / "in/sub").mkdir(parents=True)
     for name in ("a.png", "b.png", "sub/c.png"):
         (tmp_path / "in" / name).write_bytes(cat.read_bytes())
+        os.utime(tmp_path / "in" / name, (1e9, 1e9))
     (tmp_path / "in/.DS_Store").write_bytes(b"x")
     return tmp_path / "in"
 

@@ -25,8 +25,8 @@ from rasr.errors import (
 from rasr.files import atomic_write
 from rasr.images import decode, read_header
 from rasr.restoration import Job, Outcome, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
-from rasr.restoration.batch import check_job
 from rasr.restoration.plan import check_places, measure_jobs
+from rasr.restoration.work import check_job
 
 Make = Callable[..., Any]
 TWICE = Settings(size=TargetSize(scale=2))
@@ -267,7 +267,11 @@ def test_sizes_are_announced_before_the_work_and_progress_follows(folder: Path, 
     def hear(*what: Any) -> None:
         told.append(what)
 
-    list(run_batch(jobs, Restorer("bicubic"), TWICE, announce=hear, progress=hear))
+    def announce(*what: Any) -> Any:
+        hear(*what)
+        return hear
+
+    list(run_batch(jobs, Restorer("bicubic"), TWICE, announce=announce))
     assert told[0] == (jobs[0], (16, 12))
     assert told[-1] == ("restore", 1.0, 1.0)
 

@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "dataset/addresses.py: socket",  # names resolved, then checked
     "dataset/review.py: socket",  # a page on this machine
     "service/server.py: socket",  # listens on this machine
-    "service/child.py: socket",  # a pair of them, between processes of this machine
+    "child.py: socket",  # a pair of them, between processes of this machine
     "generator/stable_diffusion.py: from_pretrained of CLIPTokenizer",  # words and numbers, no weights
 }
 

@@ -227,7 +227,8 @@ def _click_option(name: str, hint: Any, default: Any, declared: Option) -> Calla
         elif words:
             facts["type"] = NumberOr(words[0], kinds[0])
         else:
-            facts["type"] = PLACE if kinds == [Path] else kinds[0]
+            plain = kinds[0] if kinds[0] in {int, float} else str
+            facts["type"] = PLACE if kinds == [Path] else plain
     if declared.choices and kinds == [int]:
         facts["callback"] = lambda _context, _parameter, value: None if value is None else int(value)
     flags = declared.flags or (f"--{name.replace('_', '-')}",)

@@ -316,24 +316,40 @@ def open_gallery_or_folder(
     later use adds what is new or changed and forgets what is gone; ``gallery.refreshed`` reports it. Nothing is written
     into the folder itself. Raises GalleryNotFound when there is neither, and what :class:`Gallery` raises.
     """
-    if "://" in str(path) or is_gallery(path):
+    index, chosen = _index(path, encoder, device)
+    if chosen is None:
         return Gallery(path, encoder=encoder, device=device)
+    if LocalStore(index).outdated:
+        shutil.rmtree(index)
+    gallery = Gallery(index, encoder=chosen)
+    try:
+        gallery.refresh(Path(path).expanduser(), workers=workers, progress=progress)
+    except PictureError as error:
+        raise GalleryNotFound(f"There is no gallery and no picture in {path}.") from error
+    return gallery
+
+
+def gallery_address(path: str | Path) -> str:
+    """The address of the gallery that :func:`open_gallery_or_folder` gives for ``path``; nothing is read or indexed.
+
+    Raises GalleryNotFound as that does.
+    """
+    index, chosen = _index(path, None, "cpu")
+    return Gallery(path if chosen is None else index).address
+
+
+def _index(path: str | Path, encoder: str | Encoder | None, device: str) -> tuple[Path, Encoder | None]:
+    """The place of a plain folder's index, and the encoder that makes it; None for a gallery proper."""
     folder = Path(path).expanduser()
+    if "://" in str(path) or is_gallery(path):
+        return folder, None
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise GalleryNotFound(f"{path} {what}; give a gallery, or a folder of photos.")
     wanted = DEFAULT_ENCODER if encoder is None else encoder
     chosen = load_encoder(wanted, device=device) if isinstance(wanted, str) else wanted
     key = xxhash.xxh3_128_hexdigest(f"{folder.resolve()}\n{chosen.fingerprint}".encode("utf-8", "surrogateescape"))
-    index = cache_dir("galleries") / key
-    if LocalStore(index).outdated:
-        shutil.rmtree(index)
-    gallery = Gallery(index, encoder=chosen)
-    try:
-        gallery.refresh(folder, workers=workers, progress=progress)
-    except PictureError as error:
-        raise GalleryNotFound(f"There is no gallery and no picture in {path}.") from error
-    return gallery
+    return cache_dir("galleries") / key, chosen
 
 
 def _reference(photo: Photo, score: float, rank: int) -> Reference:

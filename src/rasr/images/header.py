@@ -66,9 +66,12 @@ class Limits:
     """Pixels of other pictures that stay in memory meanwhile, and count as well."""
 
     @classmethod
-    def from_memory(cls) -> Limits:
-        """Return what fits into half of this machine's memory, and at least 89.48 megapixels."""
-        return cls(max(FLOOR_PIXELS, usable_memory() // 2 // BYTES_PER_PIXEL))
+    def from_memory(cls, processes: int = 1) -> Limits:
+        """Return what fits into half of this machine's memory, and at least 89.48 megapixels.
+
+        ``processes`` that read pictures beside one another have a part each.
+        """
+        return cls(max(FLOOR_PIXELS, usable_memory() // processes // 2 // BYTES_PER_PIXEL))
 
     @classmethod
     def megapixels(cls, number: float | None) -> Limits:

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from rasr.restoration.report import Report, write_report
     from rasr.restoration.restorer import Restorer, restore
     from rasr.restoration.result import Result
-    from rasr.restoration.settings import ColourMethod, SaveOptions, Settings, TargetSize
+    from rasr.restoration.settings import BatchOptions, ColourMethod, SaveOptions, Settings, Shard, TargetSize
 
 __all__ = [
+    "BatchOptions",
     "ColourMethod",
     "Job",
     "Outcome",
@@ -23,6 +24,7 @@ __all__ = [
     "Result",
     "SaveOptions",
     "Settings",
+    "Shard",
     "TargetSize",
     "plan_jobs",
     "restore",

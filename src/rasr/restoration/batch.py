@@ -1,44 +1,53 @@
-"""Batches: one picture after the other, recorded, taken up where they were stopped, never stopped by one bad file."""
+"""Batches: pictures restored one after the other or side by side, recorded, taken up where they were stopped."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rasr.errors import (
-    GalleryError,
-    OutOfMemory,
-    OutputError,
-    OutputExists,
-    PictureError,
-    RasrError,
-    UsageError,
-    WeightsError,
-)
+from rasr.errors import OutputError, OutputExists, RasrError, UsageError
 from rasr.files import hash_json, remove_leftovers, xxh3_file
-from rasr.images import Limits, check_output
-from rasr.progress import Progress
-from rasr.restoration.journal import JOURNAL, Journal
-from rasr.restoration.plan import Job, identity_of, measure_jobs
+from rasr.images import Limits
+from rasr.restoration.journal import Journal, Record
+from rasr.restoration.plan import Job, measure_jobs, of_shard
 from rasr.restoration.restorer import Restorer
 from rasr.restoration.result import Result
-from rasr.restoration.settings import SaveOptions, Settings
+from rasr.restoration.settings import BatchOptions, SaveOptions, Settings
+from rasr.restoration.work import Announce, Folders, do_job, draw_map, fault_of, os_fault
 
-FATAL = (GalleryError, WeightsError, UsageError)
-"""Errors that every other picture would meet as well."""
+REMEMBERED = 100
+"""Lines that are noted together of files whose time alone has changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """Outcome for one picture: a result, an error, or the journal's record of it when it was finished before."""
+    """Outcome for one picture: a result, an error, or a record of what was made elsewhere or before."""
 
     job: Job
     result: Result | None = None
+    """None for a picture that another process restored, or an earlier run."""
     error: RasrError | None = None
-    record: Mapping[str, Any] | None = None
-    """What the journal says of a result that was finished in an earlier run."""
+    read: Record | None = None
+    """Reads the record of a result that another process or an earlier run made."""
+    earlier: bool = False
+    """True when the result was finished in an earlier run."""
+    evidence: bytes = b""
+    """Evidence of a result that another process made, as that packed it; empty without, or where nobody asked."""
+    map_error: RasrError | None = None
+    """Why the evidence map of a result could not be drawn."""
+
+    @property
+    def record(self) -> Mapping[str, Any] | None:
+        """What the journal, or the process that made it, says of a result that is not here; None where none is."""
+        if self.read is None:
+            return None
+        try:
+            return self.read()
+        except (OSError, ValueError):  # the journal was changed meanwhile
+            return {}
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``--json``; a failed picture has no output, and ``error`` says why."""
@@ -49,7 +58,7 @@ class Outcome:
         lists, tables = ("references", "notes"), ("settings", "timings")
         facts: dict[str, Any] = {name: kept[name] if isinstance(kept[name], list) else [] for name in lists}
         facts |= {name: kept[name] if isinstance(kept[name], dict) else {} for name in tables}
-        if self.record is not None:
+        if self.earlier:
             facts["notes"] = [*facts["notes"], "Finished in an earlier run."]
         return {
             "input": str(self.job.input),
@@ -59,24 +68,181 @@ class Outcome:
         }
 
 
-def check_job(job: Job, settings: Settings, save: SaveOptions) -> None:
-    """Find out whether a measured job's result can be made and saved; no folder is left behind.
+class Run:
+    """A batch being run: first a look at what is finished, then the work on what is left.
 
-    Raises the job's own error, OutputError or OutputExists.
+    With a ``journal`` everything is recorded there, and pictures finished before, from the same content with the same
+    settings, are not restored again unless ``save`` says to overwrite.
     """
-    with _folder_for(job.output, keep=False):
-        _check(job, settings, save)
 
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        restorer: Restorer,
+        settings: Settings,
+        save: SaveOptions | None = None,
+        options: BatchOptions | None = None,
+        *,
+        journal: Journal | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.begun = time.monotonic()
+        self.options = options or BatchOptions()
+        self.jobs = of_shard(jobs, self.options.shard)
+        self.left = self.jobs
+        """Jobs to be worked on: after :meth:`look` without those that are finished."""
+        self._restorer, self._settings, self._save = restorer, settings, save or SaveOptions()
+        self._journal = journal
+        workers = self.options.workers
+        self._limits = Limits.from_memory(workers) if limits is None and workers > 1 else limits
+        self._settings_hash = ""
 
-def _check(job: Job, settings: Settings, save: SaveOptions) -> tuple[int, int]:
-    """(width, height) of the result. Raises as :func:`check_job`."""
-    if job.error is not None or job.size is None:
-        raise job.error or ValueError("the job was not measured")
-    target = settings.size.of(*job.size)
-    if save.quality == "lossless" and (save.format or job.output.suffix).lower() in {"jpg", ".jpg", ".jpeg"}:
-        raise OutputError(f"{job.output}: a JPEG is never lossless. Use --quality 1 to 100, or --format webp or png.")
-    check_output(job.output, *target, overwrite=save.overwrite, source=job.input, format=save.format, bits=save.bits)
-    return target
+    def look(self) -> list[Outcome]:
+        """Tell finished pictures, and results that stand in the way, from those that are left. Nothing is decoded.
+
+        Raises UsageError for a journal that cannot be read, and GalleryNotFound.
+        """
+        if self._journal is None:
+            return []
+        self._settings_hash = hash_json(_determining(self._restorer, self._settings, self._save))
+        outcomes, left = [], []
+        try:
+            if not self._save.overwrite:
+                self._journal.knows(self._journal.path)  # reads it
+        except OSError as error:
+            raise UsageError(f"{self._journal.path}: cannot be read ({os_fault(error)}).") from error
+        for job in self.jobs:
+            outcome = self._known(job, self._journal)
+            if outcome is None:
+                left.append(job)
+            else:
+                outcomes.append(outcome)
+            self._note(REMEMBERED)
+        self._note(1)
+        self.left = left
+        return outcomes
+
+    def _known(self, job: Job, journal: Journal) -> Outcome | None:
+        """The outcome of this very work, done before, or refused since something else lies in its place."""
+        output = job.output
+        if job.error is not None or self._save.overwrite:
+            return None
+        try:
+            if not journal.knows(output):
+                return None
+            verify = self.options.verify
+            read = journal.finished(output, job.input, self._settings_hash, verify=verify)
+            if read is not None:
+                return Outcome(job, read=read, earlier=True)
+            if not os.path.lexists(output):
+                return None
+            unchanged = journal.is_unchanged(output)
+        except OSError:
+            return None  # the work will meet it, too, and tell it
+        why = "was made from another input or with other settings" if unchanged else "was changed after it was made"
+        told = f"{output}: exists already and {why}. Use --overwrite to replace it, or another name."
+        return Outcome(job, error=OutputExists(told))
+
+    def _note(self, least: int) -> None:
+        if self._journal is not None:
+            with suppress(OutputError):  # the next run reads those files again
+                self._journal.remember(least=least)
+
+    def measure(self) -> None:
+        """Read the headers of the pictures that are left."""
+        self.left = measure_jobs(self.left, self._limits)
+
+    def go(
+        self,
+        announce: Announce | None = None,
+        *,
+        maps: Mapping[Path, Path] | None = None,
+        keep_evidence: bool = False,
+    ) -> Iterator[Outcome]:
+        """Restore and save what is left, giving what became of each, with several workers as they are done.
+
+        ``maps`` are places for evidence maps, by result; ``keep_evidence`` has other processes send the evidence, too.
+        Raises only what would fail every picture: GalleryError, WeightsError and UsageError.
+        """
+        self.measure()
+        for folder in {job.output.parent for job in self.left}:
+            remove_leftovers(folder)
+        folders, workers = Folders(), min(self.options.workers, len(self.left))
+        try:
+            if workers > 1:
+                outcomes = self._beside(workers, announce, maps or {}, folders, keep_evidence=keep_evidence)
+            else:
+                outcomes = (self._done(job, announce, maps or {}, folders) for job in self.left)
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    self._record_failure(outcome, folders)
+                    if len(self.jobs) > 1:  # its frames hold pictures
+                        outcome.error.__traceback__ = outcome.error.__context__ = outcome.error.__cause__ = None
+                yield outcome
+        finally:
+            folders.sweep()
+
+    def _done(self, job: Job, announce: Announce | None, maps: Mapping[Path, Path], folders: Folders) -> Outcome:
+        """Work on one picture in this process."""
+        restorer, settings, save = self._restorer, self._settings, self._save
+        placing = None if self._journal is None else self._placing(job)
+        if job.error is not None:
+            return Outcome(job, error=fault_of(job.error, job))
+        try:
+            folders.make(job.output)
+            result = do_job(
+                job, restorer, settings, save, limits=self._limits, announce=announce, placing=placing
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - what is no picture's own fault is raised again
+            return Outcome(job, error=fault_of(error, job))
+        return Outcome(job, result, map_error=draw_map(result, maps.get(job.output), overwrite=save.overwrite))
+
+    def _placing(self, job: Job) -> Any:
+        def placing(result: Result, facts: dict[str, Any]) -> None:
+            if unrecorded := self._record(job, result.to_json() | facts):
+                result.notes += (unrecorded,)
+
+        return placing
+
+    def _beside(
+        self,
+        workers: int,
+        announce: Announce | None,
+        maps: Mapping[Path, Path],
+        folders: Folders,
+        *,
+        keep_evidence: bool,
+    ) -> Iterator[Outcome]:
+        from rasr.restoration.workers import Workers, setup_of
+
+        setup = setup_of(self._restorer, self._settings, self._save, self._limits, keep_evidence=keep_evidence)
+        record = None if self._journal is None else self._record
+        with Workers(workers, setup, record=record) as pool:
+            for ended in pool.work(self.left, announce, maps, folders):
+                yield Outcome(
+                    ended.job,
+                    error=ended.error,
+                    read=None if ended.facts is None else ended.read,
+                    evidence=ended.evidence,
+                    map_error=ended.map_error,
+                )
+
+    def _record(self, job: Job, facts: Mapping[str, Any]) -> str:
+        """Record a result that is about to be placed; returns what its notes say where that fails."""
+        if self._journal is None:
+            return ""
+        try:
+            self._journal.record({**facts, "settings_hash": self._settings_hash}, job.output)
+        except OutputError as error:
+            return f"Not recorded, so that the next run will not know it as finished: {error}"
+        return ""
+
+    def _record_failure(self, outcome: Outcome, folders: Folders) -> None:
+        if self._journal is None:
+            return
+        with suppress(OutputError):
+            folders.make(self._journal.path)
+            self._journal.record(outcome.to_json() | {"input_hash": None, "settings_hash": self._settings_hash})
 
 
 def run_batch(
@@ -84,128 +250,36 @@ def run_batch(
     restorer: Restorer,
     settings: Settings,
     save: SaveOptions | None = None,
+    options: BatchOptions | None = None,
     *,
     journal_folder: Path | None = None,
     limits: Limits | None = None,
-    announce: Callable[[Job, tuple[int, int]], None] | None = None,
-    progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> Iterator[Outcome]:
-    """Restore and save each job's picture, giving what became of it.
+    """Restore and save each job's picture, giving what became of it: in the jobs' order, or as several workers go on.
 
     ``announce(job, target)`` is called with the measured job and the result's (width, height) when the work on a
-    picture starts, and ``progress`` as in calling a Restorer. With ``journal_folder`` everything is recorded there, and
-    pictures finished before, from the same content with the same settings, are not restored again unless ``save``
-    says to overwrite. Raises only what would fail every picture: GalleryError, WeightsError and UsageError.
+    picture starts; what it returns is called as ``progress`` of a Restorer is, or is None. With ``journal_folder``
+    everything is recorded there; see :class:`Run`. Raises only what would fail every picture: GalleryError,
+    WeightsError and UsageError.
     """
-    save = save or SaveOptions()
-    jobs = measure_jobs(jobs, limits)
-    for folder in {job.output.parent for job in jobs}:
-        remove_leftovers(folder)
-    journal = None if journal_folder is None else _open(journal_folder)
-    settings_hash = "" if journal is None else hash_json(_determining(restorer, settings, save))
-    for job in jobs:
-        hashes: dict[str, str | None] = {"input_hash": None, "settings_hash": settings_hash}
-        work = _Work(job, restorer, settings, save, journal, hashes, limits, announce, progress)
-        try:
-            outcome = work.do()
-        except FATAL:
-            raise
-        except RasrError as error:
-            outcome = Outcome(job, error=_named(error, job.input))
-        except OSError as error:
-            outcome = Outcome(job, error=_named(PictureError(f"{_os_fault(error)}."), job.input))
-        except MemoryError:
-            outcome = Outcome(job, error=OutOfMemory(f"{job.input}: memory ran out."))
-        if outcome.error is not None and journal is not None:
-            with suppress(OutputError), _folder_for(journal.path):
-                journal.record(outcome.to_json() | hashes, None)
-        yield outcome
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The work on one picture of a batch."""
-
-    job: Job
-    restorer: Restorer
-    settings: Settings
-    save: SaveOptions
-    journal: Journal | None
-    hashes: dict[str, str | None]
-    limits: Limits | None
-    announce: Callable[[Job, tuple[int, int]], None] | None
-    progress: Progress | None
-
-    def do(self) -> Outcome:
-        """Restore and save the picture, or find that it is finished. Raises RasrError and OSError."""
-        job = self.job
-        if job.error is not None:
-            raise job.error
-        before = job.input.stat()
-        finished = None if self.journal is None else self._finished(self.journal)
-        if finished is not None:
-            return Outcome(job, record=finished)
-        with _folder_for(job.output):
-            target = _check(job, self.settings, self.save)
-            if self.announce is not None:
-                self.announce(job, target)
-            result = self.restorer(job.input, self.settings, limits=self.limits, progress=self.progress)
-            after = job.input.stat()
-            if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-                raise PictureError(f"{job.input}: changed while it was restored. Run the same command again.")
-            for reference in result.references:
-                if reference.accepted and identity_of(job.output) in {identity_of(reference.path)} - {None}:
-                    raise OutputError(f"{job.output}: this is {reference.path}, which guided the result.")
-            result.save(job.output, self.save, placing=lambda content: self._record(result, content))
-        return Outcome(job, result)
-
-    def _finished(self, journal: Journal) -> Mapping[str, Any] | None:
-        """The record of this very work, done before. Raises OutputExists when something else lies in its place."""
-        output, overwrite = self.job.output, self.save.overwrite
-        self.hashes["input_hash"] = input_hash = xxh3_file(self.job.input)
-        if overwrite:
-            return None
-        finished = journal.finished(output, input_hash, str(self.hashes["settings_hash"]))
-        if finished is None and journal.knows(output) and os.path.lexists(output):
-            unchanged = journal.is_unchanged(output)
-            why = "was made from another input or with other settings" if unchanged else "was changed after it was made"
-            raise OutputExists(f"{output}: exists already and {why}. Use --overwrite to replace it, or another name.")
-        return finished
-
-    def _record(self, result: Result, content: bytes) -> None:
-        """Record a result whose bytes are about to be placed; where that fails, its notes say so."""
-        if self.journal is None:
-            return
-        try:
-            with _folder_for(self.journal.path):
-                self.journal.record(result.to_json() | self.hashes, self.job.output, content)
-        except OutputError as error:
-            result.notes += (f"Not recorded, so that the next run will not know it as finished: {error}",)
-
-
-def _open(folder: Path) -> Journal:
-    try:
-        return Journal(folder)
-    except OSError as error:
-        raise UsageError(f"{folder / JOURNAL}: cannot be read ({_os_fault(error)}).") from error
-
-
-def _os_fault(error: OSError) -> str:
-    named = f"{error.filename}: " if error.filename else ""
-    return f"{named}{error.strerror or error}"
-
-
-def _named(error: RasrError, picture: Path) -> RasrError:
-    """The error with the name of the picture whose work it ended, when it names another file only."""
-    if picture.name not in str(error):
-        error.args = (f"{picture}: {error}", *error.args[1:])
-    return error
+    shard = None if options is None else options.shard
+    journal = None if journal_folder is None else Journal(journal_folder, shard)
+    run = Run(jobs, restorer, settings, save, options, journal=journal, limits=limits)
+    finished = {outcome.job.output: outcome for outcome in run.look()}
+    if run.options.workers > 1:
+        yield from finished.values()
+        finished.clear()
+    worked = run.go(announce)
+    for job in run.jobs if finished else ():
+        yield finished.pop(job.output) if job.output in finished else next(worked)
+    yield from worked
 
 
 def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> dict[str, Any]:
     """Collect what makes two runs interchangeable. References picked by hand count by their content."""
     info, cleaner = restorer.generator.info, restorer.generator.cleaner
-    gallery = restorer.gallery
+    gallery = restorer.gallery_address
     picked = settings.reference
     facts = settings.to_json()
     if gallery is None and not isinstance(picked, tuple):
@@ -217,7 +291,7 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
         "preset": restorer.preset,
         "weights": _contents(info.weights),
         "cleaner": None if cleaner is None else _contents(cleaner.info.weights),
-        "gallery": None if gallery is None else gallery.address,
+        "gallery": gallery,
         "save": asdict(save) | {"overwrite": None},
     }
 
@@ -230,23 +304,3 @@ def _contents(weights: str) -> str:
         return f"{path.name} {xxh3_file(path)}" if path.is_absolute() and path.is_file() else part
 
     return " + ".join(map(content, weights.split(" + ")))
-
-
-@contextmanager
-def _folder_for(file: Path, *, keep: bool = True) -> Iterator[None]:
-    """Make the folders ``file`` needs; those that are still empty go again when the work fails or ``keep`` is false."""
-    missing: list[Path] = []
-    try:
-        try:
-            missing += [folder for folder in file.parents if not folder.exists()]
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{file.parent}: the folder cannot be made ({error.strerror}).") from error
-        yield
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        for folder in () if keep else missing:
-            with suppress(OSError):
-                folder.rmdir()

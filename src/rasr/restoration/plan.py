@@ -5,15 +5,25 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rasr.errors import OutputError, PictureError, RasrError, UsageError
 from rasr.files import check_writable
 from rasr.images import Limits, read_header, walk_pictures
-from rasr.restoration.journal import JOURNAL, Journal
+from rasr.restoration.journal import Journal, is_journal
+from rasr.restoration.settings import Shard
 
 DEFAULT_NAME = "{stem}_rasr{ext}"
 READ_ONLY = {".heic", ".heif", ".hif"}
 """Read but not written: such results become JPEG, as phones export them."""
+
+
+class Listed(NamedTuple):
+    """A picture that a list names."""
+
+    path: Path
+    folder: Path | None = None
+    """The folder of the inputs that it was found in, whose tree is mirrored; None for one that stands for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +36,44 @@ class Job:
     """Set when there is nothing to restore: a folder without pictures, or a file that is none."""
     size: tuple[int, int] | None = None
     """Width and height of the input, once its header was read."""
+    folder: Path | None = None
+    """The folder of the inputs in which it was found; None for a picture that was named itself."""
+
+    @property
+    def name(self) -> str:
+        """Path below the folder it was found in, with forward slashes, by which shards are told."""
+        return self.input.name if self.folder is None else self.input.relative_to(self.folder).as_posix()
 
 
 def plan_jobs(
-    inputs: Sequence[Path], out: str | Path, *, name: str = DEFAULT_NAME, format: str | None = None
+    inputs: Sequence[Path | Listed],
+    out: str | Path,
+    *,
+    name: str = DEFAULT_NAME,
+    format: str | None = None,
+    journal: Journal | None = None,
 ) -> list[Job]:
     """Pair every picture with its result's path.
 
     ``out`` is a file for a single picture; a folder when it exists as one, ends in a slash, has no extension, or when
     there are several inputs. Folders are searched through and their tree is mirrored below ``out``; results of earlier
     runs in ``out`` are not taken as inputs, even if ``out`` is the inputs' own folder. ``name`` is made of {stem},
-    {ext} and {name}, the input's whole name.
+    {ext} and {name}, the input's whole name. ``journal`` is that of ``out``, for a caller that goes on with it.
     Raises UsageError when ``name`` is impossible, two pictures would get one name, or a result would take the place of
     another input.
     """
     folder = Path(out)
-    several = len(inputs) > 1 or is_folder(inputs[0])
+    several = are_several(inputs)
     if not (several or is_folder(folder) or str(out).endswith(("/", os.sep)) or not folder.suffix):
-        return [Job(inputs[0], folder)]
+        return [Job(_path(inputs[0]), folder)]
     if folder.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"} and not is_folder(folder):
         raise UsageError(f"Several pictures need a folder for the results, and {out} is named like a file.")
-    earlier = _earlier_results(folder) if several else set()
+    found = [(root, _found(root, folder)) for root in inputs]
+    # Read after the folders: a result that another shard put there meanwhile is in its journal before it is in place.
+    earlier = _earlier_results(journal or Journal(folder)) if several else set()
     jobs: dict[Path, Job] = {}
-    for root in inputs:
-        for job in _found(root, folder, name, format, earlier):
+    for root, files in found:
+        for job in _paired(root, files, folder, name, format, earlier):
             other = jobs.get(job.output)
             if other is not None and other.input != job.input:
                 raise UsageError(
@@ -58,7 +82,8 @@ def plan_jobs(
                 )
             jobs[job.output] = job
     if not jobs:
-        raise UsageError(f"{', '.join(map(str, inputs))}: these are results of earlier runs in {out}. Name others.")
+        given = ", ".join(str(_path(root)) for root in inputs)
+        raise UsageError(f"{given}: these are results of earlier runs in {out}. Name others.")
     check_places(jobs.values())
     return list(jobs.values())
 
@@ -136,12 +161,21 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _earlier_results(folder: Path) -> set[tuple[int, int]]:
+def _earlier_results(journal: Journal) -> set[tuple[int, int]]:
     try:
-        results = Journal(folder).results()
+        results = journal.results()
     except OSError:
         return set()
     return {identity for place in results if (identity := identity_of(place)) is not None}
+
+
+def _path(root: Path | Listed) -> Path:
+    return root.path if isinstance(root, Listed) else root
+
+
+def are_several(inputs: Sequence[Path | Listed]) -> bool:
+    """True when the inputs make a batch: more than one, a folder, or taken from a list."""
+    return len(inputs) != 1 or isinstance(inputs[0], Listed) or is_folder(inputs[0])
 
 
 def is_folder(path: Path) -> bool:
@@ -152,21 +186,54 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _found(root: Path, folder: Path, name: str, format: str | None, earlier: set[tuple[int, int]]) -> list[Job]:
+def _found(root: Path | Listed, folder: Path) -> list[Path] | PictureError:
+    """The pictures of an input, results in a folder of their own below it left out; or why there are none."""
+    if isinstance(root, Listed) and root.folder is not None:
+        return [root.path]
+    root = _path(root)
     if not is_folder(root):
-        return [] if identity_of(root) in earlier else [Job(root, folder / _result_name(root, name, format))]
+        return [root]
     try:
         results = folder.resolve()
         own = results if results.is_relative_to(root.resolve()) and results != root.resolve() else None
-        files = [file for _, file in walk_pictures(root) if own is None or not file.resolve().is_relative_to(own)]
+        return [file for _, file in walk_pictures(root) if own is None or not file.resolve().is_relative_to(own)]
     except PictureError as error:
-        return [Job(root, folder / root.name, error)]
+        return error
     except OSError as error:
-        return [Job(root, folder / root.name, unreadable(error.filename or root, error))]
-    files = [file for file in files if identity_of(file) not in earlier]
-    if not files:
-        return [Job(root, folder / root.name, PictureError(f"{root}: no pictures found besides earlier results."))]
-    return [Job(file, folder / file.parent.relative_to(root) / _result_name(file, name, format)) for file in files]
+        return unreadable(error.filename or root, error)
+
+
+def _paired(
+    root: Path | Listed,
+    files: list[Path] | PictureError,
+    out: Path,
+    name: str,
+    format: str | None,
+    earlier: set[tuple[int, int]],
+) -> list[Job]:
+    path, top = root if isinstance(root, Listed) else (root, None)
+    if isinstance(files, PictureError):
+        return [Job(path, out / path.name, files)]
+    if earlier:
+        files = [file for file in files if identity_of(file) not in earlier]
+    if top is None and is_folder(path):
+        if not files:
+            return [Job(path, out / path.name, PictureError(f"{path}: no pictures found besides earlier results."))]
+        top = path
+    if top is None:
+        return [Job(file, out / _result_name(file, name, format)) for file in files]
+    jobs = []
+    for file in files:
+        below = file.parent.relative_to(top) if file.is_relative_to(top) and file != top else Path("..")
+        if ".." in below.parts:
+            raise UsageError(f"{file} is listed as a picture in {top}, and is not in there.")
+        jobs.append(Job(file, out / below / _result_name(file, name, format), folder=top))
+    return jobs
+
+
+def of_shard(jobs: Iterable[Job], shard: Shard | None) -> list[Job]:
+    """The jobs that belong to a shard; all without one. Each belongs to exactly one of them."""
+    return [job for job in jobs if shard is None or shard.holds(job.name)]
 
 
 def unreadable(path: Path | str, error: OSError) -> PictureError:
@@ -181,7 +248,7 @@ def _result_name(file: Path, name: str, format: str | None) -> str:
         made = name.format(stem=file.stem, ext=ext, name=file.name)
     except (KeyError, IndexError, ValueError) as error:
         raise UsageError(f"--name '{name}' is not possible: use {{stem}}, {{ext}} and {{name}}.") from error
-    if not made or made in {".", ".."} or Path(made).name != made or "\0" in made or made.lower() == JOURNAL:
+    if not made or made in {".", ".."} or Path(made).name != made or "\0" in made or is_journal(made):
         raise UsageError(f"--name '{name}' must give a file name without folders, not '{made}'.")
     return made
 

@@ -25,6 +25,7 @@ from PIL import Image
 
 from rasr.errors import OutputError, RasrError, shown
 from rasr.files import check_writable, os_errors_as_output, write_bytes
+from rasr.gallery import Reference
 from rasr.images import Picture, read_picture, resize
 from rasr.restoration.batch import Outcome
 from rasr.restoration.result import CHANGED, EVIDENCE, Result
@@ -81,33 +82,40 @@ class Report:
         if self._beside is not None:
             self._limit = MOST_PIXELS
         self._used: set[str] = set()
-        self._pictures: list[dict[str, Any]] = []
+        self._pictures: list[tuple[int, dict[str, Any]]] = []
         self._failed = 0
 
-    def add(self, finished: Result | Outcome) -> None:
-        """Add a result, or what became of a picture in a batch: also in an earlier run, as its journal tells it."""
+    def add(self, finished: Result | Outcome, place: int | None = None) -> None:
+        """Add a result, or what became of a picture in a batch: also in an earlier run, as its journal tells it.
+
+        ``place`` orders the page's pictures; without it they come as they were added.
+        """
+        place = len(self._pictures) if place is None else place
         result = finished if isinstance(finished, Result) else finished.result
         if result is not None:
             name = "picture" if result.source.path is None else result.source.path.name
             facts = self._facts(name, result.to_json(), result.source, result.picture)
             if result.evidence is not None and facts["view"] is not None:
                 facts["view"] |= {"evidence": self._evidence(result)}
-            self._pictures.append(facts)
+            self._pictures.append((place, facts))
         elif isinstance(finished, Outcome):
-            self._pictures.append(self._told(finished))
+            self._pictures.append((place, self._told(finished)))
 
     def _told(self, outcome: Outcome) -> dict[str, Any]:
         """What the page says of a picture that was not restored now."""
         name, error = outcome.job.input.name, outcome.error
         self._failed += error is not None
-        if error is None and outcome.record is not None:
+        if error is None and outcome.read is not None:
+            told = outcome.to_json()
             try:
                 source, picture = read_picture(outcome.job.input), read_picture(outcome.job.output)
-                facts = self._facts(name, outcome.to_json(), source, picture)
+                facts = self._facts(name, told, source, picture)
             except RasrError as fault:
                 error = fault
             else:
-                if any(one["about"]["shared"] for one in facts["references"]):
+                if outcome.evidence and facts["view"] is not None:
+                    facts["view"] |= {"evidence": self._evidence(_unpacked(told, outcome.evidence, source, picture))}
+                elif any(one["about"]["shared"] for one in facts["references"]):
                     facts["notes"].append("Restore it again to see the evidence over it.")
                 return facts
         message = shown(error or "Finished in an earlier run; restore it again to see it here.")
@@ -119,14 +127,15 @@ class Report:
         """Write the page. Raises OutputExists and OutputError."""
         import jinja2
 
-        count = len(self._pictures)
-        title = f"Restored: {self._pictures[0]['name']}" if count == 1 else f"{count} pictures restored"
+        pictures = [facts for _, facts in sorted(self._pictures, key=lambda one: one[0])]
+        count = len(pictures)
+        title = f"Restored: {pictures[0]['name']}" if count == 1 else f"{count} pictures restored"
         made = datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M %Z")
         failed = f" {self._failed} of {count} failed." if self._failed else ""
         template = files("rasr.restoration").joinpath("report.html").read_text(encoding="utf-8")
         environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
         page = environment.from_string(template).render(
-            title=title, summary=f"Made with RASR, {made}.{failed}", pictures=self._pictures, seal="0" * 32
+            title=title, summary=f"Made with RASR, {made}.{failed}", pictures=pictures, seal="0" * 32
         )
         path = write_bytes(_sealed(page.encode("utf-8", "backslashreplace")), self._path, overwrite=self._overwrite)
         if self._beside is not None and self._beside.is_dir():
@@ -226,6 +235,18 @@ class Report:
             write_bytes(content, self._beside / name, overwrite=True)
             self._used.add(name)
         return f"{quote(self._beside.name.encode('utf-8', 'surrogateescape'))}/{name}"
+
+
+def _unpacked(facts: Mapping[str, Any], packed: bytes, source: Picture, picture: Picture) -> Result:
+    """A result that another process made, as far as its evidence goes."""
+    from rasr.registration import Evidence
+
+    with np.load(io.BytesIO(packed)) as kept:
+        evidence = Evidence(kept["maps"], kept["places"])
+    references = [
+        Reference(Path(one["path"]), one["score"], one["rank"], share=one["share"]) for one in facts["references"]
+    ]
+    return Result(picture, source, references, dict(facts["settings"]), {}, evidence=evidence)
 
 
 def _is_page(path: Path) -> bool:

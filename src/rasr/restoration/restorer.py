@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import OutOfMemory, UsageError
-from rasr.gallery import Gallery, Reference, open_gallery_or_folder, retrieve
+from rasr.gallery import Gallery, Reference, gallery_address, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.gallery.retrieval import SHOWN
 from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
@@ -57,8 +57,11 @@ class Restorer:
         cleaned_bytes: int = CLEANED_BYTES,
         **options: Any,
     ) -> None:
+        self.made_of: dict[str, Any] | None = None
+        """What another process makes the same generator of: preset, device, dtype and its options."""
         if isinstance(preset, str):
             self.preset = preset
+            self.made_of = {"preset": preset, "device": device, "dtype": dtype, **options}
             self.generator = load_generator(preset, device=device, dtype=dtype, **options)
         else:
             self.preset = preset.info.name
@@ -70,6 +73,13 @@ class Restorer:
     def gallery(self) -> Gallery | None:
         """The gallery, opened when first asked for, or None."""
         return self.open_gallery()
+
+    @property
+    def gallery_address(self) -> str | None:
+        """The address of the gallery, without opening it, or None. Raises GalleryNotFound."""
+        if self._gallery is None or isinstance(self._gallery, Gallery):
+            return None if self._gallery is None else self._gallery.address
+        return gallery_address(self._gallery)
 
     def open_gallery(self, progress: Progress | None = None) -> Gallery | None:
         """Open the gallery, whose folder of photos is indexed if it is one. Raises GalleryError."""

@@ -6,12 +6,16 @@ The command line reads this module for its ``--help``, so nothing heavy is impor
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import xxhash
+
 from rasr.errors import UsageError
+from rasr.files import whole_number
 from rasr.options import check_options, option, options_json
 
 if TYPE_CHECKING:
@@ -174,6 +178,57 @@ class SaveOptions:
         "keep", "EXIF, XMP and IPTC of the input, and how it was restored; no-location: all but where it was taken."
     )
     overwrite: bool = option(False, "Replace results that exist.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several parts of a batch, each for a machine or a process of its own."""
+
+    index: int
+    """1 to ``count``."""
+    count: int
+
+    @classmethod
+    def of(cls, given: str | Shard | None) -> Shard | None:
+        """Read ``I/N``, such as ``2/4``. Raises UsageError for anything else."""
+        if given is None or isinstance(given, Shard):
+            return given
+        index, _, count = given.partition("/")
+        numbers = whole_number(index.strip()), whole_number(count.strip())
+        if numbers[0] is None or not numbers[1]:
+            raise UsageError(f"--shard {given}: write it as I/N, such as 2/4 for the second of four parts.")
+        if not 1 <= numbers[0] <= numbers[1]:
+            raise UsageError(f"--shard {given}: the parts of {numbers[1]} are numbered from 1 to {numbers[1]}.")
+        return cls(numbers[0], numbers[1])
+
+    def holds(self, name: str) -> bool:
+        """True when the picture of this name, its path below the input folder, belongs to this part.
+
+        A function of the name alone, in whichever way a file system composes accents.
+        """
+        name = unicodedata.normalize("NFC", name)
+        return xxhash.xxh3_64_intdigest(name.encode("utf-8", "surrogatepass")) % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        """As on the command line: ``2/4``."""
+        return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How the pictures of a batch are gone through; the results are the same, whatever is chosen."""
+
+    workers: int = option(
+        1,
+        "Processes that restore, each with a model of its own.",
+        valid=lambda workers: 1 <= workers <= 256,
+        fault="The workers must be 1 to 256, not {}.",
+    )
+    shard: Shard | None = option(None, "Restore part I of N only: for N machines.", metavar="I/N", convert=Shard.of)
+    verify: bool = option(False, "Read finished pictures again, instead of trusting size and time.")
 
     def __post_init__(self) -> None:
         check_options(self)

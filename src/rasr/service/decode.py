@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rasr.child import Pipe, parent_of
 from rasr.errors import PictureError, PictureTooLarge, RasrError, UnsupportedFormat, shown
 from rasr.images import Limits, Picture, read_header, read_picture
 from rasr.memory import LruCache  # noqa: F401  (what reading loads is loaded before the limits are set)
-from rasr.service.child import Pipe, parent_of
 
 BYTES_PER_PIXEL = 20
 """Peak cost of decoding and of drawing a picture as it is shown."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rasr.service.child import Child, Message
+from rasr.child import Child, Message
 from rasr.service.config import ServiceConfig
 from rasr.service.metrics import Metrics
 from rasr.service.refusal import Refused

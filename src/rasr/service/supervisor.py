@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr import errors
-from rasr.service.child import Child, resident
+from rasr.child import Child, resident
 from rasr.service.config import ServiceConfig
 from rasr.service.events import Feed
 from rasr.service.jobs import Job, Jobs

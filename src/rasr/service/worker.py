@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rasr.child import Pipe, parent_of, resident
 from rasr.errors import GalleryError, OutOfMemory, PictureError, RasrError, shown
 from rasr.gallery import Gallery, Photo, Reference, open_gallery_or_folder, retrieve
 from rasr.generator import clean_query, load_generator
 from rasr.images import Limits, read_header, read_picture
 from rasr.restoration import Restorer, Result, SaveOptions, Settings, TargetSize
-from rasr.service.child import Pipe, parent_of, resident
 
 if TYPE_CHECKING:
     import numpy as np
@@ -289,8 +289,6 @@ def main() -> None:
 
     use_threads()
     pipe = parent_of(sys.argv)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")  # rather this than the web process
     with suppress(EOFError, OSError):
         Worker(pipe).run()
 

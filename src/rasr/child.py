@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -23,6 +25,8 @@ Message = tuple[dict[str, Any], bytes]
 
 WATCH = 0.5
 """Seconds between looks for the parent."""
+PR_SET_PDEATHSIG = 1
+"""Of Linux's ``prctl``: the signal that a process gets when its parent is gone."""
 
 
 class Pipe:
@@ -71,7 +75,7 @@ class Child:
     def __init__(self, module: str, *, largest: int = 2**30, threads: int | None = None) -> None:
         ours, theirs = socket.socketpair()
         environment = dict(os.environ)
-        source = str(Path(__file__).parents[2])
+        source = str(Path(__file__).parents[1])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH", "")]))
         if threads is not None:
             environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -114,8 +118,18 @@ class Child:
 
 
 def parent_of(arguments: list[str], largest: int = 2**30) -> Pipe:
-    """In a child: the pipe to the parent, with whom this process is going to end."""
+    """In a child: the pipe to the parent, with whom this process is going to end.
+
+    On Linux the system itself ends it, in the middle of whatever it does, when the thread that started it is gone;
+    elsewhere a thread looks. Where memory runs out, the system takes this process rather than its parent.
+    """
     descriptor, parent = int(arguments[1]), int(arguments[2])
+    with suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    if os.getppid() != parent:  # it ended before the system was told
+        os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:
