@@ -142,6 +142,7 @@ class Batch:
                 done.memory[len(done.printed)] = sum(_resident(one) for one in (process.pid, *children(process.pid)))
         done.code = process.wait()
         reader.join()
+        _close(process)
         done.seconds, done.talk = time.perf_counter() - begun, "".join(talk)
         return done
 
@@ -199,10 +200,11 @@ def kill_parents(batch: Batch, out: str, kills: int, longest: float, choose: ran
         with suppress(subprocess.TimeoutExpired):
             process.wait(choose.uniform(0.0, longest))
         if process.poll() is not None:  # it was quicker
+            _finish(process, drained)
             break
         workers = children(process.pid)
         process.kill()
-        process.wait()
+        _finish(process, drained)
         seen["kills"] += 1
         until = time.monotonic() + 10
         while any(_lives(one) for one in workers) and time.monotonic() < until:
@@ -216,6 +218,19 @@ def kill_parents(batch: Batch, out: str, kills: int, longest: float, choose: ran
     redone = batch.redone(out)
     seen["most redone by a kill"] = max(seen["most redone by a kill"], redone - before)
     return seen | {"redone": redone, "exit": done.code} | _compared(batch, out)
+
+
+def _finish(process: subprocess.Popen[str], drained: list[threading.Thread]) -> None:
+    process.wait()
+    for thread in drained:
+        thread.join()
+    _close(process)
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def kill_workers(batch: Batch, out: str, kills: int, longest: float, choose: random.Random) -> dict[str, int]:
@@ -264,8 +279,8 @@ def measure(batch: Batch, count: int, kills: int, seed: int) -> Iterator[tuple[s
     met &= named == set(broken) == batch.failed("whole")
     yield (
         (
-            f"one worker: {len(first.printed)} results, {len(batch.failed('whole'))} of {len(broken)} broken ones named, "
-            f"exit {first.code}, {first.seconds:.0f} s"
+            f"one worker: {len(first.printed)} results, {len(batch.failed('whole'))} of {len(broken)} broken ones "
+            f"named, exit {first.code}, {first.seconds:.0f} s"
         ),
         met,
     )
