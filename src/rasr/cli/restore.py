@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from rasr.cli.arguments import PRESET, NumberOr, build_options, check_gallery, k
 from rasr.cli.batch_talk import Telling
 from rasr.cli.console import detail, examples, print_data, print_json, say, stage_bars, throwaway_folder
 from rasr.device import use_threads
-from rasr.errors import UsageError
+from rasr.errors import RasrError, UsageError
 from rasr.restoration.settings import BatchOptions, SaveOptions, Settings
 
 if TYPE_CHECKING:
-    from rasr.restoration import Outcome, Restorer
+    from rasr.restoration import Job, Outcome, Restorer
+    from rasr.restoration.lists import FailedList
     from rasr.restoration.plan import Listed
 
 GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
@@ -190,7 +191,6 @@ def command(
     several = are_several(inputs)
     journal = Journal(Path(out), batch.shard) if several else None
     jobs = plan_jobs(inputs, out, name=name, format=save.format, journal=journal)
-    several = several or len(jobs) > 1
     picked = settings.reference if isinstance(settings.reference, tuple) else ()
     if picked:
         pick_references(picked)
@@ -204,7 +204,8 @@ def command(
     if run.left:
         run.measure()
         if not several:
-            check_job(run.left[0], settings, save)
+            with _listing(failures, run.left[0]):
+                check_job(run.left[0], settings, save)
         _ready(restorer, gallery)
 
     telling = Telling(run, ("clean", "restore") if restorer.generator.cleaner else ("restore",))
@@ -223,6 +224,18 @@ def command(
         say(f"Report: {page.write()}")
     telling.conclude(out, failed, drawn=bool(restorer.generator.info.weights), several=several)
     return 1 if telling.failed else 0
+
+
+@contextlib.contextmanager
+def _listing(failures: FailedList | None, job: Job) -> Iterator[None]:
+    """List a picture that fails in the block, and ends the command with it."""
+    try:
+        yield
+    except RasrError as error:
+        if failures is not None:
+            failures.add(job, error)
+            failures.write()
+        raise
 
 
 def _number(given: float | str) -> float | None:
