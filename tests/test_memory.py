@@ -13,6 +13,7 @@ import rasr.memory as module
 from rasr.errors import OutOfMemory
 from rasr.memory import (
     LruCache,
+    divide_memory,
     free_memory,
     is_out_of_memory,
     memory_errors_told,
@@ -49,6 +50,17 @@ def test_a_container_with_less_memory_than_the_machine_counts(monkeypatch: pytes
     monkeypatch.setattr(Path, "read_text", lambda _: "max\n")
     assert usable_memory() > 1_000_000
     module._whole_memory.cache_clear()
+
+
+def test_processes_beside_one_another_count_on_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_machine_free", lambda: 900)
+    monkeypatch.setattr(module, "_container_free", lambda: 2000)
+    monkeypatch.setattr(module, "_process_free", lambda: 350)
+    monkeypatch.setattr(module, "_whole_memory", lambda: 3000)
+    monkeypatch.setattr(module, "_processes", [1])
+    assert (free_memory(), usable_memory()) == (350, 3000)
+    divide_memory(3)
+    assert (free_memory(), usable_memory()) == (300, 1000), "what ulimit leaves is each process's own"
 
 
 class OutOfMemoryError(RuntimeError):

@@ -175,6 +175,7 @@ def test_the_default_comes_from_memory_with_a_floor(monkeypatch: pytest.MonkeyPa
     assert Limits.from_memory().max_pixels == 89_478_485
     monkeypatch.setattr(header, "usable_memory", lambda: 480 * 10**9)
     assert Limits.from_memory().max_pixels == 10 * 10**9
+    assert Limits.from_memory(4).max_pixels == 2.5 * 10**9, "four processes beside one another"
 
 
 def test_megapixels_are_exact_at_the_border_and_none_is_no_limit() -> None:
