@@ -237,3 +237,25 @@ def test_on_a_terminal_there_is_a_bar_and_stdout_still_gets_the_data(folder: Pat
     talk = seen.decode()
     assert "[1/3] [red]a.png" in talk
     assert "100%" in talk
+
+
+def test_a_blurred_photo_and_the_dial_are_told_in_line_json_and_metadata(run_rasr: Run, tmp_path: Path) -> None:
+    photo = Image.fromarray(data.astronaut()[:300, 100:420])
+    photo.filter(ImageFilter.GaussianBlur(6)).save(tmp_path / "soft.png")
+    common = ("restore", "soft.png", "--scale", "1", "--detail", "0.7", "--json", "-o")
+    done = run_rasr(*common, "out.png")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    width, height = facts["settings"]["reduced_to"]
+    assert 64 <= width < 160
+    assert f"restored at the {width}×{height} pixels" in done.stderr
+    assert any("--no-reduce" in note for note in facts["notes"])
+    assert (facts["settings"]["detail"], facts["settings"]["reduce"]) == (0.7, True)
+    with Image.open(tmp_path / "out.png") as restored:
+        assert restored.size == (320, 300)
+        assert f'"reduced_to":[{width},{height}]' in str(restored.getexif().get_ifd(0x8769)) + str(restored.info)
+    plain = run_rasr("restore", "soft.png", "--scale", "1", *QUICK, "--no-reduce", "--json", "-o", "plain.png")
+    assert json.loads(plain.stdout)["settings"]["reduce"] is False
+    refused = run_rasr("restore", "soft.png", *QUICK, "--detail", "0.7", "-o", "refused.png")
+    assert refused.returncode == 2
+    assert "no dial for detail" in refused.stderr

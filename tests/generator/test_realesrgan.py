@@ -18,11 +18,13 @@ import rasr.generator.realesrgan as module
 from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Unconditioned, load_generator
 from rasr.generator.realesrgan import (
+    BEYOND,
     TUNED_LAYERS,
     RealESRGAN,
     read_convolutions,
     read_tuned,
     replace_convolutions,
+    turn,
     weight_files,
     write_tuned,
 )
@@ -117,7 +119,7 @@ def test_a_failing_network_raises_instead_of_returning_noise(
 ) -> None:
     generator = RealESRGAN(device="cpu")
     net = type("Net", (), {"create_extractor": lambda self: _Extractor(code, value)})()
-    monkeypatch.setattr(generator, "_net", net)
+    monkeypatch.setattr(generator, "_net", (0.5, net))
     with pytest.raises(error):
         generator.generate(np.zeros((1, 4, 4, 3), np.float32), None, PLAIN)
 
@@ -260,3 +262,48 @@ def test_they_change_the_picture_and_say_so() -> None:
         assert (str(require("mini")) in generator.info.weights.split(" + ")) == (preset == "mini")
     difference = np.abs(pictures["realesrgan"] - pictures["mini"])
     assert 0.001 < difference.mean() < 0.05
+
+
+@pytest.fixture(scope="module")
+def mini() -> RealESRGAN:
+    return RealESRGAN.with_tuned_layers(device="cpu", threads=1)
+
+
+def at(generator: RealESRGAN, tile: FloatImage, detail: float) -> FloatImage:
+    conditioning = generator.prepare(tile, [], GenerationSettings(detail=detail))
+    return generator.generate(tile[None], None, conditioning)[0]
+
+
+def test_the_dial_leads_through_the_tuned_network_to_the_published_one(
+    generator: RealESRGAN, mini: RealESRGAN, photo: FloatImage
+) -> None:
+    tile = photo[20:52, 30:62]
+    middle = at(mini, tile, 0.5)
+    assert np.array_equal(middle, mini.generate(tile[None], None, PLAIN)[0]), "0.5 is the default"
+    assert np.array_equal(at(mini, tile, 1), at(generator, tile, 0.5))
+    assert np.array_equal(at(generator, tile, 0.9), at(generator, tile, 0.5)), "nothing was tuned: nothing turns"
+    away = [float(np.abs(at(mini, tile, place) - middle).mean()) for place in (0, 0.25, 0.5, 0.75, 1)]
+    assert away[2] == 0
+    assert away[0] > away[1] > 0
+    assert away[4] > away[3] > 0
+    assert (mini.info.has_detail, generator.info.has_detail) == (True, False)
+
+
+def test_layers_turn_on_a_straight_line() -> None:
+    own = [(np.full((2, 1, 3, 3), 4, np.float32), np.full(2, 1, np.float32)) for _ in range(3)]
+    tuned = {1: (np.full((2, 1, 3, 3), 2, np.float32), np.zeros(2, np.float32))}
+    assert turn(own, tuned, 0.5) is tuned
+    found = {place: turn(own, tuned, place)[1] for place in (0, 0.25, 0.75, 1)}
+    assert {place: (float(weight.mean()), float(bias.mean())) for place, (weight, bias) in found.items()} == {
+        0: (2 - 2 * BEYOND, -BEYOND), 0.25: (2 - BEYOND, -BEYOND / 2), 0.75: (3, 0.5), 1: (4, 1),
+    }  # fmt: skip
+    assert all(weight.dtype == np.float32 for weight, _ in found.values())
+    wrong = {7: tuned[1], 2: (np.zeros((5, 1, 3, 3), np.float32), np.zeros(5, np.float32))}
+    assert all(turn(own, wrong, 0.9)[number] is layer for number, layer in wrong.items()), "refused where it is put in"
+
+
+def test_a_wrong_layer_is_refused_at_every_place_of_the_dial(tmp_path: Path) -> None:
+    wrong = write_tuned(tmp_path / "wrong.safetensors", {350: (np.zeros((3, 9, 3, 3)), np.zeros(3))}, {})
+    generator = load_generator("mini", device="cpu", tuned=wrong)
+    with pytest.raises(WeightsCorrupt, match="350"):
+        generator.prepare(np.zeros((4, 4, 3), np.float32), [], GenerationSettings(detail=0.9))

@@ -25,6 +25,7 @@ from rasr.errors import (
 from rasr.files import atomic_write
 from rasr.images import decode, read_header
 from rasr.restoration import Job, Outcome, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
+from rasr.restoration.batch import _determining
 from rasr.restoration.plan import check_places, measure_jobs
 from rasr.restoration.work import check_job
 
@@ -479,3 +480,11 @@ def test_running_out_of_memory_on_one_picture_does_not_stop_the_rest(
     outcomes = list(run_batch(plan_jobs([folder], tmp_path / "out"), Restorer("bicubic"), TWICE))
     assert [type(outcome.error) for outcome in outcomes] == [type(None), OutOfMemory, PictureError, type(None)]
     assert str(outcomes[1].error) == f"{folder / '1.png'}: not enough memory to decode 8×6 pixels."
+
+
+def test_options_that_are_new_leave_earlier_journals_good_where_they_are_not_used() -> None:
+    restorer = Restorer("mini", device="cpu")
+    usual = _determining(restorer, Settings(), SaveOptions())
+    assert not {"candidates", "detail", "reduce"} & usual.keys()
+    assert _determining(restorer, Settings(detail=0.7), SaveOptions())["detail"] == 0.7
+    assert _determining(restorer, Settings(reduce=False), SaveOptions())["reduce"] is False

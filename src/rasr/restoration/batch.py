@@ -284,6 +284,9 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
     facts = settings.to_json()
     if gallery is None and not isinstance(picked, tuple):
         del facts["candidates"]  # nothing is looked at; and journals from before there was the option stay good
+    for name in ("detail", "reduce"):  # so do those from before there were these two
+        if facts[name] == getattr(Settings(), name):
+            del facts[name]
     if isinstance(picked, tuple):
         with suppress(OSError):
             facts["reference"] = [xxh3_file(path) for path in picked]

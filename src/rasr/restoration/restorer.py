@@ -21,13 +21,22 @@ from rasr.errors import OutOfMemory, UsageError
 from rasr.gallery import Gallery, Reference, gallery_address, open_gallery_or_folder, retrieve
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.gallery.retrieval import SHOWN
-from rasr.generator import DEFAULT_PRESET, QUERY_CLEANER, Generator, ReferencePicture, clean_query, load_generator
+from rasr.generator import (
+    DEFAULT_DETAIL,
+    DEFAULT_PRESET,
+    QUERY_CLEANER,
+    Generator,
+    ReferencePicture,
+    clean_query,
+    load_generator,
+)
 from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
 from rasr.memory import LruCache, free_memory, memory_errors_told
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.exchange import take_picture
+from rasr.restoration.resolution import reduce_blurred
 from rasr.restoration.result import Result
 from rasr.restoration.settings import Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
@@ -95,6 +104,8 @@ class Restorer:
         info = self.generator.info
         if settings.prompt and not info.reads_text:
             raise UsageError(f"{info.name} reads no text: leave out the prompt.")
+        if settings.detail != DEFAULT_DETAIL and not any(one.info.has_detail for one in self._networks):
+            raise UsageError(f"{info.name} has no dial for detail: leave it out, or use the preset {DEFAULT_PRESET}.")
         if settings.tile != "auto":
             choose_tile(settings.tile, info)
         for name in info.needs:
@@ -126,7 +137,8 @@ class Restorer:
         width, height = size = settings.size.of(source.width, source.height)
         self._check_memory(size)
         colour = info.colour if settings.colour == "auto" else settings.colour
-        lq = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
+        whole = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
+        lq = self._resolved(whole, size, settings, timings)
         base = self._clean(lq, size, settings, timings, progress)
         with timed(timings, "search"):
             references = self._references(source, settings, base)
@@ -147,7 +159,7 @@ class Restorer:
             notes.append(f"Memory ran out with tiles of {side} pixels: finished with {tile}.")
         with timed(timings, "colour"):
             if colour != "none":
-                match_colour(pixels, lq, colour)
+                match_colour(pixels, whole, colour)
         evidence = None
         if settings.candidates and references:
             with timed(timings, "same scene"):
@@ -162,15 +174,35 @@ class Restorer:
                     gallery=None if self.gallery is None else self.gallery.path,
                     limits=limits,
                 )
+        if lq is not whole:
+            notes.append(
+                f"The picture is blurred: restored at the {lq.shape[1]}×{lq.shape[0]} pixels at which it is sharp, of "
+                f"{source.width}×{source.height}. --no-reduce (reduce=False) restores all of them."
+            )
         notes += self._remarks(references, settings)
         with timed(timings, "colour"):
             if source.origin.gray:
                 pixels[:] = pixels.mean(axis=2, keepdims=True)
             alpha = None if source.alpha is None else resize_alpha(source.alpha, size)
-        chosen = {"colour": colour, "tile": tile, "width": width, "height": height}
+        chosen: dict[str, Any] = {"colour": colour, "tile": tile, "width": width, "height": height}
+        chosen["reduced_to"] = None if lq is whole else [lq.shape[1], lq.shape[0]]
         facts = {**self._facts(), **settings.to_json(), **chosen}
         restored = source.with_pixels(pixels, alpha)
         return Result(restored, source, references, facts, timings, tuple(notes), evidence=evidence)
+
+    @property
+    def _networks(self) -> list[Generator]:
+        """The generator, and what cleans before it."""
+        return [one for one in (self.generator, self.generator.cleaner) if one is not None]
+
+    def _resolved(
+        self, lq: FloatImage, size: tuple[int, int], settings: Settings, timings: dict[str, float]
+    ) -> FloatImage:
+        """The picture, or a blurred one at the size at which it is sharp, where a network enlarges what it reads."""
+        if not settings.reduce or not any(one.info.grid == "input" and one.info.scale > 1 for one in self._networks):
+            return lq
+        with timed(timings, "resolution"):
+            return reduce_blurred(lq, scale=size[0] / lq.shape[1])
 
     def _references(self, source: Picture, settings: Settings, base: FloatImage | None) -> list[Reference]:
         if isinstance(settings.reference, tuple):
@@ -213,7 +245,7 @@ class Restorer:
                 cleaned.flags.writeable = False
                 return cleaned, time.perf_counter() - begun
 
-            key = (xxhash.xxh3_128_hexdigest(np.ascontiguousarray(lq).data), lq.shape, grid)
+            key = (xxhash.xxh3_128_hexdigest(np.ascontiguousarray(lq).data), lq.shape, grid, settings.detail)
             known = key in self._cleaned
             base, seconds = self._cleaned.get(key, clean)
         if known:

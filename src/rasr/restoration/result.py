@@ -41,7 +41,7 @@ class Result:
     settings: dict[str, Any]
     """Everything that determines the result: preset, weights, versions, seed, size, tile, colour, ..."""
     timings: dict[str, float]
-    """Seconds by stage: read, search, prepare, clean, restore, colour, same scene, save."""
+    """Seconds by stage: read, resolution, search, prepare, clean, restore, colour, same scene, save."""
     notes: tuple[str, ...] = ()
     """What a user should know, one sentence each."""
     output: Path | None = None

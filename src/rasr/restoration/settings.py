@@ -115,6 +115,18 @@ class Settings:
         fault="The strength must lie between 0 and 1, not {}.",
     )
     """0 gives exactly the result without reference."""
+    detail: float = option(
+        0.5,
+        "0 to 1: from closest to the picture to crisp and drawn.",
+        valid=lambda detail: 0 <= detail <= 1,
+        fault="The detail must lie between 0 and 1, not {}.",
+    )
+    """0.5 is what the preset is tuned for; presets without this dial take no other."""
+    reduce: bool = option(
+        True,
+        "Restore a blurred picture at the resolution that it really has.",
+        flags=("--reduce/--no-reduce",),
+    )
     size: TargetSize = option(
         TargetSize(), "Size of the result: a TargetSize.", convert=lambda size: size or TargetSize()
     )
@@ -155,7 +167,7 @@ class Settings:
         """The part that the generator sees."""
         from rasr.generator import GenerationSettings
 
-        return GenerationSettings(strength=self.strength, seed=self.seed, prompt=self.prompt)
+        return GenerationSettings(strength=self.strength, seed=self.seed, prompt=self.prompt, detail=self.detail)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for reports and for telling whether a finished picture was made with these settings."""

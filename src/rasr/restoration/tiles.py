@@ -90,6 +90,16 @@ class _TiledRun:
     limit: int | None = None
     """Once memory has run out: the side that fitted. Later tiles start from it instead of failing again."""
 
+    @property
+    def frame(self) -> int:
+        """Pixels of its mirror image around each tile of a picture that is thinner than the smallest tile.
+
+        A network takes what lies beyond a tile for black, and a few rows would be all edge.
+        """
+        info = self.generator.info
+        thin = info.grid == "input" and min(self.grid) < info.tile.minimum
+        return _round_up(info.tile.overlap, info.tile.multiple) if thin else 0
+
     def paint(
         self, region: tuple[int, int, int, int], target: tuple[int, int], side: int, part: float = 1.0
     ) -> FloatImage:
@@ -147,7 +157,8 @@ class _TiledRun:
             if answer is not None:
                 self.done += part
                 self.advance(min(self.done, 1.0))
-                return answer[: row.length * scale, : column.length * scale]
+                first = self.frame * scale
+                return answer[first : first + row.length * scale, first : first + column.length * scale]
             self.limit = self._halve(side)
         return self.paint(region, (row.length * scale, column.length * scale), self.limit, part)
 
@@ -155,10 +166,16 @@ class _TiledRun:
         """Run the generator on a region padded to (height, width); None when memory ran out."""
         try:
             part = np.clip(resample_region(self.lq, self.grid, *region), 0.0, 1.0)
-            tile = _pad(part, height, width)[None]
+            if self.frame:
+                multiple = self.generator.info.tile.multiple
+                height, width = (
+                    max(padded, _round_up(length + 2 * self.frame, multiple))
+                    for padded, length in zip((height, width), part.shape[:2], strict=True)
+                )
+            tile = _pad(part, height, width, self.frame)[None]
             base = self.base
             if base is not None:
-                base = _pad(resample_region(base, self.grid, *region), height, width)[None]
+                base = _pad(resample_region(base, self.grid, *region), height, width, self.frame)[None]
             answer: FloatImage = self.generator.generate(tile, base, self.conditioning)[0]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -183,9 +200,9 @@ class _TiledRun:
         return half
 
 
-def _pad(pixels: FloatImage, height: int, width: int) -> FloatImage:
-    """Mirror the picture beyond its lower and right edge, up to (height, width)."""
-    missing = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+def _pad(pixels: FloatImage, height: int, width: int, frame: int) -> FloatImage:
+    """Mirror the picture, by ``frame`` beyond its upper and left edge, and beyond the others up to (height, width)."""
+    missing = ((frame, height - frame - pixels.shape[0]), (frame, width - frame - pixels.shape[1]), (0, 0))
     return np.pad(pixels, missing, "symmetric") if any(after for _, after in missing) else pixels
 
 

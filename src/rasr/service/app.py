@@ -118,6 +118,8 @@ def _settings(preset: str) -> list[dict[str, Any]]:
         "scale": {"type": "number", "default": 4.0, **number, "minimum": 0.0, "maximum": 64.0},
         "preset": {"type": "choice", "default": preset, **number, "choices": list(PRESETS)},
         "strength": {"type": "number", "default": 1.0, **number, "minimum": 0.0, "maximum": 1.0},
+        "detail": {"type": "number", "default": 0.5, **number, "minimum": 0.0, "maximum": 1.0},
+        "reduce": {"type": "boolean", "default": True, **number},
         "seed": {"type": "integer", "default": 0, **number, "minimum": 0},
         "k": {"type": "integer", "default": 1, **number, "minimum": 1, "maximum": MOST_REFERENCES},
         "format": {"type": "choice", "default": None, **number, "choices": list(FORMATS)},

@@ -53,6 +53,8 @@ class Order:
     scale: float
     preset: str
     strength: float
+    detail: float
+    reduce: bool
     seed: int
     k: int
     format: str | None
@@ -63,9 +65,13 @@ class Order:
     batch: str | None
     key: str | None
 
+    def chosen(self) -> dict[str, Any]:
+        """The settings as they are sent, but those of size and references."""
+        return {name: getattr(self, name) for name in ("strength", "detail", "reduce", "seed", "k")}
+
     def settings(self) -> Settings:
         """The settings, checked. Raises UsageError."""
-        chosen = {"strength": self.strength, "seed": self.seed, "k": self.k}
+        chosen = self.chosen()
         return Settings(reference=self.references, size=TargetSize(scale=self.scale), **chosen)  # type: ignore[arg-type]  # checked by the option itself
 
 
@@ -177,7 +183,7 @@ class Service:
             "reference": order.references,
             "preset": order.preset,
             "scale": order.scale,
-            "settings": {"strength": order.strength, "seed": order.seed, "k": order.k},
+            "settings": order.chosen(),
             "save": {"format": order.format, "metadata": order.metadata},
             "output": f"result/{name}_rasr{extension}",
             "size": [facts.width, facts.height],

@@ -32,8 +32,8 @@ REPORT_POLICY = (
 EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "id", "data")}}
 """One server-sent event."""
 FIELDS = {
-    "file", "reference", "gallery", "photo", "references", "batch", "scale", "preset", "strength", "seed", "k",
-    "format", "metadata",
+    "file", "reference", "gallery", "photo", "references", "batch", "scale", "preset", "strength", "detail",
+    "reduce", "seed", "k", "format", "metadata",
 }  # fmt: skip
 
 
@@ -59,6 +59,8 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         scale: Annotated[float, Form(gt=0, le=64, allow_inf_nan=False)] = 4.0,
         preset: Annotated[str, Form(json_schema_extra={"enum": list(PRESETS)})] = service.config.preset,
         strength: Annotated[float, Form(ge=0, le=1)] = 1.0,
+        detail: Annotated[float, Form(ge=0, le=1)] = 0.5,
+        reduce: Annotated[bool, Form()] = True,
         seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         k: Annotated[int, Form(ge=1, le=MOST_REFERENCES)] = 1,
         format: Annotated[Literal["png", "jpg", "webp", "tiff"] | None, Form()] = None,
@@ -77,8 +79,9 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         if preset not in PRESETS:
             raise Refused(422, "invalid", f"Unknown preset. Choose one of: {', '.join(PRESETS)}.")
         order = Order(
-            scale=scale, preset=preset, strength=strength, seed=seed, k=k, format=format, metadata=metadata,
-            gallery=gallery, photos=tuple(photo), references=references, batch=batch, key=idempotency_key or None,
+            scale=scale, preset=preset, strength=strength, detail=detail, reduce=reduce, seed=seed, k=k,
+            format=format, metadata=metadata, gallery=gallery, photos=tuple(photo), references=references,
+            batch=batch, key=idempotency_key or None,
         )  # fmt: skip
         with staging(service.data / "tmp") as folder:
             picture = await run_in_threadpool(store, file.file, file.filename, folder / "input")

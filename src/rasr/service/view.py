@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import shown
+from rasr.generator import DEFAULT_DETAIL
 from rasr.images.encode import FORMATS
 from rasr.restoration.evidence import hex_colour
 from rasr.service.config import FORMATS as ANSWERED
@@ -104,6 +105,10 @@ def command(job: Job) -> str:
     if not picked and request["reference"] != "auto":
         words += ["--reference", request["reference"]]
     words += ["--scale", f"{request['scale']:g}", "--strength", f"{settings['strength']:g}"]
+    if (place := settings.get("detail", DEFAULT_DETAIL)) != DEFAULT_DETAIL:
+        words += ["--detail", f"{place:g}"]
+    if not settings.get("reduce", True):
+        words.append("--no-reduce")
     words += ["--seed", str(settings["seed"]), "-k", str(settings["k"])]
     if request["save"]["format"] in ANSWERED:
         words += ["--format", request["save"]["format"]]
