@@ -3,6 +3,7 @@
     python benchmarks/batch_10000.py                     10 000 files of 64 px, 1 % of them broken in eight ways
     python benchmarks/batch_10000.py --check             exit 1 when a bar is missed
     python benchmarks/batch_10000.py --files 1000 --kills 5
+    python benchmarks/batch_10000.py --place FOLDER --only again    one step, on the files of a run with --place
     python benchmarks/batch_10000.py --throughput        pictures an hour of 'mini': 1 worker × 2 threads, 2 × 1
 
 Every run is the real command in a process of its own, with ``--preset bicubic`` and one thread. In order: one run with
@@ -25,7 +26,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from command_line import Tree, sample, say_where
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 WORKERS = 2
 BARS = {"seconds with nothing to do": 5.0, "growth of memory, %": 5.0}
+STEPS = ("first", "again", "shards", "parents", "workers", "beside")
 EARLY = 500
 """Pictures after which the memory is looked at first."""
 
@@ -106,6 +108,8 @@ class Done:
     seconds: float
     printed: list[str]
     talk: str
+    cpu: float = 0.0
+    """Seconds of it."""
     memory: dict[int, int] = field(default_factory=dict)
     """Pictures given → bytes of the command's processes."""
 
@@ -126,8 +130,8 @@ class Batch:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, out: str, *more: object, beside: Callable[[int], None] | None = None) -> Done:
-        """Run the command to its end; ``beside`` is called in a thread with its process number."""
+    def run(self, out: str, *more: object, beside: Callable[[int, list[str]], None] | None = None) -> Done:
+        """Run the command to its end; ``beside`` is called in a thread with its process number and what it prints."""
         begun = time.perf_counter()
         process = self.start(out, *more)
         done = Done(0, 0.0, [], "")
@@ -135,14 +139,16 @@ class Batch:
         reader = threading.Thread(target=lambda: talk.extend(process.stderr or ()))
         reader.start()
         if beside is not None:
-            threading.Thread(target=beside, args=(process.pid,), daemon=True).start()
+            threading.Thread(target=beside, args=(process.pid, done.printed), daemon=True).start()
         for line in process.stdout or ():
             done.printed.append(line.rstrip("\n"))
             if len(done.printed) % 100 == 0:
                 done.memory[len(done.printed)] = sum(_resident(one) for one in (process.pid, *children(process.pid)))
-        done.code = process.wait()
         reader.join()
-        _close(process)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = done.code = os.waitstatus_to_exitcode(status)
+        process.communicate()
+        done.cpu = usage.ru_utime + usage.ru_stime
         done.seconds, done.talk = time.perf_counter() - begun, "".join(talk)
         return done
 
@@ -183,29 +189,27 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def kill_parents(batch: Batch, out: str, kills: int, longest: float, choose: random.Random) -> dict[str, int]:
-    """Kill the command ``kills`` times, each at a random moment of its work, then let it end; what was seen."""
+def kill_parents(batch: Batch, out: str, kills: int, choose: random.Random) -> dict[str, int]:
+    """Kill the command ``kills`` times, each somewhere in its share of the work, then let it end; what was seen."""
     seen = {"kills": 0, "broken": 0, "most redone by a kill": 0, "workers left": 0}
     whole = batch.results("whole")
     before = 0
-    while seen["kills"] < kills:
+    for number in range(kills):
+        there = len(batch.results(out))
+        wait = choose.randrange(max(1, 2 * (len(whole) - there) // (kills - number + 1)))
         process = batch.start(out, "--workers", WORKERS, "-q")
-        drained = [threading.Thread(target=one.read, daemon=True) for one in (process.stdout, process.stderr) if one]
-        for thread in drained:
-            thread.start()
-        workers: list[int] = []
-        while process.poll() is None and len(workers) < WORKERS:
-            workers = children(process.pid)
-            time.sleep(0.02)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(choose.uniform(0.0, longest))
-        if process.poll() is not None:  # it was quicker
-            _finish(process, drained)
-            break
+        talk = threading.Thread(target=lambda process=process: process.stderr and process.stderr.read())
+        talk.start()
+        for count, _ in enumerate(process.stdout or ()):
+            if count >= there + wait:
+                break
+        time.sleep(choose.uniform(0.0, 0.05))
+        if process.poll() is None:
+            seen["kills"] += 1
         workers = children(process.pid)
         process.kill()
-        _finish(process, drained)
-        seen["kills"] += 1
+        talk.join()
+        process.communicate()
         until = time.monotonic() + 10
         while any(_lives(one) for one in workers) and time.monotonic() < until:
             time.sleep(0.01)
@@ -220,27 +224,16 @@ def kill_parents(batch: Batch, out: str, kills: int, longest: float, choose: ran
     return seen | {"redone": redone, "exit": done.code} | _compared(batch, out)
 
 
-def _finish(process: subprocess.Popen[str], drained: list[threading.Thread]) -> None:
-    process.wait()
-    for thread in drained:
-        thread.join()
-    _close(process)
-
-
-def _close(process: subprocess.Popen[str]) -> None:
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
-
-
-def kill_workers(batch: Batch, out: str, kills: int, longest: float, choose: random.Random) -> dict[str, int]:
-    """Kill a worker ``kills`` times, each after a random time; what was seen."""
+def kill_workers(batch: Batch, out: str, kills: int, choose: random.Random) -> dict[str, int]:
+    """Kill a worker ``kills`` times, each at a random moment of one run; what was seen."""
     killed: list[int] = []
+    moments = sorted(choose.sample(range(len(batch.results("whole")) * 9 // 10), kills))
 
-    def storm(pid: int) -> None:
+    def storm(pid: int, printed: list[str]) -> None:
         while len(killed) < kills and Path(f"/proc/{pid}").exists():
-            time.sleep(choose.uniform(0.0, longest))
-            if workers := children(pid):
+            time.sleep(choose.uniform(0.0, 0.02))
+            workers = children(pid)
+            if workers and len(printed) >= moments[len(killed)]:
                 chosen = choose.choice(workers)
                 with suppress(ProcessLookupError):
                     os.kill(chosen, signal.SIGKILL)
@@ -268,46 +261,65 @@ def _compared(batch: Batch, out: str) -> dict[str, int]:
     }
 
 
-def measure(batch: Batch, count: int, kills: int, seed: int) -> Iterator[tuple[str, bool]]:
-    """Run everything; a sentence and whether its bar is met, as they come."""
-    choose = random.Random(seed)
+def first_run(batch: Batch, count: int, seed: int) -> Iterator[tuple[str, bool]]:
+    """Make the files, and restore them with one worker."""
     broken = make_files(batch.place / "in", count, seed=seed)
     first = batch.run("whole")
-    named = {name for name in broken if f"{Path(name).name}" in first.talk}
     good = count - len(broken)
+    named = {name for name in broken if Path(name).name in first.talk}
     met = (first.code, len(first.printed), len(batch.results("whole"))) == (1, good, good)
     met &= named == set(broken) == batch.failed("whole")
-    yield (
-        (
-            f"one worker: {len(first.printed)} results, {len(batch.failed('whole'))} of {len(broken)} broken ones "
-            f"named, exit {first.code}, {first.seconds:.0f} s"
-        ),
-        met,
-    )
+    told = f"{len(batch.failed('whole'))} of {len(broken)} broken ones named, exit {first.code}"
+    took = f"{first.seconds:.0f} s ({first.cpu:.0f} s of CPU)"
+    yield f"one worker: {len(first.printed)} results, {told}, {took}", met
     yield _memory("one worker", first)
+
+
+def nothing_to_do(batch: Batch) -> tuple[str, bool]:
+    """The same command again."""
+    good, before = len(batch.results("whole")), batch.redone("whole")
     again = batch.run("whole")
-    redone = batch.redone("whole")
+    redone = batch.redone("whole") - before
     met = again.seconds <= BARS["seconds with nothing to do"] and redone == 0 and len(again.printed) == good
-    yield f"the same command again: {again.seconds:.1f} s, {redone} redone, {again.code} its exit code", met
+    told = f"{again.seconds:.1f} s ({again.cpu:.1f} s of CPU)"
+    return f"the same command again: {told}, {redone} redone, exit {again.code}", met
+
+
+def two_shards(batch: Batch) -> tuple[str, bool]:
+    """Two parts side by side into one folder."""
     parts = [batch.start("shards", "-q", "--shard", f"{part}/2") for part in (1, 2)]
     printed = [set(part.communicate()[0].splitlines()) for part in parts]
     # Each part names its own failures: the list of both is what one run over the same folder finds.
     union = batch.run("shards", "-q")
     seen = _compared(batch, "shards") | {"by both": len(printed[0] & printed[1]), "redone": batch.redone("shards")}
-    met = not any(seen.values()) and len(printed[0] | printed[1]) == good == len(union.printed)
-    yield f"two shards: {len(printed[0])} and {len(printed[1])} results, {seen}", met
-    longest = first.seconds / (kills + 1)
-    seen = kill_parents(batch, "parents", kills, longest, choose)
-    zero = ("broken", "workers left", "other results", "missing", "failures not as named", "leftovers")
-    met = not any(seen[one] for one in zero) and seen["most redone by a kill"] <= WORKERS and seen["kills"] == kills
-    yield f"parent killed, {WORKERS} workers: {seen}", met
-    seen = kill_workers(batch, "workers", kills, longest, choose)
-    met = not any(seen[one] for one in zero[2:]) and seen["redone"] <= kills == seen["kills"]
-    yield f"workers killed, {WORKERS} workers: {seen}", met
-    beside = batch.run("beside", "--workers", WORKERS)
-    seen = _compared(batch, "beside")
-    yield f"{WORKERS} workers: {len(beside.printed)} results in {beside.seconds:.0f} s, {seen}", not any(seen.values())
-    yield _memory(f"{WORKERS} workers", beside)
+    met = not any(seen.values()) and len(printed[0] | printed[1]) == len(batch.results("whole")) == len(union.printed)
+    return f"two shards: {len(printed[0])} and {len(printed[1])} results, {seen}", met
+
+
+def measure(batch: Batch, count: int, kills: int, seed: int, only: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Run the steps; a sentence and whether its bar is met, as they come."""
+    choose = random.Random(seed)
+    zero = ("other results", "missing", "failures not as named", "leftovers")
+    if "first" in only:
+        yield from first_run(batch, count, seed)
+    if "again" in only:
+        yield nothing_to_do(batch)
+    if "shards" in only:
+        yield two_shards(batch)
+    if "parents" in only:
+        seen = kill_parents(batch, "parents", kills, choose)
+        met = not any(seen[one] for one in ("broken", "workers left", *zero)) and seen["kills"] == kills
+        yield f"parent killed, {WORKERS} workers: {seen}", met and seen["most redone by a kill"] <= WORKERS
+    if "workers" in only:
+        seen = kill_workers(batch, "workers", kills, choose)
+        met = not any(seen[one] for one in zero) and seen["redone"] <= kills == seen["kills"]
+        yield f"workers killed, {WORKERS} workers: {seen}", met
+    if "beside" in only:
+        beside = batch.run("beside", "--workers", WORKERS)
+        seen = _compared(batch, "beside")
+        told = f"{len(beside.printed)} results in {beside.seconds:.0f} s ({beside.cpu:.0f} s of CPU)"
+        yield f"{WORKERS} workers: {told}, {seen}", not any(seen.values())
+        yield _memory(f"{WORKERS} workers", beside)
 
 
 def _memory(what: str, done: Done) -> tuple[str, bool]:
@@ -347,6 +359,8 @@ def main() -> None:
     arguments.add_argument("--files", type=int, default=10_000)
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--place", type=Path, help="folder to keep")
+    arguments.add_argument("--only", nargs="+", choices=STEPS, default=STEPS)
     arguments.add_argument("--check", action="store_true")
     arguments.add_argument("--throughput", action="store_true")
     arguments.add_argument("--pictures", type=int, default=8, help="for --throughput")
@@ -354,13 +368,14 @@ def main() -> None:
     options = arguments.parse_args()
     say_where(packages=("numpy", "pillow"))
     with tempfile.TemporaryDirectory(prefix="rasr-batch-") as folder:
-        place = Path(folder)
+        place = options.place or Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
         tree = Tree(SOURCE, sys.executable, place / "home")
         if options.throughput:
             throughput(place, tree, options.pictures, options.repeats)
             return
         missed = 0
-        for told, met in measure(Batch(place, tree), options.files, options.kills, options.seed):
+        for told, met in measure(Batch(place, tree), options.files, options.kills, options.seed, options.only):
             print(f"{'ok    ' if met else 'MISSED'} {told}; load {os.getloadavg()[0]:.1f}", flush=True)
             missed += not met
     if options.check and missed:

@@ -287,16 +287,15 @@ def storms(benchmark: ModuleType, tmp_path: Path) -> Iterator[Any]:
         whole = batch.run("whole")
         assert whole.code == (1 if broken else 0)
         assert len(batch.results("whole")) == pictures - len(broken)
-        longest = whole.seconds / (kills + 1)
-        seen = benchmark.kill_parents(batch, "parents", kills, longest, choose)
-        assert seen.pop("kills") > 0
+        seen = benchmark.kill_parents(batch, "parents", kills, choose)
+        assert seen.pop("kills") == kills
         assert seen.pop("exit") == whole.code
         assert seen.pop("most redone by a kill") <= benchmark.WORKERS
         assert seen.pop("redone") <= kills * benchmark.WORKERS
         assert not any(seen.values()), seen
-        seen = benchmark.kill_workers(batch, "workers", kills, longest, choose)
+        seen = benchmark.kill_workers(batch, "workers", kills, choose)
         killed = seen.pop("kills")
-        assert killed > 0
+        assert killed == kills
         assert seen.pop("redone") <= killed
         assert seen.pop("exit") == whole.code
         assert not any(seen.values()), seen

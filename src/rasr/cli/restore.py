@@ -126,7 +126,7 @@ def _stdin() -> bytes:
         "rasr restore scans/ -g museum.gallery -o restored/ --long-side 4000 --report report.html",
         "rasr restore cat.jpg -o cat4x.png --reference my-cat.jpg --strength 0.8",
         "rasr restore *.png -o out/ --scale 2 --format webp --name '{stem}@2x{ext}' --json",
-        "rasr restore scans/ -o restored/ --failed failed.jsonl && rasr restore --files-from failed.jsonl -o restored/",
+        "rasr restore scans/ -o out/ --failed bad.jsonl || rasr restore --files-from bad.jsonl -o out/ --tile 64",
     )
 )
 @click.argument("inputs", metavar="INPUT...", nargs=-1, type=PATH)
