@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.arguments import PRESET, NumberOr, build_options, check_gallery, key_values, option_group
+from rasr.cli.arguments import PLACE, PRESET, NumberOr, build_options, check_gallery, key_values, option_group
 from rasr.cli.batch_talk import Telling
 from rasr.cli.console import detail, examples, print_data, print_json, say, stage_bars, throwaway_folder
 from rasr.device import use_threads
 from rasr.errors import RasrError, UsageError
+from rasr.object_path import place_given
 from rasr.restoration.settings import BatchOptions, SaveOptions, Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ GENERATOR_OPTIONS = ("adapter", "base", "cleaner", "dtype", "vae")
 """Those of the generator's options that may also be spelled ``--NAME VALUE``, as before ``--set NAME=VALUE``."""
 
 
-PATH = click.Path(path_type=Path)
+PATH = PLACE
 
 
 def _generator_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,6 +125,7 @@ def _stdin() -> bytes:
         "rasr restore old.jpg -g ~/Photos                  writes old_rasr.jpg beside it",
         "curl -s https://example.org/old.jpg | rasr restore - --format png > restored.png",
         "rasr restore scans/ -g museum.gallery -o restored/ --long-side 4000 --report report.html",
+        "rasr restore s3://museum/scans -g s3://museum/galleries/zoo -o s3://museum/restored",
         "rasr restore cat.jpg -o cat4x.png --reference my-cat.jpg --strength 0.8",
         "rasr restore *.png -o out/ --scale 2 --format webp --name '{stem}@2x{ext}' --json",
         "rasr restore scans/ -o out/ --failed bad.jsonl || rasr restore --files-from bad.jsonl -o out/ --tile 64",
@@ -189,7 +191,7 @@ def command(
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     restorer.check(settings)
     several = are_several(inputs)
-    journal = Journal(Path(out), batch.shard) if several else None
+    journal = Journal(place_given(out), batch.shard) if several else None
     jobs = plan_jobs(inputs, out, name=name, format=save.format, journal=journal)
     picked = settings.reference if isinstance(settings.reference, tuple) else ()
     if picked:

@@ -20,7 +20,7 @@ FEWEST = 100_000
 """Photos from which on an index is built; fewer are searched exactly in some 10 ms once they are loaded."""
 MOST_PARTITIONS = 4096
 PROBES = 32
-"""Partitions looked into."""
+"""Partitions looked into, at least; else three of eight: of a million clustered photos 99 in 100 best are found."""
 REFINE = 10
 """For each photo wanted so many are compared by their stored vectors: what an index says alone is not enough."""
 SAMPLE_BLOCKS, SAMPLE_ROWS = 32, 256
@@ -67,6 +67,7 @@ class Nearest:
         self.manifest = manifest
         self._handle = handle
         self._name = name
+        self._probes = max(PROBES, Parameters.of(manifest.photos, manifest.encoder.dimension).partitions * 3 // 8)
 
     def find(self, query: NDArray[np.float32], count: int) -> list[tuple[str, Row]]:
         """Ids and checked rows of about the ``count`` photos nearest to a unit vector (D,), best first.
@@ -74,7 +75,7 @@ class Nearest:
         Those added since the index was built are among them. Raises GalleryCorrupt, GalleryError.
         """
         with self.table.explained():
-            found = self._handle.search(query).distance_type("cosine").nprobes(PROBES).refine_factor(REFINE)
+            found = self._handle.search(query).distance_type("cosine").nprobes(self._probes).refine_factor(REFINE)
             rows = found.limit(count).select([*COLUMNS]).to_arrow()
             return list(self._checked(rows.to_batches()))
 

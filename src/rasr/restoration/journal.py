@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rasr.files import JsonLines, os_errors_as_output, xxh3_file
+from rasr.restoration.object_lines import open_lines
 from rasr.restoration.settings import Shard
 
 JOURNAL = "report.jsonl"
@@ -87,7 +88,7 @@ class Journal:
     def __init__(self, folder: Path, shard: Shard | None = None) -> None:
         self.folder = folder
         self.path = folder / journal_name(shard)
-        self._lines = JsonLines(self.path)
+        self._lines = open_lines(self.path)
         self._read: dict[str, list[_Made]] | None = None
         self._seen: list[dict[str, Any]] = []
 
@@ -98,7 +99,7 @@ class Journal:
             made: dict[str, list[_Made]] = {}
             paths = self.folder.iterdir() if self.folder.is_dir() else ()
             for path in sorted(path for path in paths if is_journal(path.name)):
-                file = JsonLines(path)
+                file = open_lines(path)
                 for line, entry in file.places():
                     place = self._place(entry)
                     if place is None:

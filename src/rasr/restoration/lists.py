@@ -7,6 +7,7 @@ from typing import Any
 
 from rasr.errors import OutputError, OutputExists, UsageError
 from rasr.files import LARGEST_TEXT, check_writable, json_text, parse_object, write_bytes
+from rasr.object_path import place
 from rasr.restoration.plan import Job, Listed
 
 
@@ -26,7 +27,7 @@ def read_list(content: bytes, source: str) -> list[Listed]:
         where = f"{source}, line {number}"
         if b"\0" in line:
             raise UsageError(f"{where}: this is no list of pictures, one a line.")
-        found[_listed(line, where) if line.startswith(b"{") else Listed(Path(os.fsdecode(line)))] = None
+        found[_listed(line, where) if line.startswith(b"{") else Listed(place(os.fsdecode(line)))] = None
     return list(found)
 
 
@@ -38,7 +39,7 @@ def _listed(line: bytes, where: str) -> Listed:
     path, folder = entry.get("input"), entry.get("folder")
     if not isinstance(path, str) or not path or not isinstance(folder, str | None) or folder == "":
         raise UsageError(f"{where}: no picture is named there. Write a path, or an object with 'input'.")
-    return Listed(Path(path), None if folder is None else Path(folder))
+    return Listed(place(path), None if folder is None else place(folder))
 
 
 class FailedList:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rasr.errors import OutputError, PictureError, RasrError, UsageError
 from rasr.files import check_writable
 from rasr.images import Limits, read_header, walk_pictures
+from rasr.object_path import ObjectPath, place
 from rasr.restoration.journal import Journal, is_journal
 from rasr.restoration.settings import Shard
 
@@ -62,7 +63,7 @@ def plan_jobs(
     Raises UsageError when ``name`` is impossible, two pictures would get one name, or a result would take the place of
     another input.
     """
-    folder = Path(out)
+    folder = place(out)
     several = are_several(inputs)
     if not (several or is_folder(folder) or str(out).endswith(("/", os.sep)) or not folder.suffix):
         return [Job(_path(inputs[0]), folder)]
@@ -153,7 +154,9 @@ def _place(path: Path) -> str:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Device and number of the file that a path leads to; None without one."""
+    """Device and number of the file that a path leads to, None without one; of an object's address, without asking."""
+    if isinstance(path, ObjectPath):
+        return path.identity
     try:
         status = path.stat()
     except (OSError, ValueError):

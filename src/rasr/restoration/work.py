@@ -20,6 +20,7 @@ from rasr.errors import (
 )
 from rasr.files import os_errors_as_output, xxh3_file
 from rasr.images import Limits, check_output
+from rasr.object_path import ObjectPath
 from rasr.progress import Progress
 from rasr.restoration.journal import stamp_facts
 from rasr.restoration.plan import Job, identity_of
@@ -43,7 +44,9 @@ class Folders:
         self._made: list[Path] = []
 
     def make(self, file: Path) -> None:
-        """Make the folders that ``file`` needs. Raises OutputError."""
+        """Make the folders that ``file`` needs; none at an address. Raises OutputError."""
+        if isinstance(file, ObjectPath):
+            return
         try:
             if not file.parent.is_dir():
                 self._made += [folder for folder in file.parents if not folder.exists()]

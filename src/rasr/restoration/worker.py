@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from rasr.child import Pipe, parent_of
@@ -13,6 +12,7 @@ from rasr.device import use_threads
 from rasr.errors import RasrError
 from rasr.images import Limits
 from rasr.memory import divide_memory
+from rasr.object_path import place as path_of
 from rasr.restoration.plan import Job
 from rasr.restoration.restorer import Restorer
 from rasr.restoration.result import Result
@@ -51,7 +51,7 @@ class Worker:
 
     def _restored(self, said: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Restore a picture, and tell what became of it."""
-        job = Job(Path(said["input"]), Path(said["output"]), size=tuple(said["size"]))
+        job = Job(path_of(said["input"]), path_of(said["output"]), size=tuple(said["size"]))
         try:
             result = do_job(
                 job,
@@ -66,7 +66,7 @@ class Worker:
             return {"fatal": error_facts(error)}, b""
         except Exception as error:  # noqa: BLE001 - what is no picture's own fault is raised again, and ends this process
             return {"error": error_facts(fault_of(error, job))}, b""
-        place = None if said["map"] is None else Path(said["map"])
+        place = None if said["map"] is None else path_of(said["map"])
         failed = draw_map(result, place, overwrite=self._save.overwrite)
         answer = {"done": result.to_json(), "map_error": None if failed is None else error_facts(failed)}
         return answer, _packed(result) if self._keeps else b""
