@@ -91,8 +91,7 @@ function Strip({ photo, galleries, ready }) {
     // Along the strip alone: the picture that is looked at must not move away.
     const card = strip.current?.querySelector("input:checked")?.closest(".card")?.getBoundingClientRect();
     const box = strip.current.getBoundingClientRect();
-    if (card?.left < box.left) strip.current.scrollLeft += card.left - box.left;
-    else if (card?.right > box.right) strip.current.scrollLeft += card.right - box.right;
+    if (card?.left < box.left || card?.right > box.right) strip.current.scrollLeft += card.left - box.left;
   }, [photo.choice]);
   return html`<section class="references">
     <div class="heading">
