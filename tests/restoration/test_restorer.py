@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -286,6 +287,16 @@ def test_untrained_weights_are_never_passed_over_in_silence(local: Make, lq: Flo
     generator = local()
     generator.info = replace(generator.info, trained=False, name="mini (untrained)")
     assert any("untrained" in note for note in Restorer(generator)(Picture(lq)).notes)
+
+
+def test_settings_do_not_depend_on_what_was_loaded_before(lq: FloatImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ncnn  # noqa: F401
+
+    first = Restorer("bicubic")(Picture(lq)).settings
+    for name in ("ncnn", "diffusers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert Restorer("bicubic")(Picture(lq)).settings == first
+    assert {"ncnn", "torch"} <= set(first["versions"])
 
 
 def test_settings_name_everything_that_determines_the_result(lq: FloatImage) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -361,7 +361,9 @@ def _generator_facts(generator: Generator) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what computes: python, this package, and the numerical packages that are loaded."""
-    modules = {"numpy": "numpy", "pillow": "PIL", "ncnn": "ncnn", "torch": "torch", "diffusers": "diffusers"}
-    packages = ["rasr", *(package for package, module in modules.items() if module in sys.modules)]
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    """Versions of what can compute: the same whatever was loaded before, so that results are the same to the byte."""
+    found = {"python": platform.python_version()}
+    for name in ("rasr", "numpy", "pillow", "ncnn", "torch", "diffusers"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
