@@ -37,6 +37,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 WORKERS = 2
 BARS = {"seconds with nothing to do": 5.0, "growth of memory, %": 5.0}
 STEPS = ("first", "again", "shards", "parents", "workers", "beside")
+APART = 8
+"""Pictures that are done between two kills of workers."""
 EARLY = 500
 """Pictures after which the memory is looked at first."""
 
@@ -225,15 +227,20 @@ def kill_parents(batch: Batch, out: str, kills: int, choose: random.Random) -> d
 
 
 def kill_workers(batch: Batch, out: str, kills: int, choose: random.Random) -> dict[str, int]:
-    """Kill a worker ``kills`` times, each at a random moment of one run; what was seen."""
+    """Kill a worker ``kills`` times, each at a random moment of one run; what was seen.
+
+    Between two kills some pictures are done, so that none loses its worker twice, which would rightly be its end.
+    """
     killed: list[int] = []
-    moments = sorted(choose.sample(range(len(batch.results("whole")) * 9 // 10), kills))
+    moments = sorted(choose.sample(range(len(batch.results("whole")) * 8 // 10), kills))
 
     def storm(pid: int, printed: list[str]) -> None:
+        earliest = 0
         while len(killed) < kills and Path(f"/proc/{pid}").exists():
             time.sleep(choose.uniform(0.0, 0.02))
             workers = children(pid)
-            if workers and len(printed) >= moments[len(killed)]:
+            if workers and len(printed) >= max(earliest, moments[len(killed)]):
+                earliest = len(printed) + APART
                 chosen = choose.choice(workers)
                 with suppress(ProcessLookupError):
                     os.kill(chosen, signal.SIGKILL)
