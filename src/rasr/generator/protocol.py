@@ -95,7 +95,7 @@ class GenerationSettings:
     prompt: str | None = None
     """Text for backbones that read text; None means the preset's own default."""
     detail: float = DEFAULT_DETAIL
-    """0..1, for generators with that dial: 0 closest to the input, 1 crispest."""
+    """0..1, for generators with that dial: 0 draws least, 1 is crispest."""
     embedding: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """(D,) embedding of the whole LQ picture by :attr:`GeneratorInfo.context_encoder`; None stands for no context."""
 

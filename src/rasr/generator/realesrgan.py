@@ -48,7 +48,7 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 Layers = Mapping[int, Layer]
 """Layers by the number of their convolution."""
 BEYOND = 1.0
-"""How far the smooth end of the dial lies beyond the tuned layers, as a multiple of their way from the published."""
+"""How far the lower end of the dial lies beyond the tuned layers, as a multiple of their way from the published."""
 
 
 class RealESRGAN:

@@ -117,7 +117,7 @@ class Settings:
     """0 gives exactly the result without reference."""
     detail: float = option(
         0.5,
-        "0 to 1: from closest to the picture to crisp and drawn.",
+        "0 to 1: from least drawn, with the picture's grain, to crisp.",
         valid=lambda detail: 0 <= detail <= 1,
         fault="The detail must lie between 0 and 1, not {}.",
     )
