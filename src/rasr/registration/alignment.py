@@ -4,6 +4,7 @@ The homography of the verdict is off by several pixels wherever the scene is not
 al., ECCV 2016) finds the rest, but flow follows every edge of a restored picture, and these are drawn up to a pixel
 beside the true ones. So only its locally affine part is kept: what a small piece of a real surface does between two
 photos. The windows over which it is fitted grow finer only where the photo then agrees better with the picture.
+Both are looked at half as large as they are: what is finer is drawn, and must not steer.
 """
 
 from dataclasses import dataclass
@@ -14,25 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage
-from rasr.registration.features import Points
-from rasr.registration.scene import SceneMatch, warp
+from rasr.registration.features import Matrix, Points, scaling
+from rasr.registration.matching import transform
+from rasr.registration.scene import SceneMatch, as_fine_as, warp
 
-GUIDE_BLUR = 1.5
-"""Sigma in pixels: detail finer than this is drawn, not seen, and must not steer."""
-BAND = (0.8, 8.0)
+LOOK = 2
+"""Pixels of the picture along one in which it is compared with the photo. Sizes below are in these larger pixels."""
+GUIDE_BLUR = 0.7
+"""Sigma: detail finer than this is drawn, not seen."""
+BAND = (0.4, 4.0)
 """Sigmas of the band in which picture and photo are compared, on top of the blur."""
-COARSE_WINDOWS = (48.0, 24.0)
-FINE_WINDOWS = (24.0, 12.0, 8.0)
-"""Sigmas, in pixels, of the windows over which an affine motion is fitted."""
+FLOW_WINDOW = 8.0
+"""Sigma within which light and contrast are taken out before flow is sought."""
+COARSE_WINDOWS = (24.0, 12.0)
+FINE_WINDOWS = (12.0, 6.0, 4.0)
+"""Sigmas of the windows over which an affine motion is fitted."""
+FIT_WINDOWS = (3.5, 6.0)
+"""Sigmas over which picture and photo are correlated, and over which that is averaged to choose between motions."""
 FINER_WHERE = 0.03
 """Rise in correlation that a finer window must bring."""
-STEP = 4
-"""Fields are fitted on every fourth pixel: they are smooth."""
-SPARSE_WINDOW = 40.0
+STEP = 2
+"""Fields are fitted on every second pixel: they are smooth."""
+SPARSE_WINDOW = 20.0
+SURE_WINDOW = 4.5
+"""Sigma over which picture and photo are correlated to tell how sure a place is."""
 SURE_CORRELATION = (0.2, 0.5)
 """Correlation with the picture from which a place is trusted, and from which it is trusted fully."""
 BENT = 0.2
 """Strain (change of the offset from a pixel to the next) up to which a place is trusted; at twice this not at all."""
+COLOUR_WINDOW = 2.5
 OTHER_COLOUR = 0.15
 """Difference of colours, once the photo's are matched, at which trust has fallen to 1/e: another thing stands there."""
 FLAT = 0.006
@@ -66,27 +77,36 @@ def align(
     (H, W, 3) in [0, 1]; ``found`` comes from :meth:`SceneQuery.compare` on the whole picture.
     """
     height, width = picture.shape[:2]
-    shift = np.array([[1.0, 0, origin[0]], [0, 1.0, origin[1]], [0, 0, 1.0]])
-    look = _Look(0.5 * picture + 0.5 * enlarged, photo, found.to_reference @ shift)
-    starts = [np.zeros((height, width, 2), np.float32)]
+    size = max(1, -(-width // LOOK)), max(1, -(-height // LOOK))
+    larger = scaling(size, (width, height))
+    to_photo = found.to_reference @ np.array([[1.0, 0, origin[0]], [0, 1.0, origin[1]], [0, 0, 1.0]])
+    light = cv2.resize(enlarged, size, interpolation=cv2.INTER_AREA)
+    guide = 0.5 * luma(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)) + 0.5 * luma(light)
+    look = _Look(guide, photo, to_photo @ larger)
+    starts = [np.zeros((size[1], size[0], 2), np.float32)]
     if len(found.points):
-        starts.append(_spread(found.points - np.array(origin, np.float32), found.offsets, (width, height)))
+        smaller = np.linalg.inv(larger)
+        points = transform(smaller, found.points - np.array(origin)).astype(np.float32)
+        starts.append(_spread(points, found.offsets * np.diag(smaller)[:2].astype(np.float32), size))
     flows = [look.refine(start) for start in starts]
-    fits = [blur(look.at(flow)[0], 12) for flow in flows]
+    fits = [blur(look.at(flow)[0], FIT_WINDOWS[1]) for flow in flows]
     flow = flows[0] if len(flows) == 1 else np.where((fits[1] > fits[0] + 0.02)[..., None], flows[1], flows[0])
     offsets = look.smooth(flow, COARSE_WINDOWS)
     offsets = look.smooth(look.refine(offsets), FINE_WINDOWS, offsets)
     _, seen, inside = look.at(offsets)
-    return Alignment(seen, _confidence(look.guide, enlarged, seen, inside, offsets), offsets)
+    sure = cv2.resize(_confidence(look.guide, light, seen, inside, offsets), (width, height))
+    whole = cv2.resize(offsets, (width, height), interpolation=cv2.INTER_CUBIC) * np.diag(larger)[:2].astype(np.float32)
+    seen, inside = warp(*as_fine_as(photo, to_photo, (width, height)), (width, height), whole)
+    return Alignment(seen, sure * inside, whole)
 
 
 class _Look:
     """The photo under any field of offsets, compared with the picture."""
 
-    def __init__(self, guide: FloatImage, photo: FloatImage, to_photo: NDArray[np.float64]) -> None:
-        self.guide = blur(luma(guide), GUIDE_BLUR)
-        self.photo, self.to_photo = photo, to_photo
+    def __init__(self, guide: Plane, photo: FloatImage, to_photo: Matrix) -> None:
+        self.guide = blur(guide, GUIDE_BLUR)
         self.size = (guide.shape[1], guide.shape[0])
+        self.photo, self.to_photo = as_fine_as(photo, to_photo, self.size)
         self._band = _band(self.guide, *BAND)
         self._levels = _levels(self.guide)
         grid = np.meshgrid(np.arange(self.size[0], dtype=np.float32), np.arange(self.size[1], dtype=np.float32))
@@ -95,7 +115,7 @@ class _Look:
     def at(self, offsets: NDArray[np.float32]) -> tuple[Plane, FloatImage, NDArray[np.bool_]]:
         """Local correlation with the picture (−1 outside the photo), the photo as seen, and where there is one."""
         seen, inside = warp(self.photo, self.to_photo, self.size, offsets)
-        fit, _, _ = _correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), 7)
+        fit, _, _ = _correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
         return np.where(inside, fit, -1).astype(np.float32), seen, inside
 
     def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -112,22 +132,22 @@ class _Look:
         """The locally affine part of ``flow``, by ever finer windows where these fit better than what there is."""
         weights = np.clip(self.at(flow)[0], 0, 1) ** 2
         current = start
-        fit = None if start is None else blur(self.at(start)[0], 12)
+        fit = None if start is None else blur(self.at(start)[0], FIT_WINDOWS[1])
         for window in windows:
             finer = fit_affine(flow, weights, window)
-            finer_fit = blur(self.at(finer)[0], 12)
+            finer_fit = blur(self.at(finer)[0], FIT_WINDOWS[1])
             if current is None or fit is None:
                 current, fit = finer, finer_fit
                 continue
-            share = blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 4)[..., None]
+            share = blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 2)[..., None]
             current = current * (1 - share) + finer * share
-            fit = blur(self.at(current)[0], 12)
+            fit = blur(self.at(current)[0], FIT_WINDOWS[1])
         if current is None:
             raise ValueError("no windows")
         return current
 
 
-def fit_affine(field: NDArray[Any], weights: Plane, window: float, *, tau: float = 2.0) -> NDArray[np.float32]:
+def fit_affine(field: NDArray[Any], weights: Plane, window: float, *, tau: float = 1.0) -> NDArray[np.float32]:
     """Fit the (H, W, 2) ``field`` by an affine motion in a Gaussian window around each pixel, robustly.
 
     ``weights`` (H, W) say how far each place counts; what lies more than about ``tau`` pixels off the common motion of
@@ -171,7 +191,7 @@ def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[n
         nearest = np.argsort(distances, 1)[:, 1:9]
         reach = np.take_along_axis(distances, nearest[:, -1:], 1)[:, 0]
         common = np.median(offsets[nearest], 1)
-        agree = np.linalg.norm(offsets - common, axis=1) < np.maximum(4.0, 0.25 * reach)
+        agree = np.linalg.norm(offsets - common, axis=1) < np.maximum(2.0, 0.25 * reach)
         points, offsets = points[agree], offsets[agree]
     field, counts = np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.float32)
     reached = (points > -2 * SPARSE_WINDOW).all(1) & (points < np.array(size) + 2 * SPARSE_WINDOW).all(1)
@@ -180,25 +200,25 @@ def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[n
         column = min(max(round(float(x)), 0), width - 1) // STEP * STEP
         field[row : row + STEP, column : column + STEP] += offset
         counts[row : row + STEP, column : column + STEP] += 1
-    return fit_affine(field / np.maximum(counts, 1)[..., None], counts, SPARSE_WINDOW, tau=4.0)
+    return fit_affine(field / np.maximum(counts, 1)[..., None], counts, SPARSE_WINDOW, tau=2.0)
 
 
 def _confidence(
     guide: Plane, enlarged: FloatImage, seen: FloatImage, inside: NDArray[np.bool_], offsets: NDArray[np.float32]
 ) -> Plane:
-    fit, contrast, other = _correlation(_band(guide, *BAND), _band(blur(luma(seen), GUIDE_BLUR), *BAND), 9)
+    fit, contrast, other = _correlation(_band(guide, *BAND), _band(blur(luma(seen), GUIDE_BLUR), *BAND), SURE_WINDOW)
     low, high = SURE_CORRELATION
     trust = (np.clip((fit - low) / (high - low), 0, 1) * inside).astype(np.float32)
     flat = np.exp(-np.maximum(contrast, other) / FLAT**2)
     loud = other / (LOUDER**2 * contrast + FLAT**2 * LOUDER)
     trust = trust * np.exp(-np.maximum(loud - 1, 0))
-    trust = np.maximum(trust, flat * np.clip(1.2 * blur(trust, 12), 0, 1))
+    trust = np.maximum(trust, flat * np.clip(1.2 * blur(trust, FIT_WINDOWS[1]), 0, 1))
     alike = _matched_colours(seen, enlarged, trust * inside + 1e-4)
-    apart = np.sqrt(((blur(enlarged, 5) - blur(alike, 5)) ** 2).mean(-1))
+    apart = np.sqrt(((blur(enlarged, COLOUR_WINDOW) - blur(alike, COLOUR_WINDOW)) ** 2).mean(-1))
     across, along = np.gradient(offsets, axis=(1, 0))
-    strain = blur(np.sqrt((across**2).sum(-1) + (along**2).sum(-1)).astype(np.float32), 6)
+    strain = blur(np.sqrt((across**2).sum(-1) + (along**2).sum(-1)).astype(np.float32), 3)
     trust = trust * np.exp(-((apart / OTHER_COLOUR) ** 4)) * np.clip(2 - strain / BENT, 0, 1) * inside
-    confidence: Plane = (blur(trust.astype(np.float32), 2) * inside).astype(np.float32)
+    confidence: Plane = (blur(trust.astype(np.float32), 1) * inside).astype(np.float32)
     return confidence
 
 
@@ -233,8 +253,8 @@ def _flow(levels: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.flo
 
 def _levels(plane: Plane) -> NDArray[np.uint8]:
     """Luma with its local mean and contrast taken out, as flow wants it: other light is no motion."""
-    mean = blur(plane, 16)
-    spread = np.sqrt(np.maximum(blur(plane * plane, 16) - mean * mean, 0))
+    mean = blur(plane, FLOW_WINDOW)
+    spread = np.sqrt(np.maximum(blur(plane * plane, FLOW_WINDOW) - mean * mean, 0))
     return np.clip((plane - mean) / (spread + 0.02) * 40 + 128, 0, 255).astype(np.uint8)
 
 

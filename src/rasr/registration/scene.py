@@ -121,7 +121,7 @@ class SceneQuery:
     def _second_look(self, to_reference: Matrix, turned: int, photo: FloatImage) -> SceneMatch:
         """Warp the photo, and match again: only what lies near counts."""
         query = self.features()
-        warped, inside = warp(photo, to_reference @ query.to_picture, query.canvas)
+        warped, inside = warp(*as_fine_as(photo, to_reference @ query.to_picture, query.canvas), query.canvas)
         again = extract(warped, max(query.canvas))
         kept = inside[tuple(np.rint(again.points[:, ::-1]).astype(int).T)] if len(again.points) else np.zeros(0, bool)
         again = LocalFeatures(again.points[kept], again.descriptors[kept], again.canvas, np.eye(3))
@@ -148,20 +148,28 @@ def warp(
     """Show a photo as a picture of ``size`` (width, height) sees it: its pixels, and where the photo has any.
 
     ``to_photo`` maps pixels of the picture to those of the photo; ``offsets``, (H, W, 2), are added to the picture's
-    places first. A photo with finer pixels is averaged over them, so that nothing aliases.
+    places first. A photo with much finer pixels must come from :func:`as_fine_as`, or it aliases.
     """
     width, height = size
-    scale = abs(scale_at(to_photo, ((width - 1) / 2, (height - 1) / 2)))
-    if scale > 1.05:
-        smaller = (max(8, round(photo.shape[1] / scale)), max(8, round(photo.shape[0] / scale)))
-        to_photo = np.linalg.inv(scaling(smaller, (photo.shape[1], photo.shape[0]))) @ to_photo
-        photo = cv2.resize(photo, smaller, interpolation=cv2.INTER_AREA)
     grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
     places = transform(to_photo, grid if offsets is None else grid + offsets).astype(np.float32)
     seen = cv2.remap(photo, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     last = np.array([photo.shape[1] - 2, photo.shape[0] - 2], np.float32)
     inside: NDArray[np.bool_] = np.all((places > 1) & (places < last), axis=-1)
     return np.clip(seen, 0, 1), inside
+
+
+def as_fine_as(photo: FloatImage, to_photo: Matrix, size: tuple[int, int]) -> tuple[FloatImage, Matrix]:
+    """The photo with pixels no finer than those of a picture of ``size`` (width, height), and the map to it.
+
+    ``to_photo`` maps pixels of the picture to those of the photo as it is; finer pixels are averaged.
+    """
+    scale = abs(scale_at(to_photo, ((size[0] - 1) / 2, (size[1] - 1) / 2)))
+    if scale <= 1.05:
+        return photo, to_photo
+    smaller = (max(8, round(photo.shape[1] / scale)), max(8, round(photo.shape[0] / scale)))
+    to_photo = np.linalg.inv(scaling(smaller, (photo.shape[1], photo.shape[0]))) @ to_photo
+    return cv2.resize(photo, smaller, interpolation=cv2.INTER_AREA), to_photo
 
 
 def _reduced(pixels: FloatImage, long_side: int) -> FloatImage:
