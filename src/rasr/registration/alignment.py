@@ -86,7 +86,7 @@ def align(
     starts = [np.zeros((size[1], size[0], 2), np.float32)]
     if len(found.points):
         smaller = np.linalg.inv(larger)
-        points = transform(smaller, found.points - np.array(origin)).astype(np.float32)
+        points = transform(smaller.astype(np.float64), found.points - np.array(origin)).astype(np.float32)
         starts.append(_spread(points, found.offsets * np.diag(smaller)[:2].astype(np.float32), size))
     flows = [look.refine(start) for start in starts]
     fits = [blur(look.at(flow)[0], FIT_WINDOWS[1]) for flow in flows]
@@ -115,7 +115,7 @@ class _Look:
     def at(self, offsets: NDArray[np.float32]) -> tuple[Plane, FloatImage, NDArray[np.bool_]]:
         """Local correlation with the picture (−1 outside the photo), the photo as seen, and where there is one."""
         seen, inside = warp(self.photo, self.to_photo, self.size, offsets)
-        fit, _, _ = _correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
+        fit, _, _ = correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
         return np.where(inside, fit, -1).astype(np.float32), seen, inside
 
     def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,7 +206,7 @@ def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[n
 def _confidence(
     guide: Plane, enlarged: FloatImage, seen: FloatImage, inside: NDArray[np.bool_], offsets: NDArray[np.float32]
 ) -> Plane:
-    fit, contrast, other = _correlation(_band(guide, *BAND), _band(blur(luma(seen), GUIDE_BLUR), *BAND), SURE_WINDOW)
+    fit, contrast, other = correlation(_band(guide, *BAND), _band(blur(luma(seen), GUIDE_BLUR), *BAND), SURE_WINDOW)
     low, high = SURE_CORRELATION
     trust = (np.clip((fit - low) / (high - low), 0, 1) * inside).astype(np.float32)
     flat = np.exp(-np.maximum(contrast, other) / FLAT**2)
@@ -258,7 +258,7 @@ def _levels(plane: Plane) -> NDArray[np.uint8]:
     return np.clip((plane - mean) / (spread + 0.02) * 40 + 128, 0, 255).astype(np.uint8)
 
 
-def _correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:
+def correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:
     """Local correlation in a Gaussian window, and both variances."""
     mean, other_mean = blur(one, sigma), blur(other, sigma)
     variance: Plane = np.maximum(blur(one * one, sigma) - mean * mean, np.float32(0))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from rasr.images import FloatImage
-from rasr.registration.alignment import Alignment, Plane, blur, luma
+from rasr.registration.alignment import Alignment, Plane, blur, correlation, luma
 
 EDGES = (0.8, 1.6, 3.2, 6.4, 14.0)
 """Sigmas, in pixels, of the Gaussians between which the bands lie; what is coarser is light and colour."""
@@ -26,6 +26,8 @@ WINDOW = 12.0
 MOST_REGAINED = 1.3
 FINE = 3
 """Bands, the finest, in which it is told how much of the detail is a photo's."""
+WORSE = 0.05
+"""Correlation with the picture by which a photo may be behind the best one before its part falls to 1/e."""
 STEP = 4
 """Powers are taken on every fourth pixel: they are smooth."""
 DISPLACED = (0.1, 1.0)
@@ -64,17 +66,22 @@ def weigh(
     taken = strength * sure
     shown, noise, own = bands(levels), bands(removed), bands(picture)
     coarse = _coarse(levels)
-    photos = [_Photo(one, shown, noise, _contrast(coarse, one)) for one in aligned]
+    theirs = [_coarse(luma(one.seen)) for one in aligned]
+    photos = [
+        _Photo(one, shown, noise, _contrast(coarse, structure, one.confidence + 1e-3))
+        for one, structure in zip(aligned, theirs, strict=True)
+    ]
+    fits = np.stack([correlation(coarse, structure, WINDOW)[0] for structure in theirs])
+    trusted = confidences**2 * np.exp((fits - fits.max(0)) / WORSE)
+    mixture = trusted / np.maximum(trusted.sum(0), TINY**2)
     change = np.zeros_like(picture)
     shares = np.zeros_like(confidences)
     total = np.full(picture.shape[:2], TINY, np.float32)
     for band in range(len(EDGES)):
-        trusted = np.stack([one.confidence**2 / photo.off[band] for one, photo in zip(aligned, photos, strict=True)])
-        parts = trusted / np.maximum(trusted.sum(0), TINY**2)
-        lost = sum(part * photo.lost[band] for part, photo in zip(parts, photos, strict=True))
-        off = sum(part * photo.off[band] for part, photo in zip(parts, photos, strict=True))
-        power = sum(part * photo.power[band] for part, photo in zip(parts, photos, strict=True))
-        parts *= lost / np.maximum(lost + off, TINY**2)
+        lost = sum(part * photo.lost[band] for part, photo in zip(mixture, photos, strict=True))
+        off = sum(part * photo.off[band] for part, photo in zip(mixture, photos, strict=True))
+        power = sum(part * photo.power[band] for part, photo in zip(mixture, photos, strict=True))
+        parts = mixture * lost / np.maximum(lost + off, TINY**2)
         layers = (part[..., None] * (photo.bands[band] - own[band]) for part, photo in zip(parts, photos, strict=True))
         mixed = sum(layers, start=own[band])
         change += taken[..., None] * (mixed * _regained(mixed, power, sure)[..., None] - own[band])
@@ -155,13 +162,11 @@ def _coarse(levels: Plane) -> Plane:
     return blur(levels, EDGES[2] + 0.8) - blur(levels, EDGES[-1])
 
 
-def _contrast(wanted: Plane, aligned: Alignment) -> Plane:
+def _contrast(wanted: Plane, own: Plane, trusted: Plane) -> Plane:
     """The factor by which a photo's structure is to be multiplied to have the picture's contrast, place by place.
 
-    ``wanted`` is the picture's :func:`_coarse`.
+    ``wanted`` is the picture's :func:`_coarse`, ``own`` the photo's.
     """
-    own = _coarse(luma(aligned.seen))
-    trusted = aligned.confidence + 1e-3
     common = blur(trusted * wanted * own, CONTRAST_WINDOW) + 1e-5
     factor = common / (blur(trusted * own * own, CONTRAST_WINDOW) + 1e-5)
     return np.asarray(np.clip(factor, *CONTRAST_LIMITS), np.float32)

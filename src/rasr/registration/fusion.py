@@ -90,8 +90,13 @@ def fuse(
     def look(window: tuple[int, int, int, int]) -> Detail:
         left, top, right, bottom = window
         part = (slice(top, bottom), slice(left, right))
-        aligned = [align(picture[part], enlarged[part], photo, found, (left, top)) for photo, found in photos]
-        aligned = [replace(one, confidence=spare_faces(one.confidence, faces, (left, top))) for one in aligned]
+        aligned: list[Alignment] = []
+        for photo, found in photos:
+            shown = picture[part]
+            if aligned:  # what the photos before have given is sharper, and true
+                shown = shown + weigh(shown, enlarged[part], removed[part], aligned, strength).change
+            one = align(shown, enlarged[part], photo, found, (left, top))
+            aligned.append(replace(one, confidence=spare_faces(one.confidence, faces, (left, top))))
         _locate(places, aligned, photos, window, (width, height))
         return weigh(picture[part], enlarged[part], removed[part], aligned, strength)
 
