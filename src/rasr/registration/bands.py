@@ -26,6 +26,8 @@ WINDOW = 12.0
 MOST_REGAINED = 1.3
 FINE = 3
 """Bands, the finest, in which it is told how much of the detail is a photo's."""
+SHOWN = 2
+"""Bands, from this one on, that even a bad picture shows: by them photos are compared with each other."""
 WORSE = 0.05
 """Correlation with the picture by which a photo may be behind the best one before its part falls to 1/e."""
 STEP = 4
@@ -66,12 +68,9 @@ def weigh(
     taken = strength * sure
     shown, noise, own = bands(levels), bands(removed), bands(picture)
     coarse = _coarse(levels)
-    theirs = [_coarse(luma(one.seen)) for one in aligned]
-    photos = [
-        _Photo(one, shown, noise, _contrast(coarse, structure, one.confidence + 1e-3))
-        for one, structure in zip(aligned, theirs, strict=True)
-    ]
-    fits = np.stack([correlation(coarse, structure, WINDOW)[0] for structure in theirs])
+    photos = [_Photo(one, shown, noise, _contrast(coarse, one)) for one in aligned]
+    structure = sum(shown[SHOWN:], start=np.zeros_like(levels))
+    fits = np.stack([correlation(structure, photo.structure, WINDOW)[0] for photo in photos])
     trusted = confidences**2 * np.exp((fits - fits.max(0)) / WORSE)
     mixture = trusted / np.maximum(trusted.sum(0), TINY**2)
     change = np.zeros_like(picture)
@@ -107,6 +106,7 @@ class _Photo:
 
     def __init__(self, aligned: Alignment, shown: list[Plane], noise: list[Plane], contrast: Plane) -> None:
         self.bands = [band * contrast[..., None] for band in bands(aligned.seen)]
+        self.structure = luma(sum(self.bands[SHOWN:], start=np.zeros_like(aligned.seen)))
         weights = aligned.confidence + 1e-3
         powers, lost = [], []
         displaced, known = np.float32(0), np.float32(0)
@@ -162,11 +162,13 @@ def _coarse(levels: Plane) -> Plane:
     return blur(levels, EDGES[2] + 0.8) - blur(levels, EDGES[-1])
 
 
-def _contrast(wanted: Plane, own: Plane, trusted: Plane) -> Plane:
+def _contrast(wanted: Plane, aligned: Alignment) -> Plane:
     """The factor by which a photo's structure is to be multiplied to have the picture's contrast, place by place.
 
-    ``wanted`` is the picture's :func:`_coarse`, ``own`` the photo's.
+    ``wanted`` is the picture's :func:`_coarse`.
     """
+    own = _coarse(luma(aligned.seen))
+    trusted = aligned.confidence + 1e-3
     common = blur(trusted * wanted * own, CONTRAST_WINDOW) + 1e-5
     factor = common / (blur(trusted * own * own, CONTRAST_WINDOW) + 1e-5)
     return np.asarray(np.clip(factor, *CONTRAST_LIMITS), np.float32)

@@ -22,8 +22,9 @@ KEPT = 1024
 """Features kept of a picture, the most reliable ones."""
 REFERENCE_SIDES = (1024, 576)
 """Longer sides at which a reference is looked at: it may be nearer or farther than the query."""
-QUERY_SIDE = 1024
-"""Longest side at which a query is looked at; smaller ones are enlarged twice first."""
+QUERY_SIDES = (384, 1024)
+"""Longer sides at which a query is looked at, from and to: as it is between them, enlarged at most twice below. An
+enlarged one shows what the restorer drew, which no photo has."""
 SMALLEST_SIDE = 32
 """XFeat needs one cell of its coarsest grid."""
 DIMENSION = 64

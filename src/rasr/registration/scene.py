@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage
-from rasr.registration.features import QUERY_SIDE, LocalFeatures, Matrix, Points, extract, scaling
+from rasr.registration.features import QUERY_SIDES, LocalFeatures, Matrix, Points, extract, scaling
 from rasr.registration.matching import Indices, homography, is_plausible, match, nearest, scale_at, transform
 
 FEW = 512
@@ -70,7 +70,7 @@ class SceneQuery:
 
     def __init__(self, pixels: FloatImage) -> None:
         self.size = (pixels.shape[1], pixels.shape[0])
-        self._side = min(QUERY_SIDE, 2 * max(self.size))
+        self._side = min(QUERY_SIDES[1], max(*self.size, min(QUERY_SIDES[0], 2 * max(self.size))))
         self._small = _reduced(pixels, self._side)
         self._turned: dict[int, LocalFeatures] = {}
 
