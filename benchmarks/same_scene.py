@@ -200,7 +200,7 @@ def summarise(rows: list[dict[str, Any]], metrics: list[str]) -> None:
             print(f"{row['scene']}: all {_change(row, 'all', 'EPD'):+.1f} %, best single {best:+.1f} %")
 
 
-def false_acceptances(folders: list[Path], out: Path, queries: int, per_query: int) -> None:
+def false_acceptances(folders: list[Path], out: Path, queries: int, per_query: int, skipped: int) -> None:
     """Pictures against photos of other scenes: the most alike first, the rest drawn at random."""
     from rasr.gallery.encoders import load_encoder
 
@@ -212,7 +212,7 @@ def false_acceptances(folders: list[Path], out: Path, queries: int, per_query: i
     restorer = rasr.Restorer("mini")
     kept = out / "false.json"
     rows: dict[str, list[Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    chosen = random.permutation(len(paths))[:queries]
+    chosen = random.permutation(len(paths))[skipped : skipped + queries]
     for number in chosen:
         path = paths[number]
         if str(path) in rows:
@@ -283,6 +283,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/same_scene"))
     parser.add_argument("--queries", type=int, default=70)
+    parser.add_argument("--skip", type=int, default=0, help="queries of the drawn order to leave out: others are new")
     parser.add_argument("--per-query", type=int, default=75)
     parser.add_argument("--degradation", choices=("realesrgan", "light", "bicubic"), default="realesrgan")
     parser.add_argument("--scale", type=int, default=4)
@@ -295,7 +296,7 @@ def main() -> None:
     elif asked.what == "find":
         find(asked.pairs, asked.photos, asked.out)
     else:
-        false_acceptances(asked.photos, asked.out, asked.queries, asked.per_query)
+        false_acceptances(asked.photos, asked.out, asked.queries, asked.per_query, asked.skip)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ NEAR = 0.0625
 """Share of the query's longer side within which the second look must find a place again."""
 CELLS = 12
 """The query is divided into 12 × 12 cells to see how much of it is matched."""
-ENOUGH_MATCHES = 40
+ENOUGH_MATCHES = 80
 ENOUGH_CELLS = 10
 """What the second look must find for the same scene (benchmarks/same_scene.py, false acceptances)."""
 
