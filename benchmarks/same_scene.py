@@ -3,6 +3,7 @@
     python benchmarks/same_scene.py effect --pairs DIR          # restored with each scene's own references
     python benchmarks/same_scene.py false --photos DIR [DIR …]  # pictures against photos of other scenes
     python benchmarks/same_scene.py find --pairs DIR --photos DIR  # each scene's photos among all others
+    python benchmarks/same_scene.py cost    # CPU seconds of a photo at 512 × 512; exit 1 above the bars
 
 ``effect``: ``DIR/SCENE/truth.png`` (its centre, 384 pixels) is degraded (seed 0; ``--degradation``, ``--scale``:
 realesrgan, 4) and restored by the default generator without a reference, with the scene's own photos, with all of them,
@@ -267,6 +268,45 @@ def find(pairs: Path, photos: list[Path], out: Path) -> None:
     print(f"a photo of the scene is first in {len(right)} of {len(could)} that can be verified at all")
 
 
+def cost(out: Path) -> bool:
+    """Print the CPU seconds of scikit-image's stereo pair at 512 × 512, features kept; True within the bars."""
+    import cv2
+    import torch
+
+    from rasr.registration import fuse
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    left, right, _ = skimage.data.stereo_motorcycle()
+    truth = np.clip(resize((left / 255).astype(np.float32), (759, 512)), 0, 1)
+    low = low_quality(centre(truth, 512), "cost", out)
+    pixels, lq = (
+        rasr.Restorer()(low, reference="none", size=TargetSize(scale=4)).picture.pixels,
+        read_picture(low).pixels,
+    )
+    photo = (right / 255).astype(np.float32)
+    elsewhere = (skimage.data.coffee() / 255).astype(np.float32)
+    features, others = extract_reference(photo), extract_reference(elsewhere)
+    spent = []
+    for _ in range(4):
+        times = [time.process_time()]
+        query = SceneQuery(pixels)
+        for turned in range(4):
+            query.features(turned)
+        times.append(time.process_time())
+        found = query.compare(features, lambda: photo)
+        times.append(time.process_time())
+        fuse(pixels.copy(), lq, [(photo, found)])
+        times.append(time.process_time())
+        other = query.compare(others, lambda: elsewhere)
+        times.append(time.process_time())
+        spent.append(np.diff(times))
+    own, verdict, fused, turned_down = np.median(spent[1:], 0)  # the first loads the networks
+    print(f"features of the picture {own:.2f} s, verdict {verdict:.2f} s, alignment and fusion {fused:.2f} s;")
+    print(f"a verified photo {verdict + fused:.2f} s (bar 1.5), one turned down {turned_down:.2f} s (bar 0.3)")
+    return found.same_scene and not other.same_scene and bool(verdict + fused <= 1.5 and turned_down <= 0.3)
+
+
 def _scene(path: Path) -> str:
     """Photos of one scene lie in one folder of pairs; every other photo is a scene of its own."""
     for parent in path.parents:
@@ -276,9 +316,9 @@ def _scene(path: Path) -> str:
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run one of the four."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("effect", "false", "find"))
+    parser.add_argument("what", choices=("effect", "false", "find", "cost"))
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/same_scene"))
@@ -293,6 +333,8 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.what == "effect":
         effect(asked.pairs, asked.out, asked.also, asked.degradation, asked.scale, asked.only)
+    elif asked.what == "cost":
+        raise SystemExit(0 if cost(asked.out) else 1)
     elif asked.what == "find":
         find(asked.pairs, asked.photos, asked.out)
     else:
