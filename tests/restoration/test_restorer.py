@@ -36,6 +36,7 @@ class Gallery:
     """Answers every query with the same photos."""
 
     path = Path("/gallery")
+    address = "/gallery"
     encoder = Encoder()
     calibration = ""
 
@@ -43,6 +44,9 @@ class Gallery:
         self.photos = photos
         self.queries: list[Picture] = []
         self.excluded: list[Path] = []
+
+    def __len__(self) -> int:
+        return len(self.photos)
 
     def prepare(self, queries: list[Picture], *, clean: CleanQuery, guard: bool) -> list[str]:
         self.queries += [query.with_pixels(clean(query.pixels, self.encoder.input_size)) for query in queries]

@@ -51,6 +51,8 @@ COMPUTE = (
 """Commands that take ``--threads``."""
 GRACE = 2.5
 """Seconds after Ctrl-C in which a verb may come to its end by itself, before the process ends as it is."""
+ANSWER = 0.2
+"""Seconds that the end of a command waits for the answer to a Ctrl-C to be told."""
 
 
 class Verbs(Commands):
@@ -136,12 +138,14 @@ def _interruptible() -> Iterator[None]:
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     before = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(ours,), name="rasr-interrupt", daemon=True).start()
+    watch = threading.Thread(target=_watch, args=(ours,), name="rasr-interrupt", daemon=True)
+    watch.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         os.close(theirs)
+        watch.join(timeout=ANSWER)  # or a quick end leaves the answer to Ctrl-C unsaid
 
 
 def _watch(pipe: int) -> None:

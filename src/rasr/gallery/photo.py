@@ -112,8 +112,7 @@ class Reference:
     usable: bool = True
     """False where the photo is gone or no longer the one that was indexed: nothing is taken from it."""
     verdict: Literal["", "same scene", "same kind", "unrelated"] = ""
-    """What the photo shows, by geometry and then by likeness; empty where it was not looked into, and for a photo
-    picked by hand that does not show the same scene."""
+    """What the photo shows, by geometry and then by likeness; empty where it was not looked into."""
     share: float | None = None
     """Share of the result, 0 to 1, whose detail is this photo's; None where none was fused."""
 
