@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rasr.images import FloatImage
 from rasr.registration.alignment import Alignment, blur, luma
-from rasr.registration.bands import EDGES, Detail, bands, weigh
+from rasr.registration.bands import EDGES, Detail, Weighing, bands
 
 Stereo = tuple[FloatImage, FloatImage]
 
@@ -25,7 +25,10 @@ def seen(pixels: FloatImage, confidence: float | FloatImage = 1.0) -> Alignment:
 
 def weighed(picture: FloatImage, *photos: Alignment, noise: FloatImage | None = None, strength: float = 1.0) -> Detail:
     removed = np.zeros(picture.shape[:2], np.float32) if noise is None else noise
-    return weigh(picture, picture, removed, photos, strength)
+    weighing = Weighing(picture, picture, removed, strength)
+    for photo in photos:
+        weighing.add(photo)
+    return weighing.detail()
 
 
 def moved(pixels: FloatImage, by: float) -> FloatImage:

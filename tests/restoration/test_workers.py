@@ -161,18 +161,23 @@ module.main()
 """
 
 
+def work_by(name: str, script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers as ``script``, which may leave marks."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / f"scripts/{name}.py").write_text(script)
+    (tmp_path / "marks").mkdir()
+    monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'scripts'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(module, "Child", lambda _, threads: Child(name, threads=threads))
+
+
 @pytest.fixture
 def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Has workers die at pictures: once, or every time."""
 
     def arrange(*names: str, always: bool = False) -> None:
         script = DYING.replace("{WHEN}", repr(set(names))).replace("{TIMES}", "2" if always else "1")
-        (tmp_path / "scripts").mkdir()
-        (tmp_path / "scripts/dying_worker.py").write_text(script)
-        (tmp_path / "marks").mkdir()
-        monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
-        monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'scripts'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        monkeypatch.setattr(module, "Child", lambda _, threads: Child("dying_worker", threads=threads))
+        work_by("dying_worker", script, tmp_path, monkeypatch)
 
     return arrange
 
@@ -226,12 +231,7 @@ def write_bytes(content, path, **more):
 output.write_bytes = write_bytes
 module.main()
 """
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts/placing_worker.py").write_text(script)
-    (tmp_path / "marks").mkdir()
-    monkeypatch.setenv("MARKS", str(tmp_path / "marks"))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'scripts'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setattr(module, "Child", lambda _, threads: Child("placing_worker", threads=threads))
+    work_by("placing_worker", script, tmp_path, monkeypatch)
     outcomes = run(photos, "out", TWO)
     assert len(list((tmp_path / "marks").iterdir())) == len(places)
     assert sum(outcome.error is None for outcome in outcomes) == 6

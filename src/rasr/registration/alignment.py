@@ -89,11 +89,11 @@ def align(
         points = transform(smaller.astype(np.float64), found.points - np.array(origin)).astype(np.float32)
         starts.append(_spread(points, found.offsets * np.diag(smaller)[:2].astype(np.float32), size))
     flows = [look.refine(start) for start in starts]
-    fits = [blur(look.at(flow)[0], FIT_WINDOWS[1]) for flow in flows]
+    fits = [blur(look.fit(flow), FIT_WINDOWS[1]) for flow in flows]
     flow = flows[0] if len(flows) == 1 else np.where((fits[1] > fits[0] + 0.02)[..., None], flows[1], flows[0])
     offsets = look.smooth(flow, COARSE_WINDOWS)
     offsets = look.smooth(look.refine(offsets), FINE_WINDOWS, offsets)
-    _, seen, inside = look.at(offsets)
+    seen, inside = look.see(offsets)
     sure = cv2.resize(_confidence(look.guide, light, seen, inside, offsets), (width, height))
     whole = cv2.resize(offsets, (width, height), interpolation=cv2.INTER_CUBIC) * np.diag(larger)[:2].astype(np.float32)
     seen, inside = warp(*as_fine_as(photo, to_photo, (width, height)), (width, height), whole)
@@ -112,15 +112,19 @@ class _Look:
         grid = np.meshgrid(np.arange(self.size[0], dtype=np.float32), np.arange(self.size[1], dtype=np.float32))
         self._grid = np.stack(grid, -1)
 
-    def at(self, offsets: NDArray[np.float32]) -> tuple[Plane, FloatImage, NDArray[np.bool_]]:
-        """Local correlation with the picture (−1 outside the photo), the photo as seen, and where there is one."""
-        seen, inside = warp(self.photo, self.to_photo, self.size, offsets)
+    def see(self, offsets: NDArray[np.float32]) -> tuple[FloatImage, NDArray[np.bool_]]:
+        """The photo as seen, and where there is one."""
+        return warp(self.photo, self.to_photo, self.size, offsets)
+
+    def fit(self, offsets: NDArray[np.float32]) -> Plane:
+        """Local correlation with the picture, −1 outside the photo."""
+        seen, inside = self.see(offsets)
         fit, _, _ = correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
-        return np.where(inside, fit, -1).astype(np.float32), seen, inside
+        return np.where(inside, fit, -1).astype(np.float32)
 
     def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         """``offsets`` followed by the optical flow that is left."""
-        seen, _ = warp(self.photo, self.to_photo, self.size, offsets)
+        seen, _ = self.see(offsets)
         flow = _flow(self._levels, _levels(blur(luma(seen), GUIDE_BLUR)))
         moved = cv2.remap(offsets, self._grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         result: NDArray[np.float32] = flow + moved
@@ -130,18 +134,18 @@ class _Look:
         self, flow: NDArray[np.float32], windows: tuple[float, ...], start: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """The locally affine part of ``flow``, by ever finer windows where these fit better than what there is."""
-        weights = np.clip(self.at(flow)[0], 0, 1) ** 2
+        weights = np.clip(self.fit(flow), 0, 1) ** 2
         current = start
-        fit = None if start is None else blur(self.at(start)[0], FIT_WINDOWS[1])
+        fit = None if start is None else blur(self.fit(start), FIT_WINDOWS[1])
         for window in windows:
             finer = fit_affine(flow, weights, window)
-            finer_fit = blur(self.at(finer)[0], FIT_WINDOWS[1])
+            finer_fit = blur(self.fit(finer), FIT_WINDOWS[1])
             if current is None or fit is None:
                 current, fit = finer, finer_fit
                 continue
             share = blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 2)[..., None]
             current = current * (1 - share) + finer * share
-            fit = blur(self.at(current)[0], FIT_WINDOWS[1])
+            fit = blur(self.fit(current), FIT_WINDOWS[1])
         if current is None:
             raise ValueError("no windows")
         return current

@@ -6,7 +6,6 @@ itself, as Wiener's filter weighs two measurements of one thing: the picture's e
 it has lost, the photo's is what it lies off. How far that is, is read from the bands in which the picture is sound.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -55,40 +54,56 @@ class Detail:
     """(H, W, 3): what is to be added to the picture; 0 where all shares are."""
 
 
-def weigh(
-    picture: FloatImage, enlarged: FloatImage, removed: Plane, aligned: Sequence[Alignment], strength: float
-) -> Detail:
-    """Combine the detail of ``picture``, (H, W, 3), with that of the aligned photos, band by band.
+class Weighing:
+    """Combines the detail of ``picture``, (H, W, 3), with that of aligned photos, band by band.
 
     ``enlarged`` is the low-quality picture at this size; ``removed``, (H, W), is the luma that restoring took away
     from it: its noise. ``strength``, 0 to 1, scales what is taken.
     """
-    confidences = np.stack([one.confidence for one in aligned])
-    sure, levels = confidences.max(0), luma(enlarged)
-    taken = strength * sure
-    shown, noise, own = bands(levels), bands(removed), bands(picture)
-    coarse = _coarse(levels)
-    photos = [_Photo(one, shown, noise, _contrast(coarse, one)) for one in aligned]
-    structure = sum(shown[SHOWN:], start=np.zeros_like(levels))
-    fits = np.stack([correlation(structure, photo.structure, WINDOW)[0] for photo in photos])
-    trusted = confidences**2 * np.exp((fits - fits.max(0)) / WORSE)
-    mixture = trusted / np.maximum(trusted.sum(0), TINY**2)
-    change = np.zeros_like(picture)
-    shares = np.zeros_like(confidences)
-    total = np.full(picture.shape[:2], TINY, np.float32)
-    for band in range(len(EDGES)):
-        lost = sum(part * photo.lost[band] for part, photo in zip(mixture, photos, strict=True))
-        off = sum(part * photo.off[band] for part, photo in zip(mixture, photos, strict=True))
-        power = sum(part * photo.power[band] for part, photo in zip(mixture, photos, strict=True))
-        parts = mixture * lost / np.maximum(lost + off, TINY**2)
-        layers = (part[..., None] * (photo.bands[band] - own[band]) for part, photo in zip(parts, photos, strict=True))
-        mixed = sum(layers, start=own[band])
-        change += taken[..., None] * (mixed * _regained(mixed, power, sure)[..., None] - own[band])
-        if band < FINE:
-            loudness = np.sqrt(power)
-            shares += taken * parts * loudness
-            total += loudness
-    return Detail(shares / total, change)
+
+    def __init__(self, picture: FloatImage, enlarged: FloatImage, removed: Plane, strength: float) -> None:
+        levels = luma(enlarged)
+        self._strength = strength
+        self._shown, self._noise, self._own = bands(levels), bands(removed), bands(picture)
+        self._coarse = _coarse(levels)
+        self._structure = sum(self._shown[SHOWN:], start=np.zeros_like(levels))
+        self._photos: list[_Photo] = []
+        self._confidences: list[Plane] = []
+        self._fits: list[Plane] = []
+
+    def add(self, aligned: Alignment) -> None:
+        """Weigh one more photo."""
+        photo = _Photo(aligned, self._shown, self._noise, _contrast(self._coarse, aligned))
+        self._photos.append(photo)
+        self._confidences.append(aligned.confidence)
+        self._fits.append(correlation(self._structure, photo.structure, WINDOW)[0])
+
+    def detail(self) -> Detail:
+        """What the photos so far change together; there is one at least."""
+        own, photos = self._own, self._photos
+        confidences, fits = np.stack(self._confidences), np.stack(self._fits)
+        sure = confidences.max(0)
+        taken = self._strength * sure
+        trusted = confidences**2 * np.exp((fits - fits.max(0)) / WORSE)
+        mixture = trusted / np.maximum(trusted.sum(0), TINY**2)
+        change = np.zeros_like(own[0])
+        shares = np.zeros_like(confidences)
+        total = np.full(own[0].shape[:2], TINY, np.float32)
+        for band in range(len(EDGES)):
+            lost = sum(part * photo.lost[band] for part, photo in zip(mixture, photos, strict=True))
+            off = sum(part * photo.off[band] for part, photo in zip(mixture, photos, strict=True))
+            power = sum(part * photo.power[band] for part, photo in zip(mixture, photos, strict=True))
+            parts = mixture * lost / np.maximum(lost + off, TINY**2)
+            layers = (
+                part[..., None] * (photo.bands[band] - own[band]) for part, photo in zip(parts, photos, strict=True)
+            )
+            mixed = sum(layers, start=own[band])
+            change += taken[..., None] * (mixed * _regained(mixed, power, sure)[..., None] - own[band])
+            if band < FINE:
+                loudness = np.sqrt(power)
+                shares += taken * parts * loudness
+                total += loudness
+        return Detail(shares / total, change)
 
 
 def bands(plane: FloatImage | Plane) -> list[FloatImage]:

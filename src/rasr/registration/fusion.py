@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage, resize
 from rasr.registration.alignment import Alignment, Plane, align, luma
-from rasr.registration.bands import Detail, weigh
+from rasr.registration.bands import Detail, Weighing
 from rasr.registration.faces import Face, spare_faces
 from rasr.registration.matching import transform
 from rasr.registration.scene import SceneMatch
@@ -90,15 +90,17 @@ def fuse(
     def look(window: tuple[int, int, int, int]) -> Detail:
         left, top, right, bottom = window
         part = (slice(top, bottom), slice(left, right))
+        weighing = Weighing(picture[part], enlarged[part], removed[part], strength)
         aligned: list[Alignment] = []
         for photo, found in photos:
             shown = picture[part]
             if aligned:  # what the photos before have given is sharper, and true
-                shown = shown + weigh(shown, enlarged[part], removed[part], aligned, strength).change
+                shown = shown + weighing.detail().change
             one = align(shown, enlarged[part], photo, found, (left, top))
             aligned.append(replace(one, confidence=spare_faces(one.confidence, faces, (left, top))))
+            weighing.add(aligned[-1])
         _locate(places, aligned, photos, window, (width, height))
-        return weigh(picture[part], enlarged[part], removed[part], aligned, strength)
+        return weighing.detail()
 
     if _is_one_window(width, height):
         seen = look((0, 0, width, height))
