@@ -48,8 +48,9 @@ def test_verdicts_are_told_in_plain_words_with_the_facts(restored: Result) -> No
     assert first.why.startswith("Same scene: ")
     assert "places of it found again in" in first.why
     assert first.why.endswith(f"{first.share:.0%} of the result is detail from it.")
-    assert "Not the same scene: " in second.why
-    assert second.verdict == "same kind", "picked by hand, so it counts as alike"
+    assert second.why.startswith("Picked by hand. Not verified: ")
+    assert second.verdict == "not verified", "picked by hand: how alike it looks was not measured"
+    assert second.to_json()["verdict"] == "not verified"
 
 
 def test_fusion_changes_the_picture_where_the_map_says_and_nowhere_else(restored: Result, plain: FloatImage) -> None:
@@ -99,6 +100,11 @@ def test_what_retrieval_proposes_is_looked_at_as_far_as_asked(scene: Scene) -> N
     told, evidence, _ = _fuse(scene, proposed, None, candidates=2)
     assert evidence is not None
     assert [(one.path, one.verdict) for one in told] == [(scene.same, "same scene"), (scene.other, "unrelated")]
+    alike = [Reference(scene.other, 0.9, 1, why="Matches well: 0.90, needs 0.50 here.")]
+    ((kind,), none, _) = _fuse(scene, alike, None)
+    assert (kind.verdict, none) == ("same kind", None), "a gallery's photo was measured for likeness"
+    ((hand,), none, _) = _fuse(scene, alike, None, reference=[scene.other])
+    assert (hand.verdict, none) == ("not verified", None)
 
 
 def test_a_photo_that_cannot_be_read_is_named_and_left_out(scene: Scene, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_whole_flow_by_mouse(browser: Any, mock: Mock, photo: Path, width: i
         expect(card(page, "No reference").locator(".ready")).to_be_visible()
         expect(page.locator(".legend")).to_contain_text("drawn: plausible, not evidence")
         restored(page, "harbour in winter.jpg")
-        assert "Same kind" in winter.inner_text()
+        assert "Not verified" in winter.inner_text()
         restored(page, HARBOUR)
         assert "Same scene" in card(page, HARBOUR).inner_text()
         assert "Less similar, not compared yet" in bridge.inner_text()

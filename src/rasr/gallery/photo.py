@@ -111,8 +111,9 @@ class Reference:
     """Content hash of a gallery photo: results may be kept for the picture and not for its place."""
     usable: bool = True
     """False where the photo is gone or no longer the one that was indexed: nothing is taken from it."""
-    verdict: Literal["", "same scene", "same kind", "unrelated"] = ""
-    """What the photo shows, by geometry and then by likeness; empty where it was not looked into."""
+    verdict: Literal["", "same scene", "same kind", "unrelated", "not verified"] = ""
+    """What the photo shows, by geometry and then by likeness; ``not verified`` for one picked by hand, whose likeness
+    nobody measured, and in which geometry does not find the scene. Empty where it was not looked into."""
     share: float | None = None
     """Share of the result, 0 to 1, whose detail is this photo's; None where none was fused."""
 

@@ -52,7 +52,7 @@ def fuse_same_scene(
     """
     features = FeatureStore(gallery)
     photos: LruCache[FloatImage] = LruCache(PHOTO_BYTES, lambda kept: kept.nbytes)
-    query = SceneQuery(pixels)
+    query, picked = SceneQuery(pixels), settings.reference != "auto"
 
     def photo(reference: Reference) -> FloatImage:
         return photos.get(reference.path, partial(_read, reference.path, limits))
@@ -60,7 +60,7 @@ def fuse_same_scene(
     found: list[tuple[Reference, SceneMatch]] = []
     others: list[Reference] = []
     for number, reference in enumerate(references):
-        if not reference.usable or (number >= settings.candidates and settings.reference == "auto"):
+        if not reference.usable or (number >= settings.candidates and not picked):
             others.append(_unverified(reference, reads=reads))
             continue
         try:
@@ -73,7 +73,7 @@ def fuse_same_scene(
         if seen.same_scene:
             found.append((reference, seen))
         else:
-            others.append(_unverified(reference, reads=reads, seen=seen))
+            others.append(_unverified(reference, reads=reads, seen=seen, picked=picked))
     found.sort(key=lambda one: (-one[1].covered, -one[1].matches))
     fused = found[: max(settings.k, FUSED)]
     evidence = None
@@ -95,12 +95,21 @@ def _verified(reference: Reference, seen: SceneMatch, share: float) -> Reference
     return replace(reference, verdict="same scene", accepted=True, why=told, share=share)
 
 
-def _unverified(reference: Reference, *, reads: bool, seen: SceneMatch | None = None) -> Reference:
-    """The reference with its verdict by likeness; without a generator that reads it, it guides nothing."""
+def _unverified(
+    reference: Reference, *, reads: bool, seen: SceneMatch | None = None, picked: bool = False
+) -> Reference:
+    """The reference with its verdict by likeness; without a generator that reads it, it guides nothing.
+
+    No likeness was measured of one that was ``picked`` by hand: of it only geometry speaks.
+    """
     if not reference.usable:
         return reference
     facts = "" if seen is None else f" {seen.why}"
+    if picked and seen is not None:
+        facts = f" Not verified: {seen.matches or 'no'} places of the scene found again."
     told = replace(reference, accepted=reference.accepted and reads, why=f"{reference.why}{facts}")
+    if picked:
+        return replace(told, verdict="not verified")
     return replace(told, verdict="same kind") if reference.accepted else replace(told, verdict="unrelated")
 
 

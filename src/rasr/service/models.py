@@ -56,8 +56,8 @@ class Ref(BaseModel):
     id: str | None
     name: str
     gallery: str | None
-    verdict: Literal["same scene", "same kind", "unrelated", "not compared"]
-    """By geometry; a search goes by looks alone, and compares nothing."""
+    verdict: Literal["same scene", "same kind", "unrelated", "not verified", "not compared"]
+    """By geometry, then by looks, which nobody measured of a photo picked by hand; a search compares nothing."""
     accepted: bool
     score: float | None
     why: str

@@ -8,6 +8,7 @@ const VERDICTS = {
   "same scene": ["Same scene", "shows this very place: its detail can be taken over"],
   "same kind": ["Same kind", "looks alike, but shows something else"],
   unrelated: ["Unrelated", "shows something else"],
+  "not verified": ["Not verified", "compared point by point: this scene was not found in it"],
 };
 
 /** Title and explanation of a verdict. A search goes by looks alone: what it finds is not compared before it is used. */
