@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,58 @@ def test_secrets_in_an_address_are_refused_and_not_repeated(scans: Path, run_ras
     done = run_rasr("restore", scans, "-o", "s3://key:secret@host/out", "--preset", "bicubic")
     assert done.returncode == 2
     assert "secret" not in done.stderr
+
+
+def test_a_reference_a_page_and_a_map_at_addresses(s3: str, scans: Path, run_rasr: Run) -> None:
+    """Paths from the command line stay addresses in the settings, in the page and beside it."""
+    words = ("-o", f"{s3}/new.png", "--preset", "bicubic", "--reference", scans / "sub" / "b.png")
+    done = run_rasr("restore", scans / "a.png", *words, "--report", f"{s3}/page.html", "--evidence", f"{s3}/map.png")
+    assert done.returncode == 0, done.stderr
+    assert f"Reference 1: {scans}/sub/b.png" in done.stderr
+    page = place(f"{s3}/page.html").read_bytes().decode()
+    assert f"{scans}/sub/b.png" in page
+    assert page.count("data:image/") >= 3, "input, result and the reference are shown"
+    assert read_picture(f"{s3}/map.png").width == read_picture(f"{s3}/new.png").width
+
+
+@pytest.mark.large
+def test_parts_and_workers_together_make_one_run(s3: str, tmp_path: Path, run_rasr: Run) -> None:
+    """Three parts at the same moment, two of them with two workers each, one killed twice on its way."""
+    for number in range(30):
+        local = make_picture(tmp_path / "scans" / f"{'sub/' * (number % 2)}{number}.png", number)
+        write_bytes(local.read_bytes(), place(f"{s3}/scans/{'sub/' * (number % 2)}{number}.png"))
+    write_bytes(b"none", place(f"{s3}/scans/broken.png"))
+    (tmp_path / "scans" / "broken.png").write_bytes(b"none")
+    words = ["restore", f"{s3}/scans", "-o", f"{s3}/out", "--preset", "bicubic", "--scale", "8"]
+
+    def begin(part: int, *more: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "rasr", *words, "--shard", f"{part}/3", *more]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def made() -> list[str]:
+        return [one.name for one in place(f"{s3}/out").walk_objects() if "_rasr." in one.name]  # type: ignore[attr-defined]
+
+    for least in (1, 4):
+        killed = begin(1, "--workers", "2")
+        while len(made()) < least:
+            assert killed.poll() is None, "it ended before it could be killed"
+        killed.kill()
+        killed.wait(30)
+    assert len(made()) < 30
+    parts = [begin(1, "--workers", "2"), begin(2, "--workers", "2"), begin(3)]
+    codes = [part.wait(300) for part in parts]
+    assert sorted(codes) == [0, 0, 1], "the part with the broken picture says so"
+    whole = run_rasr("restore", tmp_path / "scans", "-o", tmp_path / "out", *words[4:])
+    assert whole.returncode == 1
+    local = {one.relative_to(tmp_path / "out").as_posix(): one for one in (tmp_path / "out").rglob("*_rasr.png")}
+    assert len(local) == 30
+    far = {one.key.removeprefix("out/"): one for one in place(f"{s3}/out").walk_objects()}  # type: ignore[attr-defined]
+    assert {name for name in far if not name.startswith("report")} == {*local}, "none lost, nothing left over"
+    for name, path in local.items():
+        assert (read_picture(far[name]).pixels == read_picture(path).pixels).all()
+    again = run_rasr(*words)
+    assert "0 done, 30 skipped, 1 failed" in again.stderr
+    listed = run_rasr("restore", f"{s3}/scans", "-o", f"{s3}/out", *words[4:], "--failed", f"{s3}/failed.jsonl")
+    assert listed.returncode == 1
+    failed = run_rasr("restore", "--files-from", f"{s3}/failed.jsonl", "-o", f"{s3}/out", *words[4:])
+    assert "0 done, 0 skipped, 1 failed" in failed.stderr

@@ -12,6 +12,7 @@ from rasr.errors import ExtraMissing
 @click.command(
     epilog=examples(
         "rasr serve -g ~/Photos                            then open http://127.0.0.1:8000",
+        "rasr serve -g s3://museum/galleries/zoo           a gallery on object storage (docs/scale.md)",
         "rasr serve --data /srv/rasr --token-file /etc/rasr.token --allow-host photos.museum.example",
     )
 )
@@ -19,8 +20,8 @@ from rasr.errors import ExtraMissing
 @click.option("--port", default=8000, show_default=True, help="0: any that is free.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of queue, uploads, results.  [default: by user]")
 @click.option(
-    "-g", "--gallery", "galleries", multiple=True, type=click.Path(path_type=Path),
-    help="Gallery, or folder of photos, to offer; only read. May be repeated.",
+    "-g", "--gallery", "galleries", multiple=True, type=click.Path(),
+    help="Gallery, its address, or folder of photos, to offer; only read. May be repeated.",
 )  # fmt: skip
 @click.option("--token-file", type=click.Path(path_type=Path), help="What clients must show.  [default: $RASR_TOKEN]")
 @click.option("--allow-host", "hosts", multiple=True, help="Name that clients call it by; may be repeated.")
@@ -37,7 +38,7 @@ def command(
     host: str,
     port: int,
     data: Path | None,
-    galleries: tuple[Path, ...],
+    galleries: tuple[str, ...],
     token_file: Path | None,
     hosts: tuple[str, ...],
     queue: int,

@@ -147,6 +147,15 @@ class Gallery:
         self.refreshed = report
         return report
 
+    @property
+    def manifest(self) -> Manifest:
+        """The current state in few words: encoder, number of photos, version. Raises as :meth:`__len__` does."""
+        return self._store.manifest()
+
+    def find(self, ids: Collection[str]) -> Photos:
+        """The photos with these content hashes, in no particular order, of those that are there."""
+        return self._store.photos({*ids})
+
     def search(self, query: Queryable, k: int = 5, **filters: Unpack[Filters]) -> References:
         """Find the ``k`` photos most similar to a picture, a picture file or a unit embedding (D,), best first.
 
@@ -261,9 +270,9 @@ class Gallery:
         self._loaded = None
         return built
 
-    def prewarm(self) -> None:
-        """Load what a search needs, so that the first one does not wait. Raises GalleryError."""
-        self._snapshot().prewarm()
+    def prewarm(self) -> str:
+        """Load what a search needs, so that the first one does not wait; says in words what. Raises GalleryError."""
+        return self._snapshot().prewarm() if self._existing() else "none yet"
 
     def optimize(self) -> Mapping[str, int]:
         """Merge a Lance table's small files and drop its states older than seven days; gives counts before and after.

@@ -59,9 +59,10 @@ class IndexedSnapshot:
         scores: NDArray[np.float32] = self._sample @ query.embedding
         return scores
 
-    def prewarm(self) -> None:
-        """Load the index before it is needed."""
+    def prewarm(self) -> str:
+        """Load the index, and the sample of scores, before they are needed; says what."""
         self._nearest.prewarm()
+        return f"searched by an index, in memory, beside {len(self._sample)} sampled"
 
     @cached_property
     def _sample(self) -> NDArray[np.float32]:

@@ -242,22 +242,32 @@ class LanceStore:
         with self._table.explained(change=True):
             return self._repeated(lambda table: int(table.update_field_metadata(update).version), manifest)
 
+    def photos(self, ids: Collection[str]) -> list[Photo]:
+        """The photos with these ids, of those that are there: of all rows the ids are read."""
+        with self._table.explained():
+            return [row.photo(self.folder) for row in self._rows(ids).values()]
+
     def find(self, photos: Collection[str]) -> dict[str, NDArray[np.float32]]:
         """Vectors of photos by id, each row compared with its checksum."""
-        found: dict[str, NDArray[np.float32]] = {}
-        wanted = sorted(photos)
         with self._table.explained():
-            table = self._table.open()
-            manifest = self._table.manifest(table)
-            for start in range(0, len(wanted), BLOCK):
-                for key, row in self._table.rows(table, manifest, _among(wanted[start : start + BLOCK])):
-                    if not _is_sound(key, row):
-                        raise ValueError("an entry does not match its checksum")
-                    found[key] = np.frombuffer(row.vector, "<f4")
-        if len(found) != len(wanted):
+            found = {key: np.frombuffer(row.vector, "<f4") for key, row in self._rows(photos).items()}
+        if len(found) != len(photos):
             raise GalleryBusy(
                 f"Another process has removed photos of the gallery {self.address} that were to be changed. Repeat it."
             )
+        return found
+
+    def _rows(self, ids: Collection[str]) -> dict[str, Row]:
+        """Rows by id, of those that are there, each compared with its checksum. Raises FAULTS."""
+        found: dict[str, Row] = {}
+        wanted = sorted(ids)
+        table = self._table.open()
+        manifest = self._table.manifest(table)
+        for start in range(0, len(wanted), BLOCK):
+            for key, row in self._table.rows(table, manifest, _among(wanted[start : start + BLOCK])):
+                if not _is_sound(key, row):
+                    raise ValueError("an entry does not match its checksum")
+                found[key] = row
         return found
 
     def _repeated(self, change: Callable[[lancedb.table.Table], int], manifest: Manifest) -> Manifest:

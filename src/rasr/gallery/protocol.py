@@ -62,6 +62,9 @@ class Store(Protocol):
         Raises as :meth:`manifest` does.
         """
 
+    def photos(self, ids: Collection[str]) -> list[Photo]:
+        """The photos with these ids, of those that are there; each row read is compared with its checksum."""
+
     def writing(self, encoder: EncoderId | None = None) -> AbstractContextManager[Writer]:
         """Be allowed to change the gallery; creates it when it is missing and ``encoder`` is given.
 

@@ -96,6 +96,10 @@ class LocalStore:
         with self.opened() as database:
             return database.read(vectors=vectors)
 
+    def photos(self, ids: Collection[str]) -> list[Photo]:
+        """The photos with these ids, of those that are there; all are read."""
+        return [photo for photo in self.read(vectors=False).photos() if photo.id in ids]
+
     def inspect(self) -> Iterator[tuple[Photo | None, str]]:
         """Every row that can be read: its photo, if it holds one, and what is wrong with it, or an empty string."""
         if self.database.exists():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.files import write_bytes
+from rasr.object_path import place
 from rasr.restoration.result import DRAWN, EVIDENCE, Result
 
 COLOURS = ((230, 97, 1), (94, 60, 153), (27, 158, 119), (231, 41, 138), (102, 166, 30), (166, 118, 29))
@@ -73,4 +74,4 @@ def save_evidence(result: Result, path: str | Path, *, overwrite: bool = False) 
     """Write :func:`draw`'s picture as PNG. Raises OutputExists or OutputError."""
     buffer = io.BytesIO()
     Image.fromarray(draw(result)).save(buffer, "PNG")
-    return write_bytes(buffer.getvalue(), Path(path), overwrite=overwrite)
+    return write_bytes(buffer.getvalue(), place(path), overwrite=overwrite)

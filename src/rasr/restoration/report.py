@@ -27,6 +27,7 @@ from rasr.errors import OutputError, RasrError, shown
 from rasr.files import check_writable, os_errors_as_output, write_bytes
 from rasr.gallery import Reference
 from rasr.images import Picture, read_picture, resize
+from rasr.object_path import place as path_of
 from rasr.restoration.batch import Outcome
 from rasr.restoration.result import CHANGED, EVIDENCE, Result
 
@@ -71,7 +72,7 @@ class Report:
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, expected: int = 1) -> None:
-        self._path = Path(path)
+        self._path = path_of(path)
         self._overwrite = overwrite or _is_own(self._path)
         check_writable(path, overwrite=self._overwrite)
         if self._path.is_file() and not _is_page(self._path):
@@ -206,7 +207,7 @@ class Report:
         same, share = facts.get("verdict") == "same scene", facts.get("share")
         guided = facts.get("accepted") and settings.get("strength", 1.0)
         used = bool(guided and (share if same else reads))
-        path, score = Path(str(facts.get("path"))), facts.get("score")
+        path, score = path_of(str(facts.get("path"))), facts.get("score")
         thumbnail = fault = None
         try:
             thumbnail, _, _ = self._show(read_picture(path), REFERENCE**2, lossless_to=0)
@@ -244,7 +245,7 @@ def _unpacked(facts: Mapping[str, Any], packed: bytes, source: Picture, picture:
     with np.load(io.BytesIO(packed)) as kept:
         evidence = Evidence(kept["maps"], kept["places"])
     references = [
-        Reference(Path(one["path"]), one["score"], one["rank"], share=one["share"]) for one in facts["references"]
+        Reference(path_of(one["path"]), one["score"], one["rank"], share=one["share"]) for one in facts["references"]
     ]
     return Result(picture, source, references, dict(facts["settings"]), {}, evidence=evidence)
 

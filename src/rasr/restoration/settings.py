@@ -16,6 +16,7 @@ import xxhash
 
 from rasr.errors import UsageError
 from rasr.files import whole_number
+from rasr.object_path import place
 from rasr.options import check_options, option, options_json
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _photos(reference: Any) -> Any:
     words = [word for word in ("auto", "none") if word in given]
     if words and len(given) > 1:
         raise UsageError(f"--reference {words[0]} cannot be combined with another --reference.")
-    return words[0] if words else tuple(Path(path) for path in given)
+    return words[0] if words else tuple(place(path) for path in given)
 
 
 @dataclass(frozen=True, slots=True)

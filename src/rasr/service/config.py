@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rasr.errors import UsageError
 from rasr.files import read_text
+from rasr.gallery.stores import open_store
 from rasr.generator import DEFAULT_PRESET, PRESETS
 from rasr.images.picture import Metadata
 
@@ -27,8 +28,8 @@ class ServiceConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     """0: any that is free."""
-    galleries: Sequence[Path] = ()
-    """Existing galleries, or folders of photos, to be offered; they are only read."""
+    galleries: Sequence[str | Path] = ()
+    """Galleries, by folder or address, and folders of photos, to be offered; they are only read."""
     token: str = ""
     """What clients must show as ``Authorization: Bearer``; empty: nothing."""
     hosts: Sequence[str] = ()
@@ -66,6 +67,8 @@ class ServiceConfig:
             raise UsageError("Times must be 0 or more.")
         if not self.hang > 0:
             raise UsageError("The option hang must be more than 0.")
+        for place in self.galleries:
+            open_store(place)  # an address that is none, or holds a secret
         if not 0 <= self.port < 2**16:
             raise UsageError(f"The port must lie between 0 and 65535, not {self.port}.")
 

@@ -23,7 +23,10 @@ import filelock
 
 from rasr.errors import UsageError, shown
 from rasr.files import sync_folder
+from rasr.gallery.stores import open_store
 from rasr.images.encode import usual_extension
+from rasr.object_path import ObjectPath
+from rasr.object_path import place as path_of
 from rasr.restoration.plan import READ_ONLY
 from rasr.restoration.settings import Settings, TargetSize
 from rasr.service.config import ServiceConfig
@@ -168,7 +171,7 @@ class Service:
             entry = self.shelf.get(order.gallery)
             for photo in order.photos:
                 self.shelf.photo(entry, photo)
-            if not self.shelf.photos(entry):
+            if not self.shelf.count(entry):
                 raise Refused(
                     422, "empty_gallery", f"The gallery '{entry.name}' has no photos. Add some, or choose none."
                 )
@@ -226,7 +229,7 @@ class Service:
     def prepare(self, job: Job) -> dict[str, Any]:
         """A job as the worker takes it, with the places of its files. Raises Refused."""
         folder, request = self.folder(job), job.request
-        gallery = None if request["gallery"] is None else str(self.shelf.get(request["gallery"]).path)
+        gallery = None if request["gallery"] is None else self.shelf.get(request["gallery"]).address
         references = [str(folder / path) for path in request["references"]]
         places = {
             "folder": str(folder),
@@ -292,7 +295,7 @@ class Service:
         references = (job.outcome or {}).get("references", [])
         if not 0 <= index < len(references):
             raise Refused(404, "no_reference", f"{job.name} has {len(references)} references, counted from 0.")
-        path = Path(references[index]["path"])
+        path = path_of(references[index]["path"])
         if not path.is_file():
             raise Refused(404, "gone", f"{shown(path.name)}: the photo is not there any more.")
         return path, shown(path.name)
@@ -307,9 +310,16 @@ class Service:
                 with suppress(OSError):
                     os.utime(kept)
                 return kept, kind
-        decoded = await asyncio.wrap_future(self.decoders.submit(path, name, how))
-        target = base.with_suffix(".png" if decoded.type == "image/png" else ".jpg")
         temporary = self.data / "tmp" / secrets.token_hex(8)
+        if isinstance(path, ObjectPath):  # decoders have no network
+            try:
+                await asyncio.to_thread(_fetch, path, temporary)
+                decoded = await asyncio.wrap_future(self.decoders.submit(temporary, name, how))
+            finally:
+                temporary.unlink(missing_ok=True)
+        else:
+            decoded = await asyncio.wrap_future(self.decoders.submit(path, name, how))
+        target = base.with_suffix(".png" if decoded.type == "image/png" else ".jpg")
         await asyncio.to_thread(temporary.write_bytes, decoded.content)
         temporary.rename(target)
         return target, decoded.type
@@ -354,16 +364,25 @@ class Service:
         return self.jobs.ahead(job)[0] + 1 if job.state == "queued" else None
 
 
-def named(galleries: Sequence[Path]) -> dict[str, Path]:
+def named(galleries: Sequence[str | Path]) -> dict[str, str | Path]:
     """Names for the galleries that the service is started with: their folders', made different where they are not."""
-    names: dict[str, Path] = {}
+    names: dict[str, str | Path] = {}
     for path in galleries:
-        base = re.sub(r"[^\w .-]+", "_", path.expanduser().resolve().name).strip(" ._-")[:50] or "gallery"
+        last = open_store(path).address.rpartition("/")[2]
+        base = re.sub(r"[^\w .-]+", "_", last).strip(" ._-")[:50] or "gallery"
         name, number = base, 2
         while name in names:
             name, number = f"{base} {number}", number + 1
         names[name] = path
     return names
+
+
+def _fetch(path: ObjectPath, target: Path) -> None:
+    """Copy an object into a file. Raises Refused."""
+    try:
+        target.write_bytes(path.read_bytes())
+    except OSError as error:
+        raise Refused(404, "gone", f"{shown(path.name)}: the photo cannot be read ({error.strerror}).") from error
 
 
 def _stem(name: str, found: str, format: str | None) -> tuple[str, str]:

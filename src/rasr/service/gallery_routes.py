@@ -22,6 +22,7 @@ from rasr.service.models import (
     pictures,
 )
 from rasr.service.refusal import Refused, faults
+from rasr.service.shelf import faults as wrong
 from rasr.service.uploads import staging, store
 from rasr.service.view import show_reference
 
@@ -44,13 +45,13 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
         """Find the photos of a gallery that look most like a picture; answered before jobs that wait."""
         service.check_room()
         entry = await run_in_threadpool(shelf.get, gallery)
-        if not await run_in_threadpool(shelf.photos, entry):
+        if not await run_in_threadpool(shelf.count, entry):
             raise Refused(422, "empty_gallery", f"The gallery '{entry.name}' has no photos. Add some first.")
         with staging(service.data / "tmp") as folder:
             picture = await run_in_threadpool(store, file.file, file.filename, folder / "input")
             await wrap_future(service.decoders.submit(picture.path, picture.name))
             found = await wrap_future(
-                service.supervisor.ask("search", gallery=str(entry.path), input=str(picture.path), k=k)
+                service.supervisor.ask("search", gallery=entry.address, input=str(picture.path), k=k)
             )
         results = [
             show_reference(one, index, entry.name, f"/galleries/{entry.name}/photos/{one['id']}/picture")
@@ -79,7 +80,7 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
         """Remove a gallery and the photos that were sent for it."""
         entry = await run_in_threadpool(shelf.get, name)
         shelf.check_writable(entry)
-        await wrap_future(service.supervisor.ask("remove", gallery=str(entry.path)))
+        await wrap_future(service.supervisor.ask("remove", gallery=entry.address))
         await run_in_threadpool(shelf.delete, entry)
 
     @router.post("/galleries/{name}/known", response_model=Unknown, responses=faults(404, 413, 422))
@@ -109,7 +110,7 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
             await wrap_future(service.decoders.submit(stored.path, stored.name))
             path = await run_in_threadpool(shelf.put, entry, folder / "photo", stored)
         try:
-            await wrap_future(service.supervisor.ask("add", gallery=str(entry.path), path=str(path)))
+            await wrap_future(service.supervisor.ask("add", gallery=entry.address, path=str(path)))
         except BaseException:
             if await run_in_threadpool(shelf.find, entry, stored.digest) is None:
                 await run_in_threadpool(shelf.discard, entry, path)
@@ -130,8 +131,9 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
         held = shelf.photos(entry)
         start = next((place for place, one in enumerate(held, 1) if one.id == after), 0)
         some = held[start : start + limit]
+        told = [shelf.photo_facts(entry, *pair) for pair in zip(some, wrong(some), strict=True)]
         following = some[-1].id if start + limit < len(held) else None
-        return {"photos": [shelf.photo_facts(entry, one) for one in some], "next": following}
+        return {"photos": told, "next": following}
 
     @router.delete("/galleries/{name}/photos/{photo}", status_code=204, responses=faults(403, 404, 409, 503))
     def remove(name: str, photo: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def serve(config: ServiceConfig, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; ``started`` is told the address. Raises OutputError and UsageError."""
+    logging.basicConfig(format="%(message)s")  # to stderr; what is of interest to whoever runs it
+    logging.getLogger("rasr.service").setLevel(logging.INFO)
     service = Service(config)
     listening = _listen(config.host, config.port)
     host = f"[{config.host}]" if ":" in config.host else config.host

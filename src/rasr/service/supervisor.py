@@ -67,7 +67,7 @@ class Supervisor(threading.Thread):
         jobs: Jobs,
         feed: Feed,
         metrics: Metrics,
-        galleries: Mapping[str, Path],
+        galleries: Mapping[str, str | Path],
         prepare: Callable[[Job], dict[str, Any]],
         folder: Callable[[Job], Path],
     ) -> None:
@@ -93,7 +93,8 @@ class Supervisor(threading.Thread):
         self.progress = Progress()
         self.ready = False
         self.why = "The worker is starting."
-        self.galleries: dict[str, Path] = {}
+        self.galleries: dict[str, str] = {}
+        """Addresses, by name, of those that the worker has opened."""
         self.faults: dict[str, str] = {}
 
     # What other threads ask for.
@@ -243,10 +244,16 @@ class Supervisor(threading.Thread):
         elif "ready" in said:
             self._begun = True
             self.ready, self.why, self.faults = bool(said["ready"]), str(said.get("why", "")), said["faults"]
-            self.galleries.update({name: Path(path) for name, path in said["galleries"].items()})
+            self.galleries.update(said["galleries"])
             self._metrics.worker_ready.set(self.ready)
             for name, fault in self.faults.items():
-                _log.warning("Gallery %s is not offered: %s", name, fault)
+                what = "could not be loaded" if name in self.galleries else "is not offered"
+                _log.warning("Gallery %s %s: %s", name, what, fault)
+        elif "loading" in said:
+            self.why = f"The worker is starting: gallery {said['loading']} is being loaded."
+        elif "loaded" in said:
+            told = [said[one] for one in ("loaded", "photos", "how", "seconds")]
+            _log.info("Gallery %s: %d photos, %s; loaded in %.1f s.", *told)
 
     def _note(self, said: dict[str, Any], job: Job) -> None:
         progress = self.progress

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from rasr.errors import GalleryError, OutOfMemory, PictureError, RasrError, show
 from rasr.gallery import Gallery, Photo, Reference, open_gallery_or_folder, retrieve
 from rasr.generator import clean_query, load_generator
 from rasr.images import Limits, read_header, read_picture
+from rasr.object_path import place
 from rasr.restoration import Restorer, Result, SaveOptions, Settings, TargetSize
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Worker:
                 gallery = open_gallery_or_folder(path, progress=lambda *_: self._pipe.send({"alive": True}))
                 places[name] = gallery.address
                 self._galleries[gallery.address] = gallery
+                self._load(name, gallery)
             except RasrError as error:
                 faults[name] = shown(error)
         try:
@@ -69,6 +72,14 @@ class Worker:
         while True:
             said, _ = self._pipe.receive()
             self._do(said)
+
+    def _load(self, name: str, gallery: Gallery) -> None:
+        """Load what the first search would wait for. Raises GalleryError."""
+        begun = time.monotonic()
+        self._pipe.send({"loading": name})
+        how = gallery.prewarm()
+        seconds = round(time.monotonic() - begun, 2)
+        self._pipe.send({"loaded": name, "photos": len(gallery), "how": how, "seconds": seconds})
 
     def _do(self, said: dict[str, Any]) -> None:
         if "restore" in said:
@@ -120,12 +131,12 @@ class Worker:
         """Restore a job's picture, save what belongs to it, and tell what it became."""
         self._pipe.send({"progress": said["restore"], "stage": "load", "done": 0, "total": 1})
         gallery = None if said["gallery"] is None else self._gallery(said["gallery"])
-        photos = _photos(gallery) if gallery is not None else {}
+        chosen = {} if gallery is None else _by_id(gallery, said["photos"])
         picked = [Path(path) for path in said["references"]]
         for one in said["photos"]:
-            if one not in photos or not photos[one].path.is_file():
+            if one not in chosen or not chosen[one].path.is_file():
                 raise GalleryError(f"The photo {one} is not in the gallery any more. Choose another.")
-            picked.append(photos[one].path)
+            picked.append(chosen[one].path)
         settings = Settings(
             reference=said["reference"] if not picked else tuple(picked),
             **said["settings"],
@@ -139,12 +150,12 @@ class Worker:
         folder = Path(said["folder"])
         _save_view(result, folder / VIEW)
         shares = _save_evidence(result, folder)
-        ids = {photo.path: photo for photo in photos.values()}
+        photos = chosen | ({} if gallery is None else _by_id(gallery, [one.id for one in result.references]))
         return {
             "width": result.picture.width,
             "height": result.picture.height,
             "bytes": output.stat().st_size,
-            "references": [_facts(one, ids) for one in result.references],
+            "references": [_facts(one, photos) for one in result.references],
             "drawn": None if result.evidence is None else round(max(0.0, 1.0 - sum(shares)), 4),
             "settings": result.settings,
             "timings": result.timings,
@@ -155,9 +166,9 @@ class Worker:
         gallery = self._gallery(said["gallery"])
         picture = read_picture(Path(said["input"]), limits=Limits(self._pixels))
         found = retrieve(gallery, picture, shown=said["k"], clean=clean_query)[: said["k"]]
-        ids = {photo.path: photo for photo in _photos(gallery).values()}
+        photos = _by_id(gallery, [one.id for one in found])
         cleaned = min(picture.width, picture.height) < gallery.encoder.input_size
-        return {"references": [_facts(one, ids) for one in found], "cleaned": cleaned}
+        return {"references": [_facts(one, photos) for one in found], "cleaned": cleaned}
 
     def _add(self, said: dict[str, Any]) -> dict[str, Any]:
         gallery, path = self._gallery(said["gallery"]), Path(said["path"])
@@ -181,7 +192,7 @@ class Worker:
         folder, outcome = Path(said["folder"]), said["outcome"]
         source, picture = read_picture(Path(said["input"])), read_picture(Path(said["output"]))
         references = [
-            Reference(Path(one["path"]), tags=tuple(one["tags"]), id=one["id"], **{name: one[name] for name in NAMES})
+            Reference(place(one["path"]), tags=tuple(one["tags"]), id=one["id"], **{name: one[name] for name in NAMES})
             for one in outcome["references"]
         ]
         evidence = None
@@ -208,13 +219,14 @@ class Worker:
         return restorer
 
 
-def _photos(gallery: Gallery) -> dict[str, Photo]:
-    return {photo.id: photo for photo in gallery.list()}
+def _by_id(gallery: Gallery, photos: Iterable[str]) -> dict[str, Photo]:
+    wanted = [one for one in photos if one]
+    return {photo.id: photo for photo in gallery.find(wanted)} if wanted else {}
 
 
-def _facts(reference: Reference, photos: dict[Path, Photo]) -> dict[str, Any]:
-    """A reference as the service keeps it: all its fields, and the photo's size."""
-    photo = photos.get(reference.path)
+def _facts(reference: Reference, photos: Mapping[str, Photo]) -> dict[str, Any]:
+    """A reference as the service keeps it: all its fields, and the size of a photo of the gallery."""
+    photo = photos.get(reference.id) or next((one for one in photos.values() if one.path == reference.path), None)
     width, height = (photo.width, photo.height) if photo is not None else (0, 0)
     if photo is None:
         with suppress(RasrError, OSError):
@@ -278,8 +290,8 @@ def _cells(shares: NDArray[np.uint8], cell: int) -> NDArray[np.bool_]:
 def _told(error: RasrError, said: dict[str, Any]) -> str:
     """The sentence of an error, with the names that the picture's owner knows."""
     message = str(error).replace(said["input"], said["name"])
-    for place in (said["folder"], *map(str, Path(said["folder"]).parents)):
-        message = message.replace(f"{place}/", "") if len(place) > 1 else message
+    for folder in (said["folder"], *map(str, Path(said["folder"]).parents)):
+        message = message.replace(f"{folder}/", "") if len(folder) > 1 else message
     return shown(message)
 
 
