@@ -72,7 +72,7 @@ def test_a_reference_as_json(gallery: Gallery, photos: Path) -> None:
     (found,) = retrieve(gallery, photos / "cat" / "00.png", shown=1)
     assert found.to_json() == {
         "path": str(photos / "cat" / "00.png"), "score": 1.0, "rank": 1, "category": "cat", "tags": [],
-        "accepted": True, "why": found.why, "verdict": None, "share": None,
+        "accepted": True, "why": found.why, "verdict": None, "share": None, "changed": None,
     }  # fmt: skip
 
 

@@ -3,17 +3,25 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from rasr.errors import ConfigError, RasrError, UsageError, WeightsMissing
-from rasr.generator import GenerationSettings, Generator, ReferencePicture, load_generator
+from rasr.generator import (
+    Cuttable,
+    GenerationSettings,
+    Generator,
+    GeneratorInfo,
+    ReferencePicture,
+    load_generator,
+)
 from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.config import ModelConfig
 from rasr.generator.diffusion import TEMPERATURE, DiffusionGenerator
-from rasr.generator.refdsr import RefDSR
+from rasr.generator.refdsr import RefDSR, build_model
 from tests.generator.conftest import SMALL
 
 SETTINGS = GenerationSettings()
@@ -207,3 +215,89 @@ def test_presets_are_in_the_table_and_take_a_cleaner_by_name() -> None:
     assert generator.cleaner is not None
     assert generator.cleaner.info.name == "bicubic"
     assert generator.info.name.startswith("sd21-osediff")
+
+
+def half(height: int, width: int, seed: int = 7) -> ReferencePicture:
+    """A registered reference that covers the left half of a picture, with a soft border."""
+    sure = np.clip((width / 2 - np.arange(width, dtype=np.float32)) / 8, 0, 1)
+    return ReferencePicture(photo(height, width, seed), 0.9, confidence=np.tile(sure, (height, 1)))
+
+
+def test_a_registered_reference_changes_what_it_covers_and_nothing_else(generator: DiffusionGenerator) -> None:
+    tiles = photo(96, 128)[None]
+    plain = generator.generate(tiles, None, generator.prepare(tiles[0], [], SETTINGS))
+
+    def restored(*references: ReferencePicture, strength: float = 1.0) -> np.ndarray:
+        settings = GenerationSettings(strength=strength)
+        return generator.generate(tiles, None, generator.prepare(tiles[0], references, settings))
+
+    changed = np.abs(restored(half(96, 128)) - plain)
+    assert np.array_equal(restored(half(96, 128))[:, :, 64:], plain[:, :, 64:]), "to the bit where it does not reach"
+    assert changed[:, :, :48].mean() > 1e-3
+    assert np.array_equal(restored(half(96, 128), strength=0.0), plain)
+    weaker = np.abs(restored(half(96, 128), strength=0.2) - plain)
+    assert 0 < weaker.mean() < changed.mean()
+    nowhere = replace(half(96, 128), confidence=np.zeros((96, 128), np.float32))
+    assert np.array_equal(restored(nowhere), plain)
+    other = restored(half(96, 128, seed=8))
+    assert np.abs(other - restored(half(96, 128)))[:, :, :48].mean() > 1e-4, "what it shows counts"
+    right = replace(half(96, 128), confidence=half(96, 128).confidence[:, ::-1].copy())  # type: ignore[index]
+    both = restored(half(96, 128), right)
+    assert np.abs(both - plain)[:, :, 80:].mean() > 1e-3
+
+
+def test_a_base_is_what_surrounds_a_registered_reference(generator: DiffusionGenerator) -> None:
+    tiles, base = photo(64, 64)[None], photo(64, 64, seed=2)[None]
+    plain = generator.generate(tiles, base, generator.prepare(tiles[0], [], SETTINGS))
+    restored = generator.generate(tiles, base, generator.prepare(tiles[0], [half(64, 64)], SETTINGS))
+    assert np.array_equal(restored[:, :, 32:], plain[:, :, 32:])
+    assert np.abs(restored - plain)[:, :, :24].mean() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(33, 70), (5, 200)])
+def test_registered_references_come_in_any_size_and_are_cut_with_the_tile(
+    generator: DiffusionGenerator, size: tuple[int, int]
+) -> None:
+    height, width = size
+    tiles = photo(height, width)[None]
+    conditioning = generator.prepare(tiles[0], [half(height, width)], SETTINGS)
+    assert isinstance(conditioning, Cuttable)
+    whole = generator.generate(tiles, None, conditioning)
+    assert whole.shape == tiles.shape
+    part = conditioning.cut(lambda plane: plane[:, -16:])
+    plain = generator.generate(tiles[:, :, -16:], None, generator.prepare(tiles[0], [], SETTINGS))
+    assert np.array_equal(generator.generate(tiles[:, :, -16:], None, part), plain), "the right end shows nothing of it"
+    with pytest.raises(ValueError, match="cut to the tile's"):
+        generator.generate(tiles[:, :, -16:], None, conditioning)
+    as_it_is = generator.prepare(tiles[0], [ReferencePicture(photo(40, 40), 0.9)], SETTINGS)
+    assert isinstance(as_it_is, Cuttable)
+    assert as_it_is.cut(lambda plane: plane[:0]) is as_it_is, "a photo as it is belongs to no place"
+
+
+def test_an_adapter_says_whether_it_was_trained_on_registered_references(
+    small_config: Callable[..., ModelConfig], guided: RefDSR, files: dict[str, Path], tmp_path: Path
+) -> None:
+    trained = build_model(small_config())
+    trained.load_state_dict(guided.state_dict(), strict=False)
+    trained.attach_reference(small_config().reference.model_copy(update={"registered": True}))
+    own = files | {"adapter": save_adapter(trained, tmp_path / "registered.safetensors")}
+
+    def made(given: dict[str, Path], **options: Any) -> GeneratorInfo:
+        return DiffusionGenerator(small_config(), device="cpu", **{**given, **options}).info
+
+    assert (made(files).registered, made(files).remark) == (False, "")
+    assert (made(own).registered, made(own).remark) == (True, "")
+    asked = made(files, registered="on")
+    assert asked.registered
+    assert "was not trained on registered photos" in asked.remark
+    left = made(own, registered="off")
+    assert not left.registered
+    assert "was trained on registered photos" in left.remark
+    assert made(files, registered="off").remark == ""
+    with pytest.raises(UsageError, match="registered must be auto, on or off, not 'yes'"):
+        made(own, registered="yes")
+    with pytest.raises(UsageError, match="no reference adapter here"):
+        made(own, adapter="none", registered="on")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no adapter")
+    assert not made(files, adapter=broken).registered, "what is wrong with it is told when it is loaded"

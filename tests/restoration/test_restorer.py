@@ -156,7 +156,9 @@ def test_photos_picked_by_hand_need_no_gallery_and_pass_no_test(local: Make, lq:
     generator = local(uses_reference=True)
     result = Restorer(generator)(Picture(lq), reference=[red, str(red)])
     assert [reference.score for reference in generator.references] == [1.0, 1.0]
-    told = "Picked by hand. Not verified: no places of the scene found again."
+    told = (
+        "Picked by hand. Not verified: no places of the scene found again. The generator saw it: changed because of it."
+    )
     assert [reference.why for reference in result.references] == [told] * 2
     assert len(Restorer(generator)(Picture(lq), reference=str(red)).references) == 1
 
@@ -335,7 +337,7 @@ def test_a_picture_is_cleaned_once_for_each_size(local: Make, lq: FloatImage) ->
     assert again.timings["clean_saved"] > 0
     assert len(cleaner.shapes) == len(generator.shapes) / 2
     assert np.array_equal(first.picture.pixels, again.picture.pixels)
-    kept = restorer._clean(lq, (180, 120), Settings(), {}, None)
+    kept = restorer._clean(cleaner, lq, (180, 120), Settings(), {}, None)
     assert kept is not None
     assert not kept.flags.writeable, "nobody may change it"
     for other in (restorer(Picture(lq), size=TargetSize(scale=2)), restorer(Picture(lq[::-1].copy()))):

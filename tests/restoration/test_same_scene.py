@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -9,14 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import rasr.restoration.same_scene as module
 from rasr.gallery import Gallery, Reference
+from rasr.generator.adapter import save_adapter, save_backbone
+from rasr.generator.diffusion import DiffusionGenerator
+from rasr.generator.refdsr import build_model
 from rasr.images import FloatImage, read_picture, resize
 from rasr.registration import fingerprint
 from rasr.restoration import Restorer, Result, Settings, TargetSize
-from rasr.restoration.same_scene import fuse_same_scene
+from rasr.restoration.report import write_report
+from rasr.restoration.result import DRAWN
+from rasr.restoration.same_scene import fuse_same_scene, look
 from tests.gallery.standin import ColourLayout
+from tests.generator.conftest import awaken, small
 from tests.restoration.conftest import Scene
 
 SIZE = TargetSize(scale=2)
@@ -87,7 +95,9 @@ def _fuse(
 ) -> tuple[list[Reference], Any, FloatImage]:
     lq = read_picture(scene.query).pixels
     pixels = np.clip(resize(lq, (320, 320)), 0, 1)
-    told, evidence = fuse_same_scene(pixels, lq, references, Settings(**settings), reads=False, gallery=gallery)
+    chosen = Settings(**settings)
+    looked = look(pixels, references, chosen, gallery=gallery)
+    told, evidence = fuse_same_scene(pixels, lq, looked, chosen, reads=False)
     return told, evidence, pixels
 
 
@@ -148,3 +158,69 @@ def test_features_are_kept_beside_the_gallery_and_a_damaged_file_costs_only_time
     kept.write_bytes(os.urandom(5000))
     assert np.array_equal(restore(), first)
     assert len(made) == 4
+
+
+@pytest.fixture(scope="module")
+def branch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small diffusion model with a branch whose weights are not zero, as files."""
+    folder = tmp_path_factory.mktemp("branch")
+    model = build_model(small())
+    model.attach_reference(small().reference.model_copy(update={"registered": True}))
+    awaken(model)
+    return {
+        "weights": save_backbone(model, folder / "backbone.safetensors"),
+        "adapter": save_adapter(model, folder / "adapter.safetensors"),
+    }
+
+
+@pytest.fixture(scope="module")
+def left_half(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The view of the same scene without its right half: it ends at column 220 of 320 at most."""
+    path = tmp_path_factory.mktemp("half") / "left.png"
+    with Image.open(scene.same) as image:
+        image.crop((0, 0, 370, image.height)).save(path)
+    return path
+
+
+def test_a_branch_sees_a_photo_of_the_scene_in_its_place(
+    scene: Scene, branch: dict[str, Path], left_half: Path, tmp_path: Path
+) -> None:
+    as_trained, as_they_are = (
+        Restorer(DiffusionGenerator(small(), device="cpu", **branch, registered=registered))
+        for registered in ("auto", "off")
+    )
+
+    def restore(*given: Path, restorer: Restorer = as_trained, **settings: Any) -> Result:
+        return restorer(scene.query, reference=given or "none", size=SIZE, colour="none", **settings)
+
+    plain, placed = restore().picture.pixels, restore(left_half)
+    (one,) = placed.references
+    assert (one.verdict, one.accepted) == ("same scene", True)
+    assert 0.2 < (one.changed or 0) < 0.75
+    assert np.array_equal(placed.picture.pixels[:, 250:], plain[:, 250:]), "nothing is drawn where it shows nothing"
+    drawn = (np.abs(placed.picture.pixels - plain).max(2) > 0) & (placed.evidence.total == 0)  # type: ignore[union-attr]
+    assert drawn.mean() > 0.01, "it is drawn with it in view also where no detail was taken over"
+    assert f"The generator saw it in {one.changed:.0%} of the picture: changed because of it." in one.why
+    assert json.loads(placed._description())["evidence"] == [
+        f"{one.share:.0%} detail from your photo left.png", "changed because of left.png", DRAWN,
+    ]  # fmt: skip
+    assert one.to_json()["changed"] == round(one.changed or 0, 4)
+    page = write_report([placed], tmp_path / "report.html").read_text()
+    assert "Used: detail from your photo left.png; elsewhere changed because of left.png." in page
+
+    nothing = restore(left_half, strength=0.0)
+    assert np.array_equal(nothing.picture.pixels, plain)
+    assert nothing.references[0].changed is None
+
+    # Of another scene, and by choice, a photo is shown as it is: all of the picture is drawn with it in view.
+    other = restore(scene.other)
+    assert other.references[0].verdict == "not verified"
+    for result in (other, restore(left_half, restorer=as_they_are), restore(scene.other, candidates=0)):
+        assert result.references[0].changed == 1
+        assert result.references[0].why.endswith("The generator saw it: changed because of it.")
+        assert not np.array_equal(result.picture.pixels[:, 250:], plain[:, 250:])
+
+    both = restore(scene.other, left_half)
+    first, second = both.references
+    assert (first.path, second.path, second.accepted, second.changed) == (left_half, scene.other, False, None)
+    assert np.array_equal(both.picture.pixels, placed.picture.pixels), "beside a photo of the scene no other guides"

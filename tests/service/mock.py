@@ -233,8 +233,9 @@ class Mock:
         _, verdict, score, image = PHOTOS.get(key, ("", "unrelated", 0.31, photo[2]))
         return {
             "index": 0, "id": key, "name": photo[0], "gallery": "harbour", "verdict": verdict, "score": score,
-            "accepted": verdict == "same scene", "why": WHY[verdict], "share": 0.0, "width": image.width,
-            "height": image.height, "colour": COLOUR, "picture": f"/galleries/harbour/photos/{key}/picture",
+            "accepted": verdict == "same scene", "why": WHY[verdict], "share": 0.0, "changed": 0.0,
+            "width": image.width, "height": image.height, "colour": COLOUR,
+            "picture": f"/galleries/harbour/photos/{key}/picture",
         }  # fmt: skip
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +241,10 @@ def stand_ins() -> Any:
     return module
 
 
-def test_sd21_rasrnet_trains_its_branch_and_the_adapter_restores(tmp_path: Path, photos: Path) -> None:
+@pytest.mark.parametrize("registered", [False, True])
+def test_sd21_rasrnet_trains_its_branch_and_the_adapter_restores(
+    tmp_path: Path, photos: Path, registered: bool
+) -> None:
     makers = stand_ins()
     base = makers.write_hub_folder(tmp_path / "sd")
     checkpoint = tmp_path / "osediff.pkl"
@@ -253,6 +258,7 @@ def test_sd21_rasrnet_trains_its_branch_and_the_adapter_restores(tmp_path: Path,
         "loop.accumulation=2", 'loop.precision="fp32"', "loop.log_every=1", "optimizer.lr=0.01", "optimizer.warmup=0",
         "optimizer.ema=0", 'loss.perceptual_network="effnet-lite1"', 'loss.gram_network="effnet-lite1"',
         'loss.discriminator_network="effnet-lite2"', "loss.gan_after=0",
+        f"model.reference.registered={str(registered).lower()}",
     ]  # fmt: skip
     config = read_training_config("sd21-rasrnet", changes, photos=[photos])
     model, _ = build_trainable(config, torch.device("cpu"), lambda _line: None)
@@ -269,8 +275,29 @@ def test_sd21_rasrnet_trains_its_branch_and_the_adapter_restores(tmp_path: Path,
     lq = np.random.default_rng(0).random((128, 128, 3), dtype=np.float32)
     reference = ReferencePicture(np.random.default_rng(1).random((128, 128, 3), dtype=np.float32), score=0.9)
 
-    def restored(**adapter: Any) -> Any:
+    def restored(reference: ReferencePicture = reference, **adapter: Any) -> Any:
         generator = load_generator("sd21-osediff", base=base, checkpoint=checkpoint, device="cpu", **adapter)
+        assert generator.info.registered == (registered and adapter["adapter"] != "none")
         return generator.generate(lq[None], None, generator.prepare(lq, [reference], GenerationSettings()))
 
-    assert not np.array_equal(restored(adapter=outcome.exported), restored(adapter="none"))
+    plain = restored(adapter="none")
+    assert not np.array_equal(restored(adapter=outcome.exported), plain)
+    left = np.zeros((128, 128), np.float32)
+    left[:, :64] = 1
+    placed = restored(replace(reference, confidence=left), adapter=outcome.exported)
+    assert np.array_equal(placed[:, :, 64:], plain[:, :, 64:])
+    assert not np.array_equal(placed[:, :, :64], plain[:, :, :64])
+
+    # What was trained is written down, and a run does not go on as another.
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["reference"]["registered"] is registered
+    other = read_training_config(
+        "sd21-rasrnet", [*changes, f"model.reference.registered={str(not registered).lower()}"], photos=[photos]
+    )
+    with pytest.raises(ConfigError, match="registered"):
+        Trainer(other, tmp_path / "run").run(resume=True)
+
+
+def test_a_branch_for_registered_references_needs_some_in_training(photos: Path, preset: Path) -> None:
+    mix = [{"mix": {"other_crop": 1.0}}]
+    with pytest.raises(ValueError, match="needs warped references"):
+        settings(photos, preset, model__reference={"registered": True}, references__phases=mix)

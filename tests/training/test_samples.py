@@ -16,6 +16,7 @@ from scipy import stats
 from rasr.errors import PictureError
 from rasr.training.batch import collate
 from rasr.training.config import TrainingConfig
+from rasr.training.data import TrainingData
 from rasr.training.photos import DecodedPhotos
 from rasr.training.samples import SampleMaker, batch_loader
 from tests.training.standin import maker_for, tiny_config
@@ -64,6 +65,33 @@ def test_the_curriculum_advances_with_the_steps(photos: Path) -> None:
     phases = [{"until": 2, "mix": {"warped": 1.0}}, {"mix": {"random": 1.0}}]
     maker = maker_for(tiny_config(photos, references__phases=phases, loop__batch=4))
     assert [maker[n].kind for n in (0, 7, 8, 50)] == ["warped", "warped", "random", "random"]
+
+
+@pytest.mark.parametrize("pool", [0, 6])
+def test_registered_references_lie_on_the_target_however_it_is_turned(photos: Path, pool: int) -> None:
+    mix = {"warped": 0.7, "other_crop": 0.3}
+    config = tiny_config(
+        photos, references__phases=[{"mix": mix}], data__crop=64, data__pool=pool, data__pool_side=96,
+        model__reference={"registered": True},
+    )  # fmt: skip
+    assert config.registered
+    maker = TrainingData.prepare(config, None, lambda _line: None).maker
+    samples = [maker[n] for n in range(24)]
+    likeness = []
+    for sample in samples:
+        assert (sample.confidence is not None) == (sample.kind == "warped")
+        if sample.confidence is not None and sample.reference is not None:
+            planes = [one.mean(2) for one in (sample.reference, sample.hr)]
+            where = sample.confidence[..., 0] > 100
+            likeness.append(np.corrcoef(*(plane[where] for plane in planes))[0, 1])
+    assert len(likeness) > 10
+    assert np.median(likeness) > 0.8
+    batch = collate(samples[:8])
+    assert batch.confidence is not None
+    assert batch.confidence.shape == (8, 1, 64, 64)
+    kinds = [kind == "warped" for kind in batch.kinds]
+    assert [bool((one < 1).any()) for one in batch.confidence] == kinds, "a reference as it is counts everywhere"
+    assert batch.without_reference().confidence is None
 
 
 def test_random_references_never_show_the_target(tmp_path: Path) -> None:

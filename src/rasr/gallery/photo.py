@@ -116,6 +116,9 @@ class Reference:
     nobody measured, and in which geometry does not find the scene. Empty where it was not looked into."""
     share: float | None = None
     """Share of the result, 0 to 1, whose detail is this photo's; None where none was fused."""
+    changed: float | None = None
+    """Share of the result, 0 to 1, that a generator drew with this photo in view: changed because of it, no evidence.
+    None where none was shown it."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``--json`` prints a reference."""
@@ -129,6 +132,7 @@ class Reference:
             "why": self.why,
             "verdict": self.verdict or None,
             "share": None if self.share is None else round(self.share, 4),
+            "changed": None if self.changed is None else round(self.changed, 4),
         }
 
 

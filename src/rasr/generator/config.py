@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rasr.config import Table, check_table, read_toml
-from rasr.errors import UsageError, WeightsMissing
-from rasr.files import home
+from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
+from rasr.files import home, parse_object
 from rasr.generator.protocol import TileHints
-from rasr.weights import CATALOGUE, find
+from rasr.weights import CATALOGUE, find, read_metadata
 
 
 class _CodecConfig(Table):
@@ -51,6 +51,9 @@ class ReferenceConfig(Table):
     """LoRA scaling is alpha / rank. 8 is peft's default and what OSEDiff's published weights were trained with."""
     mid: bool = True
     """Also add to the middle block's output, which is what the first decoder block starts from."""
+    registered: bool = False
+    """Trained on references brought into place, so that its residuals are tied to positions; it is then shown photos
+    of the same scene as the picture sees them, and what it draws counts where they cover it."""
 
 
 class ModelConfig(Table):
@@ -163,6 +166,16 @@ class WeightPaths:
             trained=pretrained or backbone is not None,
             described=" + ".join(str(part) for part in (*parts, branch) if part),
         )
+
+    @property
+    def registered(self) -> bool:
+        """Whether the adapter was trained on registered references; what is wrong with it is told when it is loaded."""
+        if self.adapter is None:
+            return False
+        try:
+            return parse_object(read_metadata(self.adapter)["reference"]).get("registered") is True
+        except (KeyError, ValueError, WeightsCorrupt):
+            return False
 
     def needs(self, config: ModelConfig) -> tuple[str, ...]:
         """Entries of the weights' catalogue that loading will ask for, where the user named no files of their own."""

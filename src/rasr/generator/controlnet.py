@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rasr.generator.config import ReferenceConfig
 
@@ -59,8 +60,8 @@ class ControlBranch(nn.Module):
     ) -> Iterator[dict[str, Any]]:
         """Yield arguments for the UNet's call: Σ_k weight_k · C(z, t, ∅, r_k).
 
-        ``sample`` (N, C, h, w); ``references`` are K conditions (N or 1, C, h, w); ``weights`` (N, K) are already times
-        strength.
+        ``sample`` (N, C, h, w); ``references`` are K conditions (N or 1, C, h, w); ``weights`` (N, K), or (N, K, H, W)
+        of any resolution where they differ from place to place, are already times strength.
         """
         total: list[torch.Tensor] = []
         for k, condition in enumerate(references):
@@ -71,10 +72,16 @@ class ControlBranch(nn.Module):
                 controlnet_cond=condition.expand(sample.shape[0], -1, -1, -1),
                 return_dict=False,
             )
-            scale = weights[:, k].view(-1, 1, 1, 1)
-            scaled = [part * scale for part in (*down, mid)]
+            scaled = [_weighed(part, weights[:, k]) for part in (*down, mid)]
             total = scaled if not total else [a + b for a, b in zip(total, scaled, strict=True)]
         yield {"down_block_additional_residuals": tuple(total[:-1]), "mid_block_additional_residual": total[-1]}
+
+
+def _weighed(part: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """A residual (N, C, h, w), or a scalar nought, times weights (N,) or (N, H, W)."""
+    if weights.ndim == 1:
+        return part * weights.view(-1, 1, 1, 1)
+    return part * F.adaptive_avg_pool2d(weights[:, None], (part.shape[-2], part.shape[-1])) if part.ndim else part
 
 
 class _NoResidual(nn.Module):

@@ -6,8 +6,8 @@ torch is loaded with the weights, so that whatever is wrong with the options is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from rasr.device import Device, choose_device
 from rasr.errors import ConfigError, RasrError, UsageError
 from rasr.generator.config import ModelConfig, WeightPaths, preset_at_hand, read_model_config
 from rasr.generator.protocol import (
+    SURE,
     Batch,
     Conditioning,
     GenerationSettings,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 CACHE_BYTES = 512 * 2**20
 TEMPERATURE = 0.1
 """τ of softmax(score / τ), the weights of several references."""
+UNTRAINED_SO = {
+    True: "The reference adapter was not trained on registered photos: what it draws because of one was never trained.",
+    False: "The reference adapter was trained on registered photos, and is shown photos as they are.",
+}
+"""Remarks where the option ``registered`` differs from how the adapter was trained, by the option."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +54,17 @@ class _Conditioning:
     weights: torch.Tensor | None
     """(1, K), summing to 1."""
     settings: GenerationSettings
+
+    @property
+    def registered(self) -> bool:
+        """Whether the references lie on the picture."""
+        return any(one.confidence is not None for one in self.references)
+
+    def cut(self, part: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> _Conditioning:
+        """The conditioning of a tile: of registered references only what lies there."""
+        if not self.registered:
+            return self
+        return replace(self, references=tuple(_cut(one, part) for one in self.references))
 
 
 class DiffusionGenerator:
@@ -68,15 +85,17 @@ class DiffusionGenerator:
         base: str | Path | None = None,
         checkpoint: str | Path | None = None,
         vae: Literal["full", "tiny"] | Path = "full",
+        registered: Literal["auto", "on", "off"] = "auto",
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Choose everything, load nothing.
 
         ``preset`` is a name or a TOML file. ``weights`` is the backbone of a model built here; ``base`` (hub id or
         folder) and ``checkpoint`` (file) the sources of the SD 2.1 presets; ``adapter`` is a trained reference branch,
-        "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder. ``cache_bytes`` bounds what
-        is kept of encoded references. Raises ConfigError for an unknown preset, UsageError for a number out of range
-        and for a device or dtype this machine does not have.
+        "none" to run without. ``vae`` "tiny" puts TAESD in place of the full autoencoder. ``registered`` says whether
+        the branch is shown photos of the same scene as the picture sees them ("on", and "off" as they are), by default
+        as its adapter was trained. ``cache_bytes`` bounds what is kept of encoded references. Raises ConfigError for an
+        unknown preset, UsageError for a value out of range and for a device or dtype this machine does not have.
         """
         if preset == "sd21":
             preset = preset_at_hand()
@@ -88,6 +107,8 @@ class DiffusionGenerator:
         self._place = choose_device(device, dtype)
         if not isinstance(cache_bytes, int) or cache_bytes < 0:
             raise UsageError(f"cache_bytes must be a whole number from 0 on, not {cache_bytes}.")
+        trained_so = self._weights.registered
+        shown_so = trained_so if registered == "auto" else _registered(registered, self.config.name, self._weights)
         self._encoded: LruCache[Any] = LruCache(cache_bytes, _tensor_bytes)
         self._model: RefDSR | None = None
         self._prompts: Any = None
@@ -97,6 +118,8 @@ class DiffusionGenerator:
         self.info = GeneratorInfo(
             name=self.config.name + remark,
             uses_reference=found.adapter is not None,
+            registered=shown_so,
+            remark="" if shown_so == trained_so or found.adapter is None else UNTRAINED_SO[shown_so],
             grid="output",
             scale=1,
             tile=self.config.tile,
@@ -133,7 +156,10 @@ class DiffusionGenerator:
         return _Conditioning(context, tuple(references), weights, settings)
 
     def generate(self, tiles: Batch, base: Batch | None, conditioning: Conditioning) -> Batch:
-        """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W."""
+        """Restore tiles on the output grid: (N, H, W, 3) → the same size, any H and W.
+
+        Because of registered references only places change that they cover; the others keep their bits.
+        """
         if not isinstance(conditioning, _Conditioning):
             raise TypeError(f"conditioning comes from prepare(), not {type(conditioning).__name__}")
         import torch
@@ -143,11 +169,20 @@ class DiffusionGenerator:
         with self._lock, torch.inference_mode():
             lq = self._fit(self._pictures(tiles))
             start = None if base is None else self._fit(self._pictures(base))
-            # References lie on the tile's own grid.
-            features = [self._encode(one, (lq.shape[2], lq.shape[3])) for one in conditioning.references]
-            given = (features, conditioning.weights, conditioning.context, conditioning.settings.strength)
-            restored = model(lq, start, *given).float()
-            restored = self._unfit(restored, height, width).clamp(-1, 1).add(1).div(2)
+
+            def restore(features: list[Any], weights: torch.Tensor | None) -> torch.Tensor:
+                given = (features, weights, conditioning.context, conditioning.settings.strength)
+                return self._unfit(model(lq, start, *given).float(), height, width).clamp(-1, 1).add(1).div(2)
+
+            if conditioning.registered:
+                restored = restore([], None)
+                sure = self._confidences(conditioning.references, height, width)
+                if bool(sure.any()):
+                    guided = restore(*self._register(conditioning, sure, lq if start is None else start))
+                    restored = restored + (guided - restored) * (sure.amax(1, keepdim=True) / SURE).clamp(max=1)
+            else:  # on the tile's own grid
+                features = [self._encode(one, (lq.shape[2], lq.shape[3])) for one in conditioning.references]
+                restored = restore(features, conditioning.weights)
         if not restored.isfinite().all():
             raise RasrError(f"{self.info.name} gave invalid numbers in {self._place}. Use --dtype fp32.")
         return np.ascontiguousarray(restored.permute(0, 2, 3, 1).cpu().numpy())
@@ -181,6 +216,33 @@ class DiffusionGenerator:
 
         with torch.inference_mode():
             return self.model.encode_reference(self._pictures(fitted.clip(0, 1)[None]).to(self._place.dtype))
+
+    def _confidences(self, references: Sequence[ReferencePicture], height: int, width: int) -> torch.Tensor:
+        """(1, K, H, W) of registered references; raises ValueError unless all of them were cut as the tile was."""
+        planes = [one.confidence for one in references if one.confidence is not None]
+        if len(planes) < len(references) or any(plane.shape != (height, width) for plane in planes):
+            raise ValueError(f"registered references must all be cut to the tile's {width}×{height} pixels")
+        return _tensor(np.stack(planes)[None]).to(self._place.device)
+
+    def _register(
+        self, conditioning: _Conditioning, sure: torch.Tensor, start: torch.Tensor
+    ) -> tuple[list[Any], torch.Tensor]:
+        """Let the branch read references that lie on the tile; what it made of them, and weights (1, K, H, W).
+
+        A place counts as far as its surest reference is sure; several that cover it share that by score and confidence.
+        """
+        from rasr.generator.refdsr import fill_around
+
+        model, dtype = self.model, self._place.dtype
+        shares = sure if conditioning.weights is None else sure * conditioning.weights.float()[..., None, None]
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-6) * sure.amax(1, keepdim=True)
+        fitted = self._fit(sure).clamp(min=0)
+        features = []
+        for number, one in enumerate(conditioning.references):
+            seen = self._fit(self._pictures(one.pixels[None]))
+            filled = fill_around(seen, fitted[:, number : number + 1], start)
+            features.append(model.encode_reference(filled.to(dtype)))
+        return features, self._fit(shares).clamp(min=0).to(dtype)
 
     def _pictures(self, pictures: NDArray[np.float32]) -> torch.Tensor:
         return _tensor(pictures.transpose(0, 3, 1, 2)).to(self._place.device).mul(2).sub(1)
@@ -233,6 +295,21 @@ def _load_model(config: ModelConfig, weights: WeightPaths, place: Device) -> tup
     if model.multiple != config.tile.multiple:
         raise ConfigError(f"{config.name}: tile.multiple must be {model.multiple}, not {config.tile.multiple}.")
     return model.to(place.device, place.dtype).requires_grad_(False).eval(), prompts
+
+
+def _registered(asked: str, name: str, found: WeightPaths) -> bool:
+    """What the option means, other than "auto". Raises UsageError for another word, and "on" without an adapter."""
+    if asked not in {"on", "off"}:
+        raise UsageError(f"registered must be auto, on or off, not '{asked}'.")
+    if asked == "on" and found.adapter is None:
+        raise UsageError(f"registered=on: {name} has no reference adapter here that could be shown a photo.")
+    return asked == "on"
+
+
+def _cut(one: ReferencePicture, part: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> ReferencePicture:
+    if one.confidence is None:
+        return one
+    return replace(one, pixels=part(one.pixels), confidence=part(one.confidence[..., None])[..., 0])
 
 
 def _tensor(array: Any) -> torch.Tensor:

@@ -52,7 +52,7 @@ class Preset:
 
 _REALESRGAN = ("threads", "weights")
 _DIFFUSION = "rasr.generator.diffusion:DiffusionGenerator"
-_SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "vae")
+_SD21 = ("adapter", "base", "cache_bytes", "checkpoint", "cleaner", "registered", "vae")
 
 PRESETS = {
     "mini": Preset(

@@ -6,7 +6,7 @@ networks. A generator knows nothing of files, tiles or galleries. Everything tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -18,6 +18,8 @@ from rasr.images import FloatImage
 
 DEFAULT_DETAIL = 0.5
 """Place of the dial at which weights are as they were tuned."""
+SURE = 0.25
+"""Confidence in a registered reference from which a place is altogether the reference's."""
 Batch = NDArray[np.float32]
 """Tiles of one size: (N, H, W, 3), RGB, float32 in [0, 1], sRGB-encoded."""
 
@@ -63,6 +65,8 @@ class GeneratorInfo:
     """Licence of the weights (SPDX where one exists)."""
     device: str = "cpu"
     """Where it runs and why, in words ('cpu, fp32: no GPU found')."""
+    registered: bool = False
+    """True where photos of the same scene are to be brought onto the picture before it is shown them."""
     reads_text: bool = False
     """True where a prompt says what to draw."""
     has_detail: bool = False
@@ -83,6 +87,14 @@ class ReferencePicture:
     score: float
     """Cosine similarity to the query in [-1, 1]; 1.0 for a reference the user picked by hand."""
     path: Path | None = None
+    confidence: NDArray[np.float32] | None = None
+    """(H, W), 0 to 1, of a registered reference, whose pixels are the photo brought onto the picture at the result's
+    size: how sure each place of it is, 0 where it shows nothing of the picture. None for a photo as it is."""
+
+    @property
+    def covers(self) -> float:
+        """Share of the picture, 0 to 1, in which it says something: all of it for a photo as it is."""
+        return 1.0 if self.confidence is None else float((self.confidence > 0).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,14 @@ class GenerationSettings:
 
 class Conditioning(Protocol):
     """State computed once for a whole picture (encoded references, context). Opaque."""
+
+
+@runtime_checkable
+class Cuttable(Protocol):
+    """Conditioning that is tied to places: each tile takes its own part of it."""
+
+    def cut(self, part: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Conditioning:
+        """The tile's conditioning; ``part`` cuts an (H, W, C) array of the result's size as the tile was cut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from rasr.errors import UsageError
 from rasr.generator.config import ModelConfig, ReferenceConfig
 from rasr.generator.controlnet import ControlBranch
+from rasr.generator.protocol import SURE
 
 ReferenceFeatures = Sequence[Any]
 """What the branch keeps of references, one entry each."""
@@ -147,7 +148,8 @@ class RefDSR(nn.Module):
 
         ``lq`` (N, 3, H, W) is the low-quality picture resampled to the output size, ``base`` a cleaner's output of the
         same shape. ``references`` are K pictures, (N, 3, H, W) or (N, K, 3, H, W), or what :meth:`encode_reference`
-        made of them. ``reference_weights`` (N, K), (1, K) or (N,), by default 1/K; a row of zeros is a null reference.
+        made of them. ``reference_weights`` (N, K), (1, K) or (N,), by default 1/K, a row of zeros is a null reference;
+        (N or 1, K, H, W) for registered ones, which count from place to place.
         ``context`` is (N, D) embeddings or (N, T, D) text states, None for none. ``strength`` scales what references
         add. Returns (N, 3, H, W), not clamped.
         """
@@ -189,7 +191,10 @@ class RefDSR(nn.Module):
         if references and self.branch is not None:
             if weights is None:
                 weights = sample.new_full((1, len(references)), 1 / len(references))
-            weights = weights.reshape(-1, len(references)).expand(len(sample), -1) * strength
+            if weights.ndim == 4:
+                weights = weights.expand(len(sample), -1, -1, -1) * strength
+            else:
+                weights = weights.reshape(-1, len(references)).expand(len(sample), -1) * strength
             null = self._read_context(None)
             injection = self.branch.inject(self.unet, sample, timestep, null, references, weights)
         with injection as extra:
@@ -230,6 +235,14 @@ class RefDSR(nn.Module):
         for model in (self.unet, getattr(self.branch, "control", None)):
             if model is not None:
                 (model.enable_gradient_checkpointing if enabled else model.disable_gradient_checkpointing)()
+
+
+def fill_around(reference: torch.Tensor, confidence: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """A registered reference (N, C, H, W) where it is sure, and elsewhere ``start``, whose latent says nothing new.
+
+    ``confidence`` is (N, 1, H, W), 0 to 1.
+    """
+    return start + (reference - start) * (confidence / SURE).clamp(max=1)
 
 
 def _one_step(

@@ -3,12 +3,14 @@
 from rasr.registration.faces import Face, find_faces
 from rasr.registration.features import LocalFeatures, extract_reference, fingerprint, pack, unpack
 from rasr.registration.fusion import Evidence, fuse
+from rasr.registration.place import Placed, place
 from rasr.registration.scene import SceneMatch, SceneQuery
 
 __all__ = [
     "Evidence",
     "Face",
     "LocalFeatures",
+    "Placed",
     "SceneMatch",
     "SceneQuery",
     "extract_reference",
@@ -16,5 +18,6 @@ __all__ = [
     "fingerprint",
     "fuse",
     "pack",
+    "place",
     "unpack",
 ]

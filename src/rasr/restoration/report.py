@@ -204,9 +204,9 @@ class Report:
     def _reference(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
         generator = settings.get("generator")
         reads = generator.get("uses_reference", True) if isinstance(generator, dict) else True
-        same, share = facts.get("verdict") == "same scene", facts.get("share")
+        same, share, changed = facts.get("verdict") == "same scene", facts.get("share"), facts.get("changed")
         guided = facts.get("accepted") and settings.get("strength", 1.0)
-        used = bool(guided and (share if same else reads))
+        used = bool(guided and (share or changed if same else reads))
         path, score = path_of(str(facts.get("path"))), facts.get("score")
         thumbnail = fault = None
         try:
@@ -215,7 +215,9 @@ class Report:
             fault = shown(error)
         about: dict[str, Any] = {key: shown(facts.get(key) or "") for key in ("rank", "category", "why")}
         about |= {"name": shown(path.name), "path": shown(path), "accepted": facts.get("accepted")}
-        about["words"] = f"Used: {EVIDENCE if same else CHANGED} {shown(path.name)}."
+        detail = f"{EVIDENCE} {shown(path.name)}" if same and (share or not changed) else ""
+        drew = f"{CHANGED} {shown(path.name)}" if changed or not detail else ""
+        about["words"] = f"Used: {'; elsewhere '.join(filter(None, (detail, drew)))}."
         about["shared"] = bool(share)
         about["score"] = f"{score:.3f}" if isinstance(score, int | float) else ""
         return {"about": about, "used": used, "thumbnail": thumbnail, "fault": fault}

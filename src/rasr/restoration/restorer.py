@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -30,17 +30,21 @@ from rasr.generator import (
     clean_query,
     load_generator,
 )
-from rasr.images import FloatImage, Limits, Picture, read_header, read_picture, resize
+from rasr.images import FloatImage, Limits, Picture, read_header, resize
 from rasr.memory import LruCache, free_memory, memory_errors_told
 from rasr.options import takes_options
 from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.exchange import take_picture
+from rasr.restoration.references import read_references, tell_changed
 from rasr.restoration.resolution import reduce_blurred
 from rasr.restoration.result import Result
 from rasr.restoration.settings import Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
 from rasr.weights import require
+
+if TYPE_CHECKING:
+    from rasr.restoration.same_scene import Looked
 
 BYTES_PER_PIXEL = 24
 """Peak cost of one output pixel beside the tile: float32 canvas, strips of the colour match, and what is encoded."""
@@ -139,15 +143,16 @@ class Restorer:
         colour = info.colour if settings.colour == "auto" else settings.colour
         whole = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
         lq = self._resolved(whole, size, settings, timings)
-        base = self._clean(lq, size, settings, timings, progress)
+        base = self._clean(self.generator.cleaner, lq, size, settings, timings, progress)
         with timed(timings, "search"):
             references = self._references(source, settings, base)
         notes = list(source.notes)
         reduced = self._reduced(lq, size, info.grid)
+        looked, pictures = self._registered(lq, size, base, references, settings, limits, timings, progress)
         with timed(timings, "prepare"):
-            reads = info.uses_reference
+            reads = info.uses_reference and not pictures
             accepted = [one for one in references if one.accepted and reads and settings.strength > 0]
-            pictures = _read_references(accepted, limits, held=reduced.shape[0] * reduced.shape[1])
+            pictures += read_references(accepted, limits, held=reduced.shape[0] * reduced.shape[1])
             generation = replace(settings.generation, embedding=self._embedding(reduced))
             conditioning = self.generator.prepare(reduced, pictures, generation)
         side = choose_tile(settings.tile, info)
@@ -163,17 +168,11 @@ class Restorer:
         evidence = None
         if settings.candidates and references:
             with timed(timings, "same scene"):
-                from rasr.restoration.same_scene import fuse_same_scene  # OpenCV and kornia take a second to load
+                from rasr.restoration.same_scene import fuse_same_scene
 
-                references, evidence = fuse_same_scene(
-                    pixels,
-                    lq,
-                    references,
-                    settings,
-                    reads=reads,
-                    gallery=None if self.gallery is None else self.gallery.path,
-                    limits=limits,
-                )
+                looked = looked or self._look(pixels, references, settings, limits)
+                references, evidence = fuse_same_scene(pixels, lq, looked, settings, reads=reads)
+        references = tell_changed(references, {one.path: one.covers for one in pictures if one.path is not None})
         if lq is not whole:
             notes.append(
                 f"The picture is blurred: restored at the {lq.shape[1]}×{lq.shape[0]} pixels at which it is sharp, of "
@@ -220,8 +219,46 @@ class Restorer:
             exclude=[source.path] if source.path is not None else [],
         )
 
+    def _look(
+        self, pixels: FloatImage, references: Sequence[Reference], settings: Settings, limits: Limits | None
+    ) -> Looked:
+        from rasr.restoration.same_scene import look  # OpenCV and kornia take a second to load
+
+        folder = None if self.gallery is None else self.gallery.path
+        return look(pixels, references, settings, gallery=folder, limits=limits)
+
+    def _registered(
+        self,
+        lq: FloatImage,
+        size: tuple[int, int],
+        base: FloatImage | None,
+        references: Sequence[Reference],
+        settings: Settings,
+        limits: Limits | None,
+        timings: dict[str, float],
+        progress: Progress | None,
+    ) -> tuple[Looked | None, list[ReferencePicture]]:
+        """Photos of the same scene brought onto the picture, for a generator that is to be shown them so.
+
+        They are looked for in what a cleaner makes of the picture, and not in what the generator would draw.
+        """
+        if not (self.generator.info.registered and references and settings.candidates and settings.strength):
+            return None, []
+        guide = self._clean(self._guide, lq, size, settings, timings, progress) if base is None else base
+        if guide is None:
+            raise ValueError("a guide without a cleaner")
+        with timed(timings, "same scene"):
+            looked = self._look(guide, references, settings, limits)
+            return looked, looked.place(guide, lq, settings)
+
+    @cached_property
+    def _guide(self) -> Generator:
+        """What cleans where the generator has no cleaner of its own."""
+        return load_generator(QUERY_CLEANER)
+
     def _clean(
         self,
+        cleaner: Generator | None,
         lq: FloatImage,
         size: tuple[int, int],
         settings: Settings,
@@ -229,7 +266,6 @@ class Restorer:
         progress: Progress | None,
     ) -> FloatImage | None:
         """Clean the picture, to (H, W, 3) on the generator's grid, read-only; None without a cleaner."""
-        cleaner = self.generator.cleaner
         if cleaner is None:
             return None
         with timed(timings, "clean"):
@@ -342,22 +378,10 @@ def pick_references(paths: Sequence[Path]) -> list[Reference]:
     return [Reference(path, 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
 
 
-def _read_references(references: Sequence[Reference], limits: Limits | None, held: int) -> list[ReferencePicture]:
-    """Read references, best first. Raises PictureError naming the one that cannot be read.
-
-    The limit on pixels holds for all of them together, and for the ``held`` ones of the input.
-    """
-    limits, pictures = limits or Limits.from_memory(), []
-    for one in references:
-        picture = read_picture(one.path, limits=replace(limits, held_pixels=held))
-        held += picture.width * picture.height
-        pictures.append(ReferencePicture(picture.opaque(), one.score, one.path))
-    return pictures
-
-
 def _generator_facts(generator: Generator) -> dict[str, Any]:
     names = ("name", "weights", "licence", "trained", "uses_reference")
-    return {name: getattr(generator.info, name) for name in names}
+    registered = {"registered": True} if generator.info.registered else {}
+    return {name: getattr(generator.info, name) for name in names} | registered
 
 
 def _versions() -> dict[str, str]:

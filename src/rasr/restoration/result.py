@@ -125,6 +125,7 @@ class Result:
         facts = {name: value for name, value in self.settings.items() if name not in {"gallery", "reference"}}
         facts = _without_folders(facts)
         detail = [f"{one.share:.0%} {EVIDENCE} {one.path.name}" for one in self.evidence_references]
+        detail += [f"{CHANGED} {one.path.name}" for one in self.references if one.changed]
         told = {"references": used} | ({"evidence": [*detail, DRAWN]} if detail else {})
         return json.dumps(facts | told, separators=(",", ":"))
 

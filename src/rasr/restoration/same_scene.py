@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from rasr.errors import PictureError
 from rasr.gallery import Gallery, Reference
 from rasr.gallery.local_features import FeatureStore
+from rasr.generator import ReferencePicture
 from rasr.images import FloatImage, Limits, read_picture
 from rasr.memory import LruCache
 from rasr.progress import Progress
@@ -23,6 +24,7 @@ from rasr.registration import (
     fingerprint,
     fuse,
     pack,
+    place,
     unpack,
 )
 from rasr.restoration.settings import Settings
@@ -33,20 +35,43 @@ PHOTO_BYTES = 512 * 2**20
 """Of decoded photos held while a picture's candidates are looked through."""
 
 
-def fuse_same_scene(
+@dataclass(slots=True)
+class Looked:
+    """References of one picture that were looked at."""
+
+    found: list[tuple[Reference, SceneMatch]]
+    """Those of the same scene, the one that covers most first."""
+    others: list[tuple[Reference, SceneMatch | None]]
+    photo: Callable[[Reference], FloatImage]
+    """Reads one; they are kept for a while."""
+
+    def best(self, settings: Settings) -> list[tuple[Reference, SceneMatch]]:
+        """Those of the same scene that are used."""
+        return self.found[: max(settings.k, FUSED)]
+
+    def place(self, picture: FloatImage, lq: FloatImage, settings: Settings) -> list[ReferencePicture]:
+        """The photos of the same scene as ``picture``, in which they were found, sees them; empty where there is none.
+
+        ``lq`` is the low-quality picture, of any size.
+        """
+        faces = find_faces(picture) if self.found else []
+        placed = []
+        for one, seen in self.best(settings):
+            there = place(picture, lq, self.photo(one), seen, faces=faces)
+            placed.append(ReferencePicture(there.pixels, one.score, one.path, there.confidence))
+        return placed
+
+
+def look(
     pixels: FloatImage,
-    lq: FloatImage,
     references: Sequence[Reference],
     settings: Settings,
     *,
-    reads: bool,
     gallery: Path | None,
     limits: Limits | None = None,
-) -> tuple[list[Reference], Evidence | None]:
-    """Verify ``references`` by geometry, fuse those of the same scene into ``pixels``, in place.
+) -> Looked:
+    """Verify ``references`` by geometry against a restored picture, (H, W, 3) in [0, 1].
 
-    Returns the references with verdicts, those of the same scene first, and the evidence, None where nothing was fused.
-    ``reads`` says that the generator was shown the accepted ones; where it was not, only the same scene is accepted.
     Features of photos are kept in the folder ``gallery``, in memory where it is None. Raises WeightsMissing or
     WeightsCorrupt.
     """
@@ -57,37 +82,49 @@ def fuse_same_scene(
     def photo(reference: Reference) -> FloatImage:
         return photos.get(reference.path, partial(_read, reference.path, limits))
 
-    found: list[tuple[Reference, SceneMatch]] = []
-    others: list[Reference] = []
+    looked = Looked([], [], photo)
     for number, reference in enumerate(references):
         if not reference.usable or (number >= settings.candidates and not picked):
-            others.append(_unverified(reference, reads=reads))
+            looked.others.append((reference, None))
             continue
         try:
             key = reference.id or f"{reference.path}:{reference.path.stat().st_mtime_ns}"
             read = partial(photo, reference)
             seen = query.compare(unpack(_keep(features, key, read)), read)
         except (PictureError, OSError) as error:
-            others.append(replace(reference, accepted=False, usable=False, why=f"Not used: {error}"))
+            fault = replace(reference, accepted=False, usable=False, why=f"Not used: {error}")
+            looked.others.append((fault, None))
             continue
         if seen.same_scene:
-            found.append((reference, seen))
+            looked.found.append((reference, seen))
         else:
-            others.append(_unverified(reference, reads=reads, seen=seen, picked=picked))
-    found.sort(key=lambda one: (-one[1].covered, -one[1].matches))
-    fused = found[: max(settings.k, FUSED)]
+            looked.others.append((reference, seen))
+    looked.found.sort(key=lambda one: (-one[1].covered, -one[1].matches))
+    return looked
+
+
+def fuse_same_scene(
+    pixels: FloatImage, lq: FloatImage, looked: Looked, settings: Settings, *, reads: bool
+) -> tuple[list[Reference], Evidence | None]:
+    """Fuse the photos of the same scene into ``pixels``, in place.
+
+    Returns the references with verdicts, those of the same scene first, and the evidence, None where nothing was fused.
+    ``reads`` says that the generator was shown the accepted ones; where it was not, only the same scene is accepted.
+    """
+    fused = looked.best(settings)
     evidence = None
     if fused and settings.strength > 0:
-        photos_of = [(photo(one), seen) for one, seen in fused]
+        photos_of = [(looked.photo(one), seen) for one, seen in fused]
         evidence = fuse(pixels, lq, photos_of, strength=settings.strength, faces=find_faces(pixels))
     shares = evidence.shares if evidence else (0.0,) * len(fused)
     verified = [_verified(*one, share) for one, share in zip(fused, shares, strict=True)]
     verified += [
         replace(one, verdict="same scene", accepted=False, why=f"{seen.why} Not used: {len(fused)} are fused at most.")
-        for one, seen in found[len(fused) :]
+        for one, seen in looked.found[len(fused) :]
     ]
-    ranked = [replace(one, rank=rank) for rank, one in enumerate([*verified, *others], 1)]
-    return ranked, evidence
+    picked = settings.reference != "auto"
+    others = [_unverified(one, reads=reads, seen=seen, picked=picked) for one, seen in looked.others]
+    return [replace(one, rank=rank) for rank, one in enumerate([*verified, *others], 1)], evidence
 
 
 def _verified(reference: Reference, seen: SceneMatch, share: float) -> Reference:

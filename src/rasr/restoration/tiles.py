@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import OutOfMemory, UsageError
-from rasr.generator import Conditioning, Generator, GeneratorInfo
+from rasr.generator import Conditioning, Cuttable, Generator, GeneratorInfo
 from rasr.images import FloatImage, resize
 from rasr.memory import free_memory, is_out_of_memory, release_memory
 from rasr.progress import Progress
@@ -176,7 +176,12 @@ class _TiledRun:
             base = self.base
             if base is not None:
                 base = _pad(resample_region(base, self.grid, *region), height, width, self.frame)[None]
-            answer: FloatImage = self.generator.generate(tile, base, self.conditioning)[0]
+            conditioning = self.conditioning
+            if isinstance(conditioning, Cuttable):
+                conditioning = conditioning.cut(
+                    lambda whole: _pad(resample_region(whole, self.grid, *region), height, width, self.frame)
+                )
+            answer: FloatImage = self.generator.generate(tile, base, conditioning)[0]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -62,6 +62,9 @@ class Ref(BaseModel):
     score: float | None
     why: str
     share: float
+    """Of the result: the detail that is this photo's."""
+    changed: float
+    """Share of the result that a generator drew with this photo in view: changed because of it."""
     width: int
     height: int
     colour: str = Field(examples=["#e66101"])

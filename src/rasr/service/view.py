@@ -79,6 +79,7 @@ def show_reference(facts: Mapping[str, Any], index: int, gallery: str | None, pi
         "score": round(facts["score"], 6) if gallery else None,
         "why": shown(facts["why"].replace(facts["path"], Path(facts["path"]).name)),
         "share": round(facts["share"] or 0.0, 4),
+        "changed": facts.get("changed") or 0.0,
         "width": facts["width"],
         "height": facts["height"],
         "colour": hex_colour(index),

@@ -28,7 +28,7 @@ GENERATORS = 2
 GIVEN = 6
 """Level of a map, of 255, from which a place counts as a photo's: 2 %, as in the report."""
 VIEW, EVIDENCE, PLACES, MAPS, REPORT = "view.png", "evidence.png", "evidence.json", "evidence.npz", "report.html"
-NAMES = ("score", "rank", "category", "accepted", "why", "usable", "verdict", "share")
+NAMES = ("score", "rank", "category", "accepted", "why", "usable", "verdict", "share", "changed")
 """Fields of a reference that are kept as they are."""
 
 
@@ -192,7 +192,12 @@ class Worker:
         folder, outcome = Path(said["folder"]), said["outcome"]
         source, picture = read_picture(Path(said["input"])), read_picture(Path(said["output"]))
         references = [
-            Reference(place(one["path"]), tags=tuple(one["tags"]), id=one["id"], **{name: one[name] for name in NAMES})
+            Reference(
+                place(one["path"]),
+                tags=tuple(one["tags"]),
+                id=one["id"],
+                **{name: one[name] for name in NAMES if name in one},
+            )
             for one in outcome["references"]
         ]
         evidence = None

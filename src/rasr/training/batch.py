@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rasr.training.views import Pixels
+from rasr.training.views import Confidence, Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class TrainingSample:
     """Cosine similarity of the reference photo to the target photo; 1 for the same photo."""
     base: Pixels | None = None
     """The cleaner's picture, (H, W, 3)."""
+    confidence: Confidence | None = None
+    """(H, W, 1) of a registered reference; None for one as it is."""
     embedder_input: NDArray[np.float32] | None = None
     """(3, S, S), the LQ as the retrieval encoder reads it."""
     embedding: NDArray[np.float32] | None = None
@@ -59,6 +61,9 @@ class TrainingBatch:
     """(N,)."""
     base: Tensor | None
     """(N, 3, H, W) or None without a cleaner."""
+    confidence: Tensor | None = None
+    """(N, 1, H, W), 0 to 1: how sure the places of registered references are, 1 for references as they are; None where
+    no reference is registered."""
     embedder_input: NDArray[np.float32] | None = None
     """(N, 3, S, S), the LQ pictures as the retrieval encoder reads them, for models with a semantic context."""
     embedding: Tensor | None = None
@@ -75,6 +80,7 @@ class TrainingBatch:
             self,
             reference=torch.zeros_like(self.reference),
             has_reference=torch.zeros_like(self.has_reference),
+            confidence=None,
             kinds=("null",) * len(self.kinds),
         )
 
@@ -85,7 +91,7 @@ class TrainingBatch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
         changed: dict[str, Any] = {
             name: change(value)
-            for name in ("lq", "hr", "reference", "has_reference", "score", "base", "embedding")
+            for name in ("lq", "hr", "reference", "has_reference", "score", "base", "confidence", "embedding")
             if isinstance(value := getattr(self, name), Tensor)
         }
         return replace(self, **changed)
@@ -95,6 +101,8 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
     """Stack samples of one size into a batch."""
     blank = np.zeros_like(samples[0].hr)
     has_base = samples[0].base is not None
+    whole = np.full((*blank.shape[:2], 1), 255, np.uint8)
+    sure = [whole if sample.confidence is None else sample.confidence for sample in samples]
     embeddings = [torch.from_numpy(sample.embedding) for sample in samples if sample.embedding is not None]
     inputs = [sample.embedder_input for sample in samples if sample.embedder_input is not None]
     return TrainingBatch(
@@ -107,6 +115,7 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
         has_reference=torch.tensor([sample.reference is not None for sample in samples]),
         score=torch.tensor([sample.score for sample in samples], dtype=torch.float32),
         base=_tensor([sample.base for sample in samples if sample.base is not None]) if has_base else None,
+        confidence=_tensor(sure) if any(sample.confidence is not None for sample in samples) else None,
         embedder_input=np.stack(inputs) if inputs else None,
         embedding=torch.stack(embeddings) if embeddings else None,
         skipped=tuple(sentence for sample in samples for sentence in sample.skipped),

@@ -114,7 +114,8 @@ class ReferenceMix(_Table):
     other_crop: Share = 0.0
     """Another place of the same photo: an easy positive."""
     warped: Share = 0.0
-    """The same place, shifted, turned, zoomed and recoloured: teaches correspondence."""
+    """The same place, shifted, turned, zoomed and recoloured: teaches correspondence. With model.reference.registered
+    brought back into place, with the errors and gaps that registration leaves: teaches to take over."""
     random: Share = 0.0
     """Any other photo: the model must learn to ignore it."""
     null: Share = 0.0
@@ -249,6 +250,11 @@ class TrainingConfig(_Table):
         """True for the stage that trains with references."""
         return self.stage == "reference"
 
+    @property
+    def registered(self) -> bool:
+        """True where the branch is trained on references in place. Raises ConfigError for a preset that is none."""
+        return self.guided and self.model.read_preset().reference.registered
+
     def check_batch(self, processes: int) -> None:
         """Raise ConfigError unless the batch can be cut into equal portions for so many processes."""
         portions = processes * self.loop.accumulation
@@ -266,6 +272,10 @@ class TrainingConfig(_Table):
             )
         if not self.guided and any(phase.mix.null != 1 for phase in self.references.phases):
             raise ValueError(f"stage '{self.stage}' takes no references: leave [references] out")
+        if self.model.reference.get("registered") and not any(phase.mix.warped for phase in self.references.phases):
+            raise ValueError(
+                "model.reference.registered needs warped references, which are brought into place: none here"
+            )
         if self.model.zero_output and self.guided:
             raise ValueError(f"model.zero_output: stage '{self.stage}' does not train the layer that would be zero")
         if self.model.cleaner != "none" and self.data.scale != 4:

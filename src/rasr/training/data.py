@@ -77,7 +77,8 @@ class TrainingData:
             rows = search(photos.targets, photos.gallery, top_k=references.top_k)
             log(f"references: {sum(map(bool, rows))} of {len(rows)} photos have others to retrieve")
         decoded = DecodedPhotos(gigabytes=data.cache_gb, long_side=data.long_side)
-        maker = SampleMaker(config, photos.targets, rows, decoded, encoder.name if encoder else "")
+        registered = config.registered
+        maker = SampleMaker(config, photos.targets, rows, decoded, encoder.name if encoder else "", registered)
         clean = views = None
         if data.pool:
             if config.model.cleaner != "none":

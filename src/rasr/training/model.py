@@ -15,7 +15,7 @@ from rasr.errors import ConfigError
 from rasr.gallery.encoders import Encoder, load_encoder
 from rasr.generator.adapter import load_adapter, load_backbone, save_adapter, save_backbone
 from rasr.generator.config import WeightPaths
-from rasr.generator.refdsr import RefDSR, build_model
+from rasr.generator.refdsr import RefDSR, build_model, fill_around
 from rasr.generator.stable_diffusion import load_stable_diffusion
 from rasr.training.batch import TrainingBatch
 from rasr.training.config import TrainingConfig
@@ -70,11 +70,15 @@ class RefDSRModel(nn.Module):
         height, width = batch.hr.shape[-2:]
         enlarged = enlarge(batch.lq, (height, width))
         guided = self.guided and bool(batch.has_reference.any())
+        reference, weights = batch.reference, batch.has_reference.to(enlarged.dtype)[:, None]
+        if batch.confidence is not None:  # as in restoring: elsewhere the reference says nothing
+            reference = fill_around(reference, batch.confidence, enlarged if batch.base is None else batch.base)
+            weights = weights[..., None, None] * batch.confidence
         restored: Tensor = self.model(
             enlarged * 2 - 1,
             None if batch.base is None else batch.base * 2 - 1,
-            batch.reference * 2 - 1 if guided else None,
-            batch.has_reference.to(enlarged.dtype)[:, None] if guided else None,
+            reference * 2 - 1 if guided else None,
+            weights if guided else None,
             self._context(batch),
         )
         return (restored + 1) / 2

@@ -21,7 +21,17 @@ from rasr.training.config import TrainingConfig
 from rasr.training.photos import DecodedPhotos, Neighbour, TrainingPhoto
 from rasr.training.rng import epoch_order, generator_for
 from rasr.training.sample_cache import SampleCache
-from rasr.training.views import Box, Pixels, degraded, to_8_bit, turned, warped_view, whole_view
+from rasr.training.views import (
+    Box,
+    Confidence,
+    Pixels,
+    degraded,
+    registered_view,
+    to_8_bit,
+    turned,
+    warped_view,
+    whole_view,
+)
 
 TRIES = 50
 KINDS = ("retrieved", "other_crop", "warped", "random", "null")
@@ -39,6 +49,8 @@ class SampleMaker(Dataset[TrainingSample]):
     decoded: DecodedPhotos
     encoder: str = ""
     """Name of the retrieval encoder, when the model reads the LQ's embedding."""
+    registered: bool = False
+    """Whether warped references are brought back into place, for a branch that is tied to places."""
     cache: SampleCache | None = None
     """Views made once; without it every sample is cut, degraded and cleaned anew."""
 
@@ -83,15 +95,16 @@ class SampleMaker(Dataset[TrainingSample]):
             raise PictureError(f"{source.path}: {size} pixels are too few for a crop of {data.crop}.")
         box = Box.anywhere(random, photo, data.crop)
         hr = box.cut(photo)
-        reference, kind, score = self._reference(number, position, photo, box, random, skipped)
+        reference, sure, kind, score = self._reference(number, position, photo, box, random, skipped)
         if data.flip and random.random() < 0.5:
             hr = np.ascontiguousarray(hr[:, ::-1])
             # Half of the references keep their direction, except the warped ones, whose point is to correspond.
             if reference is not None and (kind == "warped" or random.random() < 0.5):
                 reference = np.ascontiguousarray(reference[:, ::-1])
+                sure = None if sure is None else np.ascontiguousarray(sure[:, ::-1])
         lq = degraded(hr, data, seed=self.config.seed, name=f"{source.path.name}#{number}")
         sample = TrainingSample(
-            index, source.path.name, to_8_bit(lq), hr, reference, kind, score, skipped=tuple(skipped)
+            index, source.path.name, to_8_bit(lq), hr, reference, kind, score, confidence=sure, skipped=tuple(skipped)
         )
         return self.complete(sample, lq)
 
@@ -105,7 +118,7 @@ class SampleMaker(Dataset[TrainingSample]):
         left, top = (int(random.integers(0, (cache.side - side) // scale + 1)) for _ in range(2))
         box = Box(view.box.left + left * scale, view.box.top + top * scale, side)
         skipped: list[str] = []
-        reference, kind, score = self._reference(index, view.position, photo, box, random, skipped)
+        reference, sure, kind, score = self._reference(index, view.position, photo, box, random, skipped)
         turn = int(random.integers(8))
         if reference is not None and kind != "warped" and random.random() < 0.5:
             reference = reference[:, ::-1]
@@ -116,6 +129,7 @@ class SampleMaker(Dataset[TrainingSample]):
             lq=turned(Box(left, top, side // scale).cut(view.lq), turn),
             hr=turned(box.cut(photo), turn),
             reference=None if reference is None else turned(reference, turn),
+            confidence=None if sure is None else turned(sure, turn),
             kind=kind,
             score=score,
             base=None if view.base is None else turned(inside.cut(view.base), turn),
@@ -136,13 +150,15 @@ class SampleMaker(Dataset[TrainingSample]):
         box: Box,
         random: np.random.Generator,
         skipped: list[str],
-    ) -> tuple[Pixels | None, str, float]:
-        """Draw the reference of a sample cut from ``box``: pixels, kind and similarity."""
+    ) -> tuple[Pixels | None, Confidence | None, str, float]:
+        """Draw the reference of a sample cut from ``box``: pixels, confidence if registered, kind and similarity."""
         mix = self.config.references.mix_at(number // self.config.loop.batch)
         kind = str(random.choice(KINDS, p=[getattr(mix, kind) for kind in KINDS]))
-        view, score = None, 0.0
-        if kind == "warped":
-            view, score = warped_view(random, photo, box), 1.0
+        view, sure, score = None, None, 0.0
+        if kind == "warped" and self.registered:
+            (view, sure), score = registered_view(random, photo, box), 1.0
+        elif kind == "warped":
+            view, score = warped_view(random, photo, box)[0], 1.0
         elif kind == "other_crop":
             view, score = box.elsewhere(random, photo).cut(photo), 1.0
         elif kind == "retrieved" and self.neighbours[position]:
@@ -151,7 +167,7 @@ class SampleMaker(Dataset[TrainingSample]):
         elif kind == "random" and len(self.photos) > 1:
             other = int(random.integers(len(self.photos) - 1))
             view = self._view(self.photos[other + (other >= position)], random, skipped)
-        return (None, "null", 0.0) if view is None else (view, kind, score)
+        return (None, None, "null", 0.0) if view is None else (view, sure, kind, score)
 
     def _view(self, photo: TrainingPhoto, random: np.random.Generator, skipped: list[str]) -> Pixels | None:
         """Show another photo, whole or a crop; None when it cannot be used (``skipped``)."""

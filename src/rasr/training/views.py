@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from rasr.degrade import degrade_array, draw
 from rasr.images import FloatImage
@@ -14,10 +15,21 @@ from rasr.training.config import DataConfig
 
 Pixels = NDArray[np.uint8]
 """A picture (H, W, 3), or pictures (N, H, W, 3), 8-bit sRGB: a quarter of the bytes of float32 on every way."""
+Confidence = NDArray[np.uint8]
+"""(H, W, 1), 0 to 255: how sure each place of a registered reference is."""
 
 MAX_TURN = 15.0
 ZOOM = (1.0, 1.4)
 SHIFT = 0.25
+PLACED = 0.7
+"""Error, in pixels along each side, with which a view is brought back into place: detail then correlates with the
+target's as that of registered photos does."""
+DRIFT = 12.0
+"""Sigma, in pixels, over which that error drifts."""
+COVERS, NOTICED = 3, 0.8
+"""Things that cover a view at most, and the share of them that registration notices."""
+SOFT = 2.0
+"""Sigma of the border of what is sure."""
 BURSTS, BURST = 1 / 3, 0.1
 """Share of the warped views that are changed by this part of the full extent only."""
 
@@ -72,10 +84,12 @@ def whole_view(photo: Pixels, side: int) -> Pixels:
     return np.array(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
+def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> tuple[Pixels, NDArray[np.float64]]:
     """View the place shifted by ≤ ¼, turned by ≤ 15°, from ≤ 1.4 times further, recoloured.
 
     One in three is hardly turned, resized or recoloured, as in a burst of photos: its detail can be taken over.
+
+    Returns the view (side, side, 3) and the (2, 3) affine map from places in it to places in the box, in pixels.
 
     The photo is continued by mirroring beyond its edges. Only views from further away are taken, so that nothing is
     enlarged by more than a turn needs.
@@ -96,7 +110,38 @@ def warped_view(random: np.random.Generator, photo: Pixels, box: Box) -> Pixels:
     view = Image.fromarray(np.ascontiguousarray(window)).transform(
         (side, side), Image.Transform.AFFINE, (cos, -sin, x0, sin, cos, y0), Image.Resampling.BICUBIC
     )
-    return _recoloured(random, np.asarray(view), extent)
+    corner = middle[1] - reach - box.left, middle[0] - reach - box.top
+    motion = np.array([[cos, -sin, x0 + corner[0]], [sin, cos, y0 + corner[1]]])
+    return _recoloured(random, np.asarray(view), extent), motion
+
+
+def registered_view(random: np.random.Generator, photo: Pixels, box: Box) -> tuple[Pixels, Confidence]:
+    """A :func:`warped_view` brought back into place as registration does it, and how sure that would be of it.
+
+    What it shows is turned, shifted and resized back with an error of under a pixel that drifts from place to place.
+    The confidence is 0 where the view does not reach; where it is covered by something else, registration mostly
+    notices, and else is fooled.
+    """
+    side = box.side
+    view, motion = warped_view(random, photo, box)
+    view = view.copy()
+    hidden = np.zeros((side, side), np.float32)
+    for _ in range(int(random.integers(0, COVERS + 1))):
+        high, wide = (int(random.integers(side // 8, side // 3 + 1)) for _ in range(2))
+        top, left = int(random.integers(0, side - high + 1)), int(random.integers(0, side - wide + 1))
+        other = Box.anywhere(random, photo, side).cut(photo)
+        view[top : top + high, left : left + wide] = other[top : top + high, left : left + wide]
+        if random.random() < NOTICED:
+            hidden[top : top + high, left : left + wide] = 1
+    places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1) + 0.5
+    drift = np.stack([_smooth(random, side) for _ in range(2)], -1) * PLACED
+    back = (places + drift - motion[:, 2]) @ np.linalg.inv(motion[:, :2]).T - 0.5
+    inside = ((back > 1) & (back < side - 2)).all(-1)
+    at = [back[..., 1], back[..., 0]]
+    seen = np.stack([map_coordinates(view[..., c].astype(np.float32), at, mode="nearest") for c in range(3)], -1)
+    sure = inside * (1 - map_coordinates(hidden, at, order=1, mode="nearest"))
+    sure = np.minimum(sure, gaussian_filter(sure, SOFT)) * random.uniform(0.6, 1)
+    return np.rint(seen.clip(0, 255)).astype(np.uint8), np.rint(255 * sure[..., None]).astype(np.uint8)
 
 
 def degraded(pixels: Pixels, data: DataConfig, *, seed: int, name: str) -> FloatImage:
@@ -115,6 +160,12 @@ def _mirrored(middle: int, reach: int, length: int) -> NDArray[np.intp]:
     position = np.abs(np.arange(middle - reach, middle + reach)) % period
     mirrored: NDArray[np.intp] = np.minimum(position, period - position)
     return mirrored
+
+
+def _smooth(random: np.random.Generator, side: int) -> NDArray[np.float64]:
+    """Noise (side, side) of standard deviation 1 that drifts over :data:`DRIFT` pixels."""
+    noise: NDArray[np.float64] = gaussian_filter(random.standard_normal((side, side)), DRIFT, mode="wrap")
+    return noise / max(float(noise.std()), 1e-9)
 
 
 def _recoloured(random: np.random.Generator, pixels: Pixels, extent: float) -> Pixels:

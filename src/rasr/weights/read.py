@@ -29,14 +29,25 @@ _LEGACY_PICKLES = 5
 """Of torch's format before 1.6: two numbers, the machine, the content, the list of storages. Then come the tensors."""
 
 
-def read_safetensors(path: Path, framework: Literal["pt", "numpy"] = "pt") -> tuple[dict[str, Any], dict[str, str]]:
-    """Tensors on the CPU (or numpy arrays, without torch) and metadata. Raises WeightsMissing or WeightsCorrupt."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file, without torch. Raises WeightsMissing or WeightsCorrupt."""
+    return read_safetensors(path, "numpy", tensors=False)[1]
+
+
+def read_safetensors(
+    path: Path, framework: Literal["pt", "numpy"] = "pt", *, tensors: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors on the CPU (or numpy arrays, without torch) and metadata. Raises WeightsMissing or WeightsCorrupt.
+
+    Without ``tensors`` none is read.
+    """
     from safetensors import SafetensorError, safe_open
 
     _require(path)
     try:
         with safe_open(path, framework=framework) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         # The last three: number formats that torch or numpy do not have. What is quoted may be a stranger's, and long.
         first = str(error).partition("\n")[0][:200]

@@ -17,7 +17,7 @@ export function Evidence({ run, place, middle }) {
   return html`<div class="about"><section class="panel evidence" aria-label="Evidence">
       <h2>Evidence</h2>
       <div class="bar" aria-hidden="true">
-        ${lines.map((line) => html`<span key=${line.key} class=${line.colour ? "" : "drawn"} style=${{ flexGrow: line.share, background: line.colour ?? undefined }}></span>`)}
+        ${lines.filter((line) => !line.ofDrawn).map((line) => html`<span key=${line.key} class=${line.colour ? "" : "drawn"} style=${{ flexGrow: line.share, background: line.colour ?? undefined }}></span>`)}
       </div>
       <ul class="legend">
         ${lines.map((line) => html`<li key=${line.key}>
@@ -36,7 +36,7 @@ export function Evidence({ run, place, middle }) {
 
 /** Photos that were looked at and changed nothing, and why. */
 function Refused({ job }) {
-  const refused = job.references.filter((one) => !(one.share > 0));
+  const refused = job.references.filter((one) => !(one.share > 0 || one.changed > 0));
   if (!refused.length) return null;
   return html`<details>
     <summary>Looked at, and not used (${refused.length})</summary>

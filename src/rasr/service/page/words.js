@@ -17,7 +17,7 @@ export function verdict({ verdict, accepted }) {
   return VERDICTS[verdict] ?? [alike ?? "Not compared yet", "compared point by point when it is used"];
 }
 
-/** Legend of a finished job: one line a photo that changed something, then what is drawn. */
+/** Legend of a finished job: one line a photo whose detail is in it, one a photo that a generator saw, then what is drawn. */
 export function legend(job) {
   const lines = job.references
     .filter((one) => one.share > 0)
@@ -25,12 +25,15 @@ export function legend(job) {
       key: one.index,
       colour: one.colour,
       share: one.share,
-      words: one.verdict === "same scene" ? EVIDENCE : CHANGED,
+      words: EVIDENCE,
       name: one.name,
       reference: one,
     }));
   const drawn = job.drawn ?? Math.max(0, 1 - lines.reduce((sum, one) => sum + one.share, 0));
-  return [...lines, { key: "drawn", colour: null, share: drawn, words: DRAWN, name: "", reference: null }];
+  const seen = job.references
+    .filter((one) => one.changed > 0)
+    .map((one) => ({ key: `seen-${one.index}`, colour: null, share: one.changed, words: CHANGED, name: one.name, reference: one, ofDrawn: true }));
+  return [...lines, ...seen, { key: "drawn", colour: null, share: drawn, words: DRAWN, name: "", reference: null }];
 }
 
 export function percent(share) {
