@@ -8,7 +8,7 @@ OUT ?= demo-out
 # Where torch comes from, if not from the usual index: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: page demo test test-large test-models lint types format benchmark clean
+.PHONY: page demo test test-large test-cluster test-models lint types format benchmark clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (found $(PYTHON))"; exit 1; }
@@ -45,6 +45,10 @@ format: $(STAMP)
 
 test-large: $(STAMP) page-if-possible  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
 	$(BIN)/python -m pytest -m large --timeout 3600
+
+test-cluster: $(STAMP)  ## Work on a Ray cluster of three nodes on this machine, which are killed (Ray: 240 MB; half an hour)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pytest -m large --timeout 3600 tests/cluster
 
 # torchvision cannot stand beside the CPU build of torch that the public index does not have: model files are tested apart.
 MODELS := .venv-models

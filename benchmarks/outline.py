@@ -30,7 +30,20 @@ from command_line import Tree, sample, save_photos, say_where
 HERE = Path(__file__).resolve().parent.parent
 
 ORDER = (
-    ("errors", "device", "memory", "files", "objects", "object_path", "config", "progress", "options", "child"),
+    (
+        "errors",
+        "device",
+        "memory",
+        "files",
+        "objects",
+        "object_path",
+        "config",
+        "progress",
+        "options",
+        "child",
+        "ray_client",
+        "cluster",
+    ),
     ("images",),
     ("weights",),
     ("gallery", "generator", "registration"),

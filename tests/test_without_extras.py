@@ -1,4 +1,4 @@
-"""Without lancedb, obstore, pyarrow and fsspec all works that needs no address; what needs one names the extra."""
+"""Without lancedb, obstore, pyarrow, fsspec and ray all works that needs none of them; what does names the extra."""
 
 from __future__ import annotations
 
@@ -88,6 +88,8 @@ def test_the_core_commands_work(without: Callable[..., subprocess.CompletedProce
         ("search", "gs://bucket/zoo", "photos/0.png"),
         ("gallery", "add", "gallery", "s3://bucket/photos"),
         ("restore", "photos/0.png", "-g", "az://bucket/zoo", "-o", "out.png", "--preset", "bicubic"),
+        ("gallery", "add", "gallery", "photos", "--cluster", "local"),
+        ("restore", "photos/0.png", "-o", "out.png", "--preset", "bicubic", "--cluster", "local"),
     ],
 )
 def test_what_needs_them_names_the_extra(
@@ -97,6 +99,6 @@ def test_what_needs_them_names_the_extra(
     assert without("gallery", "add", "photos-index", "photos").returncode == 0
     done = without(*words)
     assert done.returncode == 1
-    assert "[lance]'" in done.stderr
+    assert f"[{'cluster' if '--cluster' in words else 'lance'}]'" in done.stderr
     assert "Install it with" in done.stderr
     assert "Traceback" not in done.stderr

@@ -141,6 +141,10 @@ class OutOfMemory(RasrError):
     """The smallest tile that makes sense still does not fit into memory."""
 
 
+class ClusterError(RasrError):
+    """A cluster cannot be started or reached, or what is to run there cannot."""
+
+
 class DatasetError(RasrError):
     """A dataset folder cannot be built, read or checked."""
 
@@ -155,3 +159,18 @@ class SourceError(DatasetError):
 
 class TrainingDiverged(RasrError):
     """The loss or the gradient is not a number any more; the last checkpoint still is from before that."""
+
+
+def error_facts(error: RasrError) -> dict[str, str]:
+    """An error as another process is told of it; :func:`error_of` makes it again."""
+    return {"type": type(error).__name__, "message": str(error)}
+
+
+def error_of(facts: dict[str, object]) -> RasrError:
+    """The error that another process met."""
+    kind = globals().get(str(facts.get("type")), RasrError)
+    if not (isinstance(kind, type) and issubclass(kind, RasrError)):
+        kind = RasrError
+    error: RasrError = kind.__new__(kind)
+    error.args = (str(facts.get("message")),)
+    return error

@@ -260,7 +260,7 @@ def test_a_photo_removed_by_another_process_while_known_is_embedded_after_all(
 ) -> None:
     path = photos / "cat" / "00.png"
     os.utime(path, (3, 3))
-    original = ingest_module._load
+    original = ingest_module.load_photo
 
     def remove_meanwhile(source: object, *arguments: object, **options: object) -> object:
         prepared = original(source, *arguments, **options)
@@ -268,7 +268,7 @@ def test_a_photo_removed_by_another_process_while_known_is_embedded_after_all(
             Gallery(gallery.path, encoder=encoder).remove([path])
         return prepared
 
-    monkeypatch.setattr(ingest_module, "_load", remove_meanwhile)
+    monkeypatch.setattr(ingest_module, "load_photo", remove_meanwhile)
     monkeypatch.setattr(LocalStore, "commit_seconds", -1.0)  # commit after every batch, this one included
     assert gallery.add(path).added == 1
     assert len(gallery) == 12

@@ -25,9 +25,9 @@ from rasr.errors import (
 from rasr.files import atomic_write
 from rasr.images import decode, read_header
 from rasr.restoration import Job, Outcome, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
-from rasr.restoration.batch import _determining
 from rasr.restoration.plan import check_places, measure_jobs
 from rasr.restoration.work import check_job
+from rasr.restoration.work_key import _determining
 
 Make = Callable[..., Any]
 TWICE = Settings(size=TargetSize(scale=2))

@@ -20,10 +20,18 @@ from PIL import Image
 
 import rasr.restoration.workers as module
 from rasr.child import Child
-from rasr.errors import ExtraMissing, PictureError, RasrError, UsageError, WeightsMissing
+from rasr.errors import (
+    ExtraMissing,
+    PictureError,
+    RasrError,
+    UsageError,
+    WeightsMissing,
+    error_facts,
+    error_of,
+)
 from rasr.images import Limits
 from rasr.restoration import BatchOptions, Outcome, Restorer, SaveOptions, Settings, TargetSize, plan_jobs, run_batch
-from rasr.restoration.workers import error_facts, setup_of
+from rasr.restoration.workers import setup_of
 from tests.restoration.conftest import Scene
 
 ROOT = Path(__file__).parents[2]
@@ -138,9 +146,9 @@ def test_a_setup_says_all_choices() -> None:
     "error", [PictureError("a.png: no"), WeightsMissing("gone"), ExtraMissing("this", "models"), RasrError("x")]
 )
 def test_an_error_is_the_same_on_both_sides(error: RasrError) -> None:
-    back = module._error(error_facts(error))
+    back = error_of(error_facts(error))
     assert (type(back), str(back), back.exit_code) == (type(error), str(error), error.exit_code)
-    assert type(module._error({"type": "os", "message": "x"})) is RasrError
+    assert type(error_of({"type": "os", "message": "x"})) is RasrError
 
 
 DYING = """

@@ -30,7 +30,7 @@ class Telling:
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
         self._costs = {stage: COSTS[stage] for stage in stages}
         self._count = len(run.jobs)
-        self._beside = min(run.options.workers, len(run.left)) > 1
+        self._beside = (2 if run.cluster else min(run.options.workers, len(run.left))) > 1
         self._total = float(sum(_pixels(job) for job in run.left))
         self._done = 0.0
         self._places: dict[Path, str] = {}

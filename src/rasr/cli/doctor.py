@@ -18,7 +18,14 @@ from rasr.files import home, offline
 from rasr.memory import free_memory, usable_memory
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "lancedb", "ncnn", "pillow", "numpy")
-EXTRAS = {"dataset": "httpx2", "heic": "pillow_heif", "lance": "lancedb", "spandrel": "spandrel", "train": "accelerate"}
+EXTRAS = {
+    "cluster": "ray",
+    "dataset": "httpx2",
+    "heic": "pillow_heif",
+    "lance": "lancedb",
+    "spandrel": "spandrel",
+    "train": "accelerate",
+}
 WIDTH = 80
 KEYS = 20
 SECTIONS = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rasr.cli.arguments import ENCODER, PLACE, Commands, encoder_device_option
+from rasr.cli.arguments import ENCODER, PLACE, Commands, build_options, encoder_device_option, option_group
 from rasr.cli.console import examples, json_option, print_data, print_json, resumable, say, stage_bars, warn
+from rasr.cluster import ClusterOptions
 
 if TYPE_CHECKING:
     from rasr.gallery import AddReport, GalleryInfo, Photo
@@ -30,6 +31,7 @@ def command() -> None:
         "rasr gallery add zoo ~/new --category mammal/zebra --tag 2026",
         "rasr gallery add zoo-dino ~/photos/zoo --encoder dinov2-base",
         "rasr gallery add s3://museum/galleries/zoo s3://museum/photos/zoo",
+        "rasr gallery add s3://museum/galleries/zoo s3://museum/photos/zoo --cluster 10.0.0.5:6379",
     )
 )
 @gallery_argument
@@ -41,6 +43,7 @@ def command() -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one per core; at an address 16]"
 )
+@option_group(ClusterOptions)
 @click.option("--features", is_flag=True, help="Also make what finding the same scene needs, not at first use.")
 @json_option
 def add(
@@ -53,6 +56,7 @@ def add(
     workers: int | None,
     features: bool,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Add photos to GALLERY, which is created when it is missing.
 
@@ -60,12 +64,13 @@ def add(
     and PATH may be addresses (s3://, gs://, az://; extra 'lance'). Photos stay where they are. Repeating the command
     after an interruption, or when photos were added, changed or moved, does only what is left to do.
     """
+    cluster = build_options(ClusterOptions, options)
     say(f"Adding to {gallery} …")  # the libraries that compute take their time to load
     from rasr.gallery import Gallery
 
     target = Gallery(gallery, encoder=encoder, device=device)
     with resumable(lambda: "the same command goes on."), stage_bars("images") as progress:
-        report = target.add(paths, category=category, tags=tags, workers=workers, progress=progress)
+        report = target.add(paths, category=category, tags=tags, workers=workers, cluster=cluster, progress=progress)
     if features:
         from rasr.restoration.same_scene import keep_features
 

@@ -15,6 +15,7 @@ import click
 from rasr.cli.arguments import PLACE, PRESET, NumberOr, build_options, check_gallery, key_values, option_group
 from rasr.cli.batch_talk import Telling
 from rasr.cli.console import detail, examples, print_data, print_json, say, stage_bars, throwaway_folder
+from rasr.cluster import ClusterOptions
 from rasr.device import use_threads
 from rasr.errors import RasrError, UsageError
 from rasr.object_path import place_given
@@ -126,6 +127,7 @@ def _stdin() -> bytes:
         "curl -s https://example.org/old.jpg | rasr restore - --format png > restored.png",
         "rasr restore scans/ -g museum.gallery -o restored/ --long-side 4000 --report report.html",
         "rasr restore s3://museum/scans -g s3://museum/galleries/zoo -o s3://museum/restored",
+        "rasr restore /nfs/scans -g /nfs/zoo.gallery -o /nfs/restored --cluster 10.0.0.5:6379 --actor-gpus 0.5",
         "rasr restore cat.jpg -o cat4x.png --reference my-cat.jpg --strength 0.8",
         "rasr restore *.png -o out/ --scale 2 --format webp --name '{stem}@2x{ext}' --json",
         "rasr restore scans/ -o out/ --failed bad.jsonl || rasr restore --files-from bad.jsonl -o out/ --tile 64",
@@ -136,7 +138,7 @@ def _stdin() -> bytes:
 @click.option("-o", "--out", help="File, or folder for several (tree mirrored), or -.  [default: beside the input]")
 @click.option("--preset", type=PRESET, help="Generator, see 'rasr doctor'.  [default: mini]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
-@option_group(Settings, SaveOptions, BatchOptions)
+@option_group(Settings, SaveOptions, BatchOptions, ClusterOptions)
 @click.option("--files-from", multiple=True, metavar="LIST", type=PATH, help="Take pictures from a list, one a line.")
 @click.option("--failed", metavar="LIST", type=PATH, help="List what failed, with the reason, for --files-from.")
 @click.option("--cleaner", metavar="FILE", help="Model file that restores first, or alone (extra spandrel); or none.")
@@ -186,7 +188,7 @@ def command(
     # the same for all pictures comes before what is asked of each: a folder may hold thousands.
     expert_options = _expert(options, expert)
     settings, save = build_options(Settings, options), build_options(SaveOptions, options)
-    batch = build_options(BatchOptions, options)
+    batch, cluster = build_options(BatchOptions, options), build_options(ClusterOptions, options)
     limits = None if max_megapixels is None else Limits.megapixels(_number(max_megapixels))
     restorer = Restorer(preset or DEFAULT_PRESET, gallery, device=device, **expert_options)
     restorer.check(settings)
@@ -199,7 +201,7 @@ def command(
         check_places(jobs, picked)
     maps = {} if evidence is None else plan_maps(jobs, evidence, picked, several=several, overwrite=save.overwrite)
     check_gallery(gallery)
-    run = Run(jobs, restorer, settings, save, batch, journal=journal, limits=limits)
+    run = Run(jobs, restorer, settings, save, batch, journal=journal, limits=limits, cluster=cluster)
     page = None if report is None else Report(report, overwrite=save.overwrite, expected=len(run.jobs))
     failures = None if failed is None else FailedList(failed, overwrite=save.overwrite)
     finished = run.look()
@@ -208,7 +210,7 @@ def command(
         if not several:
             with _listing(failures, run.left[0]):
                 check_job(run.left[0], settings, save)
-        _ready(restorer, gallery)
+        _ready(restorer, gallery, cluster)
 
     telling = Telling(run, ("clean", "restore") if restorer.generator.cleaner else ("restore",))
     order = {job.output: place for place, job in enumerate(run.jobs)}
@@ -244,9 +246,10 @@ def _number(given: float | str) -> float | None:
     return None if isinstance(given, str) else given
 
 
-def _ready(restorer: Restorer, gallery: str | None) -> None:
+def _ready(restorer: Restorer, gallery: str | None, cluster: ClusterOptions) -> None:
     """Say what is going to restore, and open the gallery."""
-    say(f"{restorer.generator.info.name} on {restorer.generator.info.device}")
+    where = restorer.generator.info.device if cluster.cluster is None else f"the cluster {cluster.cluster}"
+    say(f"{restorer.generator.info.name} on {where}")
     detail(f"Threads: {use_threads()}")
     if gallery is not None:
         with stage_bars("images") as progress:  # a folder of photos is indexed here

@@ -134,6 +134,11 @@ class Catalogue:
         """True when a photo with this content hash is in the gallery; safe to ask from any thread."""
         return photo in self._by_id
 
+    @property
+    def contents(self) -> list[str]:
+        """Content hashes of the gallery's photos."""
+        return list(self._by_id)
+
     def unchanged(self, file: IngestFile) -> Prepared | None:
         """Answer for a known file whose size and modification time are as recorded, else None."""
         photo = self._by_path.get(file.path)

@@ -13,6 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from rasr.cluster import ClusterOptions
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
 from rasr.files import cache_dir
 from rasr.gallery.catalogue import AddReport, IngestFile
@@ -121,17 +122,29 @@ class Gallery:
         category: str | None = None,
         tags: Collection[str] = (),
         workers: int | None = None,
+        cluster: ClusterOptions | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Add files, and folders with everything below them; creates the gallery when it is missing.
 
         A photo's category is its folder relative to the folder given here ("mammal/zebra"), unless ``category`` says
         otherwise. Known files are skipped, moved ones recognised by content, unreadable ones named in the report.
-        ``workers`` decoding threads run beside the encoder (default: one per core). Raises PictureError when a path
-        does not exist or nothing is found, EncoderMismatch, GalleryBusy, GalleryCorrupt and GalleryError (disk full).
+        ``workers`` decoding threads run beside the encoder (default: one per core). On a ``cluster`` photos are read
+        and embedded by its machines, each of which must have them where this one has them; the gallery is written by
+        this process alone, and is the same. Raises PictureError when a path does not exist or nothing is found,
+        EncoderMismatch, GalleryBusy, GalleryCorrupt, GalleryError (disk full), ClusterError, and UsageError.
         """
+        embedding = None
+        if cluster is not None and cluster.cluster is not None:
+            if workers is not None or not isinstance(self._wanted, str | None):
+                raise UsageError(
+                    "On a cluster the encoder is one by name, and no --workers are needed: leave them out."
+                )
+            from rasr.gallery.embedding import embedding_on
+
+            embedding = embedding_on(cluster, self.encoder, device=self._device)
         files = IngestFile.find(paths, category, tags)
-        return ingest(self._store, self.encoder, files, workers=workers, progress=progress)
+        return ingest(self._store, self.encoder, files, workers=workers, embedding=embedding, progress=progress)
 
     def refresh(self, folder: str | Path, *, workers: int | None = None, progress: Progress | None = None) -> AddReport:
         """Make the gallery hold exactly the photos below ``folder``: :meth:`add` it and forget what is gone.

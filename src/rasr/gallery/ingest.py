@@ -3,8 +3,9 @@
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,11 @@ from rasr.progress import Progress
 
 BATCH = 32
 """Photos embedded at once."""
+FILLED = 16
+"""At least so many at once where there are more: fewer take other kernels, whose vectors are up to 1.3e-6 apart."""
+
+Embedding = Callable[[Sequence[IngestFile], Catalogue], Generator[list[Prepared]]]
+"""Gives files in their order, read and embedded unless the catalogue knows them."""
 
 
 def ingest(
@@ -31,12 +37,14 @@ def ingest(
     files: Sequence[IngestFile],
     *,
     workers: int | None = None,
+    embedding: Embedding | None = None,
     progress: Progress | None = None,
 ) -> AddReport:
     """Bring the gallery up to date with ``files``; see :class:`AddReport`.
 
-    Committed as often as the store says: a run that is killed continues where it was when it is repeated. A write lock
-    is held for commits only, so several processes may add at once.
+    ``embedding`` does the work elsewhere than on this process's threads. Committed as often as the
+    store says: a run that is killed continues where it was when it is repeated. A write lock is held for commits only,
+    so several processes may add at once.
     """
     report = AddReport()
     started = time.monotonic()
@@ -44,27 +52,41 @@ def ingest(
     catalogue = Catalogue(store, identity, report)
     total, last_commit, done = len(files), time.monotonic(), 0
     missing: list[IngestFile] = []
-    if workers is None:
-        far = any(isinstance(file.path, ObjectPath) for file in files)
-        workers = max(os.cpu_count() or 2, READERS if far else 1)
-    for waiting in _batches(_prepare(files, encoder, catalogue, workers)):
-        _embed(waiting, encoder, report)
-        catalogue.stage(waiting)
-        done += len(waiting)
-        if catalogue.staged >= store.commit_photos or time.monotonic() - last_commit > store.commit_seconds:
-            missing += catalogue.commit()
-            last_commit = time.monotonic()
-        if progress is not None:
-            progress("adding", done, total)
+    batches = _embedded(files, encoder, catalogue, workers) if embedding is None else embedding(files, catalogue)
+    with closing(batches):
+        for waiting in batches:
+            report.embedded += sum(item.vector is not None for item in waiting)
+            catalogue.stage(waiting)
+            done += len(waiting)
+            if catalogue.staged >= store.commit_photos or time.monotonic() - last_commit > store.commit_seconds:
+                missing += catalogue.commit()
+                last_commit = time.monotonic()
+            if progress is not None:
+                progress("adding", done, total)
     missing += catalogue.commit()
     while missing:
         # Known when they were read, removed by the time of the commit: such files must be embedded after all.
-        again = [_load(file, encoder, catalogue, always=True) for file in missing]
-        _embed(again, encoder, report)
+        again = [load_photo(file, encoder) for file in missing]
+        embed_photos(again, encoder)
+        report.embedded += sum(item.vector is not None for item in again)
         catalogue.stage(again)
         missing = catalogue.commit()
     report.seconds = time.monotonic() - started
     return report
+
+
+def _embedded(
+    files: Sequence[IngestFile], encoder: Encoder, catalogue: Catalogue, workers: int | None
+) -> Generator[list[Prepared]]:
+    """Files in order, read by threads and embedded here."""
+    if workers is None:
+        far = any(isinstance(file.path, ObjectPath) for file in files)
+        workers = max(os.cpu_count() or 2, READERS if far else 1)
+    filled = 1
+    for waiting in _batches(_prepare(files, encoder, catalogue, workers)):
+        if embed_photos(waiting, encoder, filled=filled) == BATCH:
+            filled = min(FILLED, BATCH)  # the last ones as those before
+        yield waiting
 
 
 def _prepare(files: Iterable[IngestFile], encoder: Encoder, catalogue: Catalogue, workers: int) -> Iterator[Prepared]:
@@ -74,7 +96,7 @@ def _prepare(files: Iterable[IngestFile], encoder: Encoder, catalogue: Catalogue
         try:
             for file in files:
                 known = catalogue.unchanged(file)
-                pending.append(known if known else pool.submit(_load, file, encoder, catalogue))
+                pending.append(known if known else pool.submit(load_photo, file, encoder, catalogue.knows))
                 while len(pending) > 2 * BATCH:
                     yield _result(pending.popleft())
             while pending:
@@ -101,8 +123,8 @@ def _result(item: Future[Prepared] | Prepared) -> Prepared:
     return item.result() if isinstance(item, Future) else item
 
 
-def _load(file: IngestFile, encoder: Encoder, catalogue: Catalogue, *, always: bool = False) -> Prepared:
-    """Read one file: hash it and, unless a photo with this content is known, decode it and prepare it for embedding.
+def load_photo(file: IngestFile, encoder: Encoder, knows: Callable[[str], bool] = lambda _: False) -> Prepared:
+    """Read one file: hash it and, unless ``knows`` that content, decode it and prepare it for embedding.
 
     Its kind, size and header are looked at first: a pipe or what is no picture is never read.
     """
@@ -114,7 +136,7 @@ def _load(file: IngestFile, encoder: Encoder, catalogue: Catalogue, *, always: b
             id=xxh3_file(file.path), path=file.path, size=status.st_size, mtime_ns=status.st_mtime_ns,
             width=0, height=0, phash=0, category=file.category, tags=file.tags, added=now(),
         )  # fmt: skip
-        if not always and catalogue.knows(photo.id):
+        if knows(photo.id):
             return Prepared(file, photo)
         picture = read_picture(file.path)
         after = file.path.stat()
@@ -133,11 +155,17 @@ def _load(file: IngestFile, encoder: Encoder, catalogue: Catalogue, *, always: b
         return Prepared(file, error="not enough memory to prepare it")
 
 
-def _embed(items: Sequence[Prepared], encoder: Encoder, report: AddReport) -> None:
+def embed_photos(items: Sequence[Prepared], encoder: Encoder, *, filled: int = 1) -> int:
+    """Give each item that was prepared its vector, or the error that there is none; returns how many those were.
+
+    Fewer than ``filled`` are embedded beside copies of the last.
+    """
     fresh = [item for item in items if item.tensor is not None]
     if not fresh:
-        return
-    vectors: NDArray[np.float32] = encoder.embed(np.stack([item.tensor for item in fresh if item.tensor is not None]))
+        return 0
+    tensors = [item.tensor for item in fresh if item.tensor is not None]
+    tensors += tensors[-1:] * (filled - len(tensors))
+    vectors: NDArray[np.float32] = encoder.embed(np.stack(tensors))[: len(fresh)]
     unit = np.abs(np.linalg.norm(vectors, axis=1) - 1.0) < 1e-3
     for item, vector, valid in zip(fresh, vectors, unit, strict=True):
         item.tensor = None
@@ -145,4 +173,4 @@ def _embed(items: Sequence[Prepared], encoder: Encoder, report: AddReport) -> No
             item.vector = vector
         else:
             item.error = f"the encoder {encoder.name} gave no valid embedding for it"
-    report.embedded += len(fresh)
+    return len(fresh)

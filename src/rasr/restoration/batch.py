@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rasr.cluster import ClusterOptions
 from rasr.errors import OutputError, OutputExists, RasrError, UsageError
-from rasr.files import hash_json, remove_leftovers, xxh3_file
+from rasr.files import remove_leftovers
 from rasr.images import Limits
 from rasr.restoration.journal import Journal, Record
 from rasr.restoration.plan import Job, measure_jobs, of_shard
@@ -17,6 +18,10 @@ from rasr.restoration.restorer import Restorer
 from rasr.restoration.result import Result
 from rasr.restoration.settings import BatchOptions, SaveOptions, Settings
 from rasr.restoration.work import Announce, Folders, do_job, draw_map, fault_of, os_fault
+from rasr.restoration.work_key import work_key
+
+if TYPE_CHECKING:
+    from rasr.restoration.workers import Ended
 
 REMEMBERED = 100
 """Lines that are noted together of files whose time alone has changed."""
@@ -85,9 +90,18 @@ class Run:
         *,
         journal: Journal | None = None,
         limits: Limits | None = None,
+        cluster: ClusterOptions | None = None,
     ) -> None:
         self.begun = time.monotonic()
         self.options = options or BatchOptions()
+        self.cluster = None if cluster is None or cluster.cluster is None else cluster
+        """Where the work is spread to, None for this machine."""
+        if self.cluster is not None and self.options.workers > 1:
+            raise UsageError("--workers are processes of this machine: on a cluster leave them out.")
+        if self.cluster is not None:
+            from rasr.restoration.spread import check_gallery
+
+            check_gallery(self.cluster, restorer)
         self.jobs = of_shard(jobs, self.options.shard)
         self.left = self.jobs
         """Jobs to be worked on: after :meth:`look` without those that are finished."""
@@ -104,7 +118,7 @@ class Run:
         """
         if self._journal is None:
             return []
-        self._settings_hash = hash_json(_determining(self._restorer, self._settings, self._save))
+        self._settings_hash = work_key(self._restorer, self._settings, self._save)
         outcomes, left = [], []
         try:
             if not self._save.overwrite:
@@ -169,7 +183,9 @@ class Run:
             remove_leftovers(folder)
         folders, workers = Folders(), min(self.options.workers, len(self.left))
         try:
-            if workers > 1:
+            if self.cluster is not None and self.left:
+                outcomes = self._spread(self.cluster, announce, maps or {}, folders, keep_evidence=keep_evidence)
+            elif workers > 1:
                 outcomes = self._beside(workers, announce, maps or {}, folders, keep_evidence=keep_evidence)
             else:
                 outcomes = (self._done(job, announce, maps or {}, folders) for job in self.left)
@@ -219,13 +235,26 @@ class Run:
         record = None if self._journal is None else self._record
         with Workers(workers, setup, record=record) as pool:
             for ended in pool.work(self.left, announce, maps, folders):
-                yield Outcome(
-                    ended.job,
-                    error=ended.error,
-                    read=None if ended.facts is None else ended.read,
-                    evidence=ended.evidence,
-                    map_error=ended.map_error,
-                )
+                yield _outcome(ended)
+
+    def _spread(
+        self,
+        cluster: ClusterOptions,
+        announce: Announce | None,
+        maps: Mapping[Path, Path],
+        folders: Folders,
+        *,
+        keep_evidence: bool,
+    ) -> Iterator[Outcome]:
+        from rasr.restoration.spread import Spread
+        from rasr.restoration.workers import setup_of
+
+        setup = setup_of(self._restorer, self._settings, self._save, self._limits, keep_evidence=keep_evidence)
+        setup["key"] = work_key(self._restorer, self._settings, self._save)
+        record = None if self._journal is None else self._record
+        spread = Spread(cluster, setup, self._settings, self._save, record=record)
+        with closing(spread.work(self.left, announce, maps, folders)) as work:
+            yield from map(_outcome, work)
 
     def _record(self, job: Job, facts: Mapping[str, Any]) -> str:
         """Record a result that is about to be placed; returns what its notes say where that fails."""
@@ -254,20 +283,21 @@ def run_batch(
     *,
     journal_folder: Path | None = None,
     limits: Limits | None = None,
+    cluster: ClusterOptions | None = None,
     announce: Announce | None = None,
 ) -> Iterator[Outcome]:
-    """Restore and save each job's picture, giving what became of it: in the jobs' order, or as several workers go on.
+    """Restore and save each job's picture, giving what became of it: in the jobs' order, or as several processes go on.
 
     ``announce(job, target)`` is called with the measured job and the result's (width, height) when the work on a
     picture starts; what it returns is called as ``progress`` of a Restorer is, or is None. With ``journal_folder``
     everything is recorded there; see :class:`Run`. Raises only what would fail every picture: GalleryError,
-    WeightsError and UsageError.
+    WeightsError, ClusterError and UsageError.
     """
     shard = None if options is None else options.shard
     journal = None if journal_folder is None else Journal(journal_folder, shard)
-    run = Run(jobs, restorer, settings, save, options, journal=journal, limits=limits)
+    run = Run(jobs, restorer, settings, save, options, journal=journal, limits=limits, cluster=cluster)
     finished = {outcome.job.output: outcome for outcome in run.look()}
-    if run.options.workers > 1:
+    if run.options.workers > 1 or run.cluster is not None:
         yield from finished.values()
         finished.clear()
     worked = run.go(announce)
@@ -276,34 +306,12 @@ def run_batch(
     yield from worked
 
 
-def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> dict[str, Any]:
-    """Collect what makes two runs interchangeable. References picked by hand count by their content."""
-    info, cleaner = restorer.generator.info, restorer.generator.cleaner
-    gallery = restorer.gallery_address
-    picked = settings.reference
-    facts = settings.to_json()
-    if gallery is None and not isinstance(picked, tuple):
-        del facts["candidates"]  # nothing is looked at; and journals from before there was the option stay good
-    for name in ("detail", "reduce"):  # so do those from before there were these two
-        if facts[name] == getattr(Settings(), name):
-            del facts[name]
-    if isinstance(picked, tuple):
-        with suppress(OSError):
-            facts["reference"] = [xxh3_file(path) for path in picked]
-    return facts | {
-        "preset": restorer.preset,
-        "weights": _contents(info.weights),
-        "cleaner": None if cleaner is None else _contents(cleaner.info.weights),
-        "gallery": gallery,
-        "save": asdict(save) | {"overwrite": None},
-    }
-
-
-def _contents(weights: str) -> str:
-    """Name weights by what is in their files: as good wherever they lie, and others once they are trained again."""
-
-    def content(part: str) -> str:
-        path = Path(part)
-        return f"{path.name} {xxh3_file(path)}" if path.is_absolute() and path.is_file() else part
-
-    return " + ".join(map(content, weights.split(" + ")))
+def _outcome(ended: "Ended") -> Outcome:
+    """What another process made of a picture."""
+    return Outcome(
+        ended.job,
+        error=ended.error,
+        read=None if ended.facts is None else ended.read,
+        evidence=ended.evidence,
+        map_error=ended.map_error,
+    )

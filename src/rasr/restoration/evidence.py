@@ -70,8 +70,13 @@ def draw(result: Result) -> NDArray[np.uint8]:
     return levels
 
 
-def save_evidence(result: Result, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write :func:`draw`'s picture as PNG. Raises OutputExists or OutputError."""
+def evidence_png(result: Result) -> bytes:
+    """:func:`draw`'s picture as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(draw(result)).save(buffer, "PNG")
-    return write_bytes(buffer.getvalue(), place(path), overwrite=overwrite)
+    return buffer.getvalue()
+
+
+def save_evidence(result: Result, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write :func:`draw`'s picture as PNG. Raises OutputExists or OutputError."""
+    return write_bytes(evidence_png(result), place(path), overwrite=overwrite)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from rasr.gallery import Reference
-from rasr.images import Picture, losses, write_picture
+from rasr.images import Encoding, Picture, encode_picture, losses, write_picture
+from rasr.images.encode import output_format
 from rasr.objects import is_address
 from rasr.options import takes_options
 from rasr.restoration.exchange import give_image, give_png
@@ -85,27 +86,41 @@ class Result:
         :func:`rasr.images.write_picture` raises.
         """
         options = replace(options or SaveOptions(), **changes)
-        keep = options.metadata != "strip"
         lost = losses(self.picture, path, format=options.format)
-        notes = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost]
         begun = time.perf_counter()
 
         def encoded(content: bytes) -> None:
-            self.notes += tuple(note for note in notes if note not in self.notes)
+            self._note(lost)
             self.timings["save"] = round(time.perf_counter() - begun, 3)
             if placing is not None:
                 placing(content)
 
-        self.output = write_picture(
-            self.picture,
-            path,
-            **asdict(options),
-            software=f"RASR {importlib.metadata.version('rasr')}" if keep else None,
-            description=self._description() if keep else None,
-            placing=encoded,
-        )
+        self.output = write_picture(self.picture, path, **asdict(options), **self._told(options), placing=encoded)
         self.timings["save"] = round(time.perf_counter() - begun, 3)
         return self.output
+
+    def encode(self, path: str | Path, options: SaveOptions) -> bytes:
+        """The bytes of the file that :meth:`save` would write at ``path``, where nothing is looked at.
+
+        Raises OutputError for what the format cannot hold.
+        """
+        begun = time.perf_counter()
+        encoding = Encoding(options.quality, options.bits, options.metadata, **self._told(options))
+        content = encode_picture(self.picture, output_format(path, options.format), encoding)
+        self._note(losses(self.picture, path, format=options.format))
+        self.timings["save"] = round(time.perf_counter() - begun, 3)
+        return content
+
+    def _told(self, options: SaveOptions) -> dict[str, Any]:
+        """What the file says of how it was made."""
+        if options.metadata == "strip":
+            return {}
+        return {"software": f"RASR {importlib.metadata.version('rasr')}", "description": self._description()}
+
+    def _note(self, lost: Sequence[str]) -> None:
+        """Note what the format gives up."""
+        notes = (f"{sentence[0].upper()}{sentence[1:]}." for sentence in lost)
+        self.notes += tuple(note for note in notes if note not in self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """The object ``rasr restore --json`` prints for this picture."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rasr.errors import (
     UsageError,
     WeightsError,
 )
-from rasr.files import os_errors_as_output, xxh3_file
+from rasr.files import os_errors_as_output, write_bytes, xxh3_file
 from rasr.images import Limits, check_output
 from rasr.object_path import ObjectPath
 from rasr.progress import Progress
@@ -105,26 +105,20 @@ def do_job(
 
     A result whose bytes were told to ``placing`` gets the time that was told with them.
     """
-    before = job.input.stat()
-    input_hash = None if placing is None else xxh3_file(job.input)
     target = _check(job, settings, save)
-    progress = None if announce is None else announce(job, target)
-    result = restorer(job.input, settings, limits=limits, progress=progress)
-    after = job.input.stat()
-    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        raise PictureError(f"{job.input}: changed while it was restored. Run the same command again.")
-    for reference in result.references:
-        if reference.accepted and identity_of(job.output) in {identity_of(reference.path)} - {None}:
-            raise OutputError(f"{job.output}: this is {reference.path}, which guided the result.")
+
+    def start() -> Progress | None:
+        return None if announce is None else announce(job, target)
+
+    result, of_input = _restored(job, restorer, settings, limits, start, hashed=placing is not None)
+    check_guides(job.output, (reference.path for reference in result.references if reference.accepted))
     if placing is None:
         result.save(job.output, save)
         return result
     now = time.time_ns()
 
     def told(content: bytes) -> None:
-        of_input = {"input_hash": input_hash, **stamp_facts((before.st_size, before.st_mtime_ns))}
-        digest = xxhash.xxh3_128_hexdigest(content)
-        placing(result, of_input | {"output_bytes": len(content), "output_hash": digest, "output_mtime_ns": now})
+        placing(result, of_input | content_facts(content) | {"output_mtime_ns": now})
 
     result.save(job.output, save, placing=told)
     with suppress(OSError):  # then it is compared by content
@@ -132,16 +126,64 @@ def do_job(
     return result
 
 
+def make_file(
+    job: Job, restorer: Restorer, settings: Settings, save: SaveOptions, *, limits: Limits | None = None
+) -> tuple[Result, bytes, dict[str, Any]]:
+    """Restore a measured job's picture, and write nothing; as :func:`do_job` for whoever checks and writes elsewhere.
+
+    Gives the result, its file's content, and what a journal has to say of both files. Raises RasrError and OSError.
+    """
+    result, of_input = _restored(job, restorer, settings, limits, lambda: None, hashed=True)
+    content = result.encode(job.output, save)
+    return result, content, of_input | content_facts(content)
+
+
+def _restored(
+    job: Job,
+    restorer: Restorer,
+    settings: Settings,
+    limits: Limits | None,
+    start: Callable[[], Progress | None],
+    *,
+    hashed: bool,
+) -> tuple[Result, dict[str, Any]]:
+    """Restore a picture, unless it changes meanwhile; gives what a journal has to say of it, too."""
+    before = job.input.stat()
+    input_hash = xxh3_file(job.input) if hashed else None
+    result = restorer(job.input, settings, limits=limits, progress=start())
+    after = job.input.stat()
+    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+        raise PictureError(f"{job.input}: changed while it was restored. Run the same command again.")
+    return result, {"input_hash": input_hash, **stamp_facts((before.st_size, before.st_mtime_ns))}
+
+
+def content_facts(content: bytes) -> dict[str, Any]:
+    """What a journal has to say of a result's file."""
+    return {"output_bytes": len(content), "output_hash": xxhash.xxh3_128_hexdigest(content)}
+
+
+def check_guides(output: Path, guides: Iterable[Path]) -> None:
+    """Refuse a result in the place of a photo that guided it. Raises OutputError."""
+    for guide in guides:
+        if identity_of(output) in {identity_of(guide)} - {None}:
+            raise OutputError(f"{output}: this is {guide}, which guided the result.")
+
+
 def draw_map(result: Result, place: Path | None, *, overwrite: bool) -> OutputError | None:
     """Draw a result's evidence map, if it has a place; returns why it could not be: the result itself is there."""
     if place is None:
         return None
-    from rasr.restoration.evidence import save_evidence
+    from rasr.restoration.evidence import evidence_png
 
+    return write_map(evidence_png(result), place, overwrite=overwrite)
+
+
+def write_map(content: bytes, place: Path, *, overwrite: bool) -> OutputError | None:
+    """Write an evidence map; returns why it could not be."""
     try:
         with os_errors_as_output(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-        save_evidence(result, place, overwrite=overwrite)
+        write_bytes(content, place, overwrite=overwrite)
     except OutputError as error:
         return error
     return None

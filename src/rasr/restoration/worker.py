@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from contextlib import suppress
 from typing import Any
 
 from rasr.child import Pipe, parent_of
 from rasr.device import use_threads
-from rasr.errors import RasrError
-from rasr.images import Limits
+from rasr.errors import RasrError, error_facts
 from rasr.memory import divide_memory
 from rasr.object_path import place as path_of
 from rasr.restoration.plan import Job
-from rasr.restoration.restorer import Restorer
 from rasr.restoration.result import Result
-from rasr.restoration.settings import SaveOptions, Settings, TargetSize
 from rasr.restoration.work import FATAL, do_job, draw_map, fault_of
-from rasr.restoration.workers import error_facts
+from rasr.restoration.workers import packed_evidence, read_setup
 
 
 class Worker:
@@ -31,15 +27,9 @@ class Worker:
         """Take the setup, then one picture after the other."""
         setup, _ = self._pipe.receive()
         divide_memory(setup["workers"])
-        settings = setup["settings"]
-        self._settings = Settings(**settings | {"size": TargetSize(**settings["size"])})
-        self._save = SaveOptions(**setup["save"])
-        self._limits = None if setup["limits"] is None else Limits(**setup["limits"])
         self._records, self._keeps = setup["record"], setup["keep_evidence"]
         try:
-            made_of = dict(setup["restorer"])
-            self._restorer = Restorer(made_of.pop("preset"), setup["gallery"], **made_of)
-            self._restorer.check(self._settings)
+            self._restorer, self._settings, self._save, self._limits = read_setup(setup)
         except RasrError as error:
             self._pipe.send({"fatal": error_facts(error)})
             return
@@ -69,7 +59,7 @@ class Worker:
         place = None if said["map"] is None else path_of(said["map"])
         failed = draw_map(result, place, overwrite=self._save.overwrite)
         answer = {"done": result.to_json(), "map_error": None if failed is None else error_facts(failed)}
-        return answer, _packed(result) if self._keeps else b""
+        return answer, packed_evidence(result) if self._keeps else b""
 
     def _progress(self, stage: str, done: float, total: float) -> None:
         self._pipe.send({"stage": stage, "done": done, "total": total})
@@ -80,17 +70,6 @@ class Worker:
         said, _ = self._pipe.receive()
         if said["unrecorded"]:
             result.notes += (said["unrecorded"],)
-
-
-def _packed(result: Result) -> bytes:
-    """The evidence of a result as bytes; none without."""
-    if result.evidence is None:
-        return b""
-    import numpy as np
-
-    content = io.BytesIO()
-    np.savez_compressed(content, maps=result.evidence.maps, places=result.evidence.places)
-    return content.getvalue()
 
 
 def main() -> None:

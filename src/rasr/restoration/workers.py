@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,15 +11,15 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from rasr import errors
 from rasr.child import Child, Message
 from rasr.device import choose_threads
-from rasr.errors import OutputError, RasrError, UsageError
+from rasr.errors import OutputError, RasrError, UsageError, error_of
 from rasr.files import remove_leftovers, xxh3_file
 from rasr.images import Limits
 from rasr.progress import Progress
 from rasr.restoration.plan import Job
 from rasr.restoration.restorer import Restorer
+from rasr.restoration.result import Result
 from rasr.restoration.settings import SaveOptions, Settings, TargetSize
 from rasr.restoration.work import Announce, Folders, fault_of
 
@@ -76,6 +77,28 @@ def setup_of(
         "limits": None if limits is None else asdict(limits),
         "keep_evidence": keep_evidence,
     }
+
+
+def read_setup(setup: Mapping[str, Any]) -> tuple[Restorer, Settings, SaveOptions, Limits | None]:
+    """What :func:`setup_of` was made of, in another process. Raises what the restorer does for what is not there."""
+    told = setup["settings"]
+    settings = Settings(**told | {"size": TargetSize(**told["size"])})
+    made_of = dict(setup["restorer"])
+    restorer = Restorer(made_of.pop("preset"), setup["gallery"], **made_of)
+    restorer.check(settings)
+    limits = None if setup["limits"] is None else Limits(**setup["limits"])
+    return restorer, settings, SaveOptions(**setup["save"]), limits
+
+
+def packed_evidence(result: Result) -> bytes:
+    """The evidence of a result as bytes; none without."""
+    if result.evidence is None:
+        return b""
+    import numpy as np
+
+    content = io.BytesIO()
+    np.savez_compressed(content, maps=result.evidence.maps, places=result.evidence.places)
+    return content.getvalue()
 
 
 class Workers:
@@ -163,7 +186,7 @@ class Workers:
             return None
         job = worker.job
         if "fatal" in said:
-            raise _error(said["fatal"])
+            raise error_of(said["fatal"])
         if job is None:
             raise EOFError("it speaks out of turn")
         if "stage" in said:
@@ -176,8 +199,8 @@ class Workers:
         elif "done" in said or "error" in said:
             worker.job = worker.progress = None
             if "error" in said:
-                return Ended(job, error=_error(said["error"]))
-            map_error = None if said["map_error"] is None else _error(said["map_error"])
+                return Ended(job, error=error_of(said["error"]))
+            map_error = None if said["map_error"] is None else error_of(said["map_error"])
             return Ended(job, said["done"], None, content, map_error)
         return None
 
@@ -207,21 +230,3 @@ def _is_placed(output: Path, facts: Mapping[str, Any]) -> bool:
         return bool(facts) and output.is_file() and xxh3_file(output) == facts.get("output_hash")
     except OSError:
         return False
-
-
-def _error(said: Mapping[str, Any]) -> RasrError:
-    """The error that a worker met."""
-    kind = getattr(errors, str(said.get("type")), RasrError)
-    if not (isinstance(kind, type) and issubclass(kind, RasrError)):
-        kind = RasrError
-    error: RasrError = kind.__new__(kind)
-    error.args = (str(said.get("message")),)
-    return error
-
-
-def error_facts(error: RasrError) -> dict[str, str]:
-    """An error as a worker tells it."""
-    return {"type": type(error).__name__, "message": str(error)}
-
-
-__all__ = ["Ended", "Workers", "error_facts", "setup_of"]
