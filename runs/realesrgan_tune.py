@@ -154,9 +154,10 @@ def train(network: RRDBNet, arrays: Arrays, options: argparse.Namespace, recipe:
         truth = torch.from_numpy(arrays["hr"][rows]).permute(0, 3, 1, 2).float().div(255)
         restored = finish(network, arrays, rows)
         with torch.autocast("cpu", torch.bfloat16):
-            apart, unlike = mse(restored, truth).mean(), perceptual(restored, truth).mean()
+            apart = mse(restored, truth).mean()
+            unlike = perceptual(restored, truth).mean() if options.perceptual else torch.zeros(())
         optimizer.zero_grad()
-        (options.mse * apart + unlike).backward()
+        (options.mse * apart + options.perceptual * unlike).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():
@@ -186,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--mse", type=float, default=4.0, help="weight of MSE in [-1, 1] beside the perceptual term")
+    parser.add_argument("--perceptual", type=float, default=1.0, help="weight of the perceptual term")
     parser.add_argument("--held-out", type=int, default=36)
     options = parser.parse_args(arguments)
     held = find_photos([options.validate_on], "folder", smallest=WIDE).spread(options.held_out)
@@ -197,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network = load_rrdbnet(tuned=options.start).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     recipe = {"seed": SEED, "batch": BATCH, "side": SIDE, "ema": EMA, "loss": "mse + LPIPS-shaped, effnet-lite1"}
-    recipe |= {name: getattr(options, name) for name in ("views", "steps", "rate", "warmup", "mse")}
+    recipe |= {name: getattr(options, name) for name in ("views", "steps", "rate", "warmup", "mse", "perceptual")}
     begun = report("start", network, unseen, before)
     tuned = train(network, known, options, recipe)
     ended = report(f"after {options.steps} steps", tuned, unseen, before)

