@@ -223,7 +223,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def overhead_step(bench: Bench) -> None:
     """Two processes of this machine against two of the cluster, in turns."""
-    pictures = photos_of(bench.folder / "large", bench.options.large, (1600, 1200))
+    pictures = photos_of(bench.folder / "large", bench.options.large, (800, 600))
     restorer, settings = Restorer("bicubic"), Settings(size=TargetSize(scale=2))
     paces: dict[str, list[float]] = {"machine": [], "cluster": []}
     os.environ["OMP_NUM_THREADS"] = "2"  # cores that either may use
@@ -268,7 +268,9 @@ def main() -> None:
             print(f"\n{name}", flush=True)
             begun = time.monotonic()
             with Nodes(folder / "nodes.txt") if name != "overhead" else nullcontext() as nodes:
-                print(f"started in {time.monotonic() - begun:.0f} s", flush=True)
+                if nodes is not None:
+                    idle = f"{nodes.memory() >> 20} MiB to themselves when idle"
+                    print(f"three nodes started in {time.monotonic() - begun:.0f} s, {idle}", flush=True)
                 bench = Bench(options, folder, nodes)
                 steps[name](bench)
                 missed += bench.missed

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +28,7 @@ MEMORY = 200 << 20
 
 
 class Nodes:
-    """A cluster of three nodes of one core each; gone at the end of the block."""
+    """A cluster of three nodes of one core and one GPU in name each; gone at the end of the block."""
 
     def __init__(self, log: Path) -> None:
         self.address = ""
@@ -75,6 +76,12 @@ class Nodes:
         """Add nodes until there are three."""
         self._tell("grow")
 
+    def processes(self, title: str) -> list[tuple[int, int]]:
+        """Processes that Ray calls so, and the raylet of each."""
+        listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        words = [line.split(None, 2) for line in listed.splitlines() if title in line]
+        return [(int(own), int(parent)) for own, parent, _ in words if int(parent) in self.raylets]
+
     def working(self, run: subprocess.Popen[Any] | None = None, seconds: float = 300.0) -> list[tuple[int, int]]:
         """Processes that are at work on the cluster, and the raylet of each, once there are any.
 
@@ -82,9 +89,7 @@ class Nodes:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and (run is None or run.poll() is None):
-            listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-            words = [line.split(None, 2) for line in listed.splitlines() if "ray::Remote.do" in line]
-            if found := [(int(own), int(parent)) for own, parent, _ in words if int(parent) in self.raylets]:
+            if found := self.processes("ray::Remote.do"):
                 return found
             time.sleep(0.02)
         raise RuntimeError("nothing is at work on the cluster")
@@ -103,6 +108,20 @@ class Nodes:
                 self.kill(raylets[0])
                 return raylets[0]
             time.sleep(0.02)
+
+    def memory(self) -> int:
+        """Bytes that the cluster's processes have to themselves (private pages); not what they share."""
+        listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+        parents = {int(own): int(parent) for own, parent in (line.split() for line in listed.splitlines()[1:])}
+        ours = {self._process.pid}
+        while more := {own for own, parent in parents.items() if parent in ours} - ours:
+            ours |= more
+        total = 0
+        for number in ours - {self._process.pid}:
+            with suppress(OSError):  # it has just ended
+                text = Path(f"/proc/{number}/smaps_rollup").read_text(encoding="ascii")
+                total += sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Private_"))
+        return total
 
     def _tell(self, words: str) -> None:
         assert self._process.stdin is not None
@@ -134,7 +153,7 @@ def main() -> None:
     """Run the three nodes until stdin ends."""
     from ray.cluster_utils import Cluster
 
-    facts = {"num_cpus": 1, "object_store_memory": MEMORY}
+    facts = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": MEMORY}  # Ray takes our word for the GPU
     cluster = _repeated(lambda: Cluster(initialize_head=True, head_node_args={**facts, "include_dashboard": False}))
     raylets: dict[int, Any] = {}
 

@@ -7,6 +7,7 @@ its items are given to others. It writes nothing, so that a machine that was tak
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import time
 from collections import deque
@@ -56,7 +57,7 @@ class ClusterOptions:
     )
     actor_gpus: float = option(
         0.0,
-        "GPUs for each; 0.5 puts two on one.",
+        "GPUs for each: 0 uses none, 0.5 puts two on one.",
         valid=lambda gpus: 0 <= gpus < 1 or (1 <= gpus <= 64 and gpus == int(gpus)),
         fault="--actor-gpus {}: a whole number of GPUs, or a part of one.",
     )
@@ -106,8 +107,8 @@ class _Actor:
 class Remote:
     """What runs on the cluster. Made without any work: what fails is answered, and is not its death."""
 
-    def __init__(self, make: str, threads: int, version: str) -> None:
-        self._make, self._threads, self._version = make, threads, version
+    def __init__(self, make: str, threads: int, version: str, *, gpus: bool) -> None:
+        self._make, self._threads, self._version, self._gpus = make, threads, version, gpus
         self._work: Work = list
 
     def ready(self, setup: Mapping[str, Any]) -> dict[str, str] | None:
@@ -118,6 +119,8 @@ class Remote:
                     f"The machine {platform.node()} has RASR {here}, where {self._version} was started. "
                     "Install one version on all machines of the cluster."
                 )
+            if not self._gpus:  # Ray hides those of others, and from whoever has no share hides none
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""
             use_threads(self._threads)
             self._work = resolve_name(self._make)(setup)
         except RasrError as error:
@@ -243,7 +246,7 @@ class Actors:
                 max_task_retries=0,
             )
             threads = max(1, int(self._options.actor_cpus))
-            handle = made.remote(self._make, threads, _version())
+            handle = made.remote(self._make, threads, _version(), gpus=self._options.actor_gpus > 0)
             self._actors.append(_Actor(handle, handle.ready.remote(self._kept)))
         if any(actor.ready for actor in self._actors):
             self._last_ready = now

@@ -36,7 +36,6 @@ def ray_errors(cluster: str | None) -> Iterator[None]:
 def connect(address: str) -> tuple[Any, bool]:
     """Ray, connected to a cluster, and whether that was done here. Raises ExtraMissing and ClusterError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as the next version of Ray does
     if address == "local" and "RAY_AUTH_MODE" not in os.environ:
         # Ray listens on all of the machine's addresses. This token is known to this process and its children.
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -67,8 +67,8 @@ class FakeRay(ModuleType):
                 return Made
 
             @staticmethod
-            def remote(*arguments: Any) -> Handle:
-                handle = Handle(kind(*arguments))
+            def remote(*arguments: Any, **named: Any) -> Handle:
+                handle = Handle(kind(*arguments, **named))
                 ray.handles.append(handle)
                 return handle
 
@@ -103,6 +103,7 @@ def install(patch: pytest.MonkeyPatch, ray: FakeRay) -> FakeRay:
     """Have RASR connect to the stand-in."""
     exceptions = ModuleType("ray.exceptions")
     exceptions.RayError, exceptions.RayTaskError = RayError, RayTaskError  # type: ignore[attr-defined]
+    patch.setenv("CUDA_VISIBLE_DEVICES", "")  # which what runs on a cluster sets, and here is this process
     patch.setitem(sys.modules, "ray", ray)
     patch.setitem(sys.modules, "ray.exceptions", exceptions)
     patch.setattr(module, "connect", lambda address: (ray, True))

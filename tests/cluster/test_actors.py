@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -128,10 +130,18 @@ def test_no_more_processes_than_there_is_work_for(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_version_there_ends_the_work() -> None:
-    told = Remote(SQUARES, 1, "0.0.1").ready({})
+    told = Remote(SQUARES, 1, "0.0.1", gpus=False).ready({})
     assert told is not None
     assert told["type"] == "ClusterError"
     assert "Install one version" in told["message"]
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(True, "3"), (False, "")])
+def test_who_has_no_share_of_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch, gpus: bool, seen: str) -> None:
+    """Ray tells those that have one which, and hides none from the others: each would load its model into the first."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert Remote(SQUARES, 1, version("rasr"), gpus=gpus).ready({}) is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
 def test_nobody_at_the_address_is_told_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,9 +105,22 @@ def test_a_killed_command_goes_on(nodes: Nodes, start: Start, photos: Path, alon
     assert_same(Gallery(tmp_path / "gallery"), alone)
 
 
+def test_two_processes_share_a_gpu(nodes: Nodes, start: Start, photos: Path, alone: Gallery, tmp_path: Path) -> None:
+    """GPUs in name only: Ray takes a node's word for them, and counts."""
+    shares = ("--actor-cpus", "0.5", "--actor-gpus", "0.5", "--device", "cpu")
+    done = start("gallery", "add", tmp_path / "gallery", photos, *shares)
+    most = 0
+    while done.poll() is None:
+        most = max(most, len(nodes.processes("ray::Remote")))
+        time.sleep(0.05)
+    assert f"{PHOTOS} added" in ended(done)
+    assert 3 < most <= 6, "more than one on each node"
+    assert_same(Gallery(tmp_path / "gallery"), alone)
+
+
 def test_what_no_machine_has_room_for_is_refused(start: Start, photos: Path, tmp_path: Path) -> None:
-    done = start("gallery", "add", tmp_path / "gallery", photos, "--actor-gpus", "1")
-    assert "has 1 core(s) and 1 GPU(s) for a process" in ended(done)
+    done = start("gallery", "add", tmp_path / "gallery", photos, "--actor-gpus", "2")
+    assert "has 1 core(s) and 2 GPU(s) for a process" in ended(done)
     assert done.returncode == 1
     assert not (tmp_path / "gallery").exists()
 
