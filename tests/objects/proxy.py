@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -76,10 +77,10 @@ class Proxy:
             return
         if what == "unconditional":
             headers = {name: value for name, value in headers.items() if name not in {"if-none-match", "if-match"}}
-        connection = http.client.HTTPConnection(self.target, timeout=60)
-        connection.request(handler.command, handler.path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        with closing(http.client.HTTPConnection(self.target, timeout=60)) as connection:
+            connection.request(handler.command, handler.path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
         if what == "drop":  # it took effect, and nobody is told
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)

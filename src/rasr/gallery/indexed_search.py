@@ -17,7 +17,7 @@ from rasr.gallery.search import Filters, Query, Snapshot
 from rasr.object_path import place
 
 AT_FIRST = 4
-"""Candidates asked for at once, for each photo wanted."""
+"""Candidates asked for at once, for each photo wanted, where filters may turn some down."""
 MOST = 1024
 """Candidates from which on the filters leave so little that all photos are looked at."""
 
@@ -75,7 +75,9 @@ class IndexedSnapshot:
     def _search(self, query: Query, k: int, filters: Filters) -> list[tuple[int, float]]:
         excluded = {str(one) for one in filters.get("exclude", ())}
         excluded |= {str(place(one).expanduser().resolve()) for one in excluded}
-        count, least = AT_FIRST * k, filters.get("min_score")
+        least = filters.get("min_score")
+        turns_down = any(filters.get(one) for one in ("category", "tags", "exclude", "exclude_near_duplicates"))
+        count = AT_FIRST * k if turns_down else k
         while count <= max(MOST, AT_FIRST * k):
             rows = self._nearest.find(query.embedding, count)
             scored = self._scored(rows, query)

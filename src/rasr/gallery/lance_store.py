@@ -175,9 +175,9 @@ class LanceStore:
     def build_index(self) -> Mapping[str, int]:
         """Build the index; nothing for a table that is searched exactly as fast. Others may add photos meanwhile."""
         manifest = self.manifest()
-        if manifest.photos < lance_index.FEWEST:
+        if manifest.photos < lance_index.FEWEST or manifest.encoder.dimension % lance_index.MULTIPLE:
             return {}
-        parameters = Parameters.of(manifest.photos, manifest.encoder.dimension)
+        parameters = Parameters.of(manifest.photos)
         with self._table.explained(change=True):
             build(self._table.current(), parameters)
         self._table.forget()

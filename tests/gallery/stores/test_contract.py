@@ -217,3 +217,16 @@ def test_a_gallery_at_an_address_is_opened_wherever_a_gallery_is(place: str, pho
     assert opened.address == open_store(place).address
     assert opened.path.is_dir()
     assert len(opened) == 12
+
+
+def test_photos_are_found_by_their_ids(place: str) -> None:
+    with open_store(place).writing(IDENTITY) as writer:
+        writer.commit(rows(1, 2, 3))
+    gallery = Gallery(place)
+    assert sorted(one.id for one in gallery.find([photo(3).id, photo(1).id, photo(9).id, "it's none"])) == [
+        photo(1).id,
+        photo(3).id,
+    ]
+    assert gallery.find([]) == []
+    assert gallery.find([photo(2).id]) == [one for one in gallery.list() if one.id == photo(2).id]
+    assert (gallery.manifest.photos, gallery.manifest.encoder) == (3, IDENTITY)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rasr.gallery import Gallery
+from rasr.gallery.database import EncoderId
 from rasr.gallery.indexed_search import IndexedSnapshot
 from rasr.gallery.lance_index import Parameters
 from rasr.gallery.photo import Reference
@@ -37,14 +38,13 @@ def vectors(count: int, seed: int) -> np.ndarray:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("rasr.gallery.lance_index.FEWEST", 1000)
+    monkeypatch.setattr("rasr.gallery.lance_index.PARTITION", 1000)
     address = f"lance://{tmp_path}/gallery"
     add(address, range(PHOTOS), vectors(PHOTOS, 1))
     return address
 
 
 def add(address: str, numbers: range, found: np.ndarray) -> None:
-    from rasr.gallery.database import EncoderId
-
     photos = [
         photo(n, path=Path(f"/photos/{n:05d}.png"), category=f"c{n % 3}", tags=("even",) if n % 2 == 0 else ())
         for n in numbers
@@ -59,7 +59,7 @@ def test_answers_by_an_index_are_those_of_an_exact_search(place: str) -> None:
     before = gallery.search_many(queries, 10)
     assert gallery.info().indexed == 0
     built = gallery.index()
-    assert built == {"partitions": 3, "sub_vectors": 8, "photos": PHOTOS}
+    assert built == {"partitions": 3, "photos": PHOTOS}
     assert isinstance(gallery._snapshot(), IndexedSnapshot)
     info = gallery.info()
     assert (info.indexed, info.unindexed) == (PHOTOS, 0)
@@ -137,7 +137,20 @@ def test_a_sample_makes_no_threshold_lower() -> None:
 
 
 def test_parameters_grow_with_the_gallery() -> None:
-    assert Parameters.of(1_000_000, 256) == Parameters(1000, 64)
-    assert Parameters.of(1_000_000, 384) == Parameters(1000, 96)
-    assert Parameters.of(10_000_000, 1280) == Parameters(4096, 320)
-    assert Parameters.of(10, 5) == Parameters(1, 1)
+    assert Parameters.of(10) == Parameters(1)
+    assert Parameters.of(1_000_000) == Parameters(61)
+    assert Parameters.of(10_000_000) == Parameters(610)
+    assert Parameters.of(10**9) == Parameters(4096)
+
+
+def test_vectors_that_cannot_be_indexed_are_searched_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rasr.gallery.lance_index.FEWEST", 10)
+    address = f"lance://{tmp_path}/gallery"
+    with open_store(address).writing(EncoderId("given", "1", 12, "given/1")) as writer:
+        drawn = np.random.default_rng(0).standard_normal((20, 12)).astype(np.float32)
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        writer.commit([(photo(n), one) for n, one in enumerate(drawn)])
+    gallery = Gallery(address, encoder=Given())  # type: ignore[arg-type]
+    assert gallery.index() == {}
+    assert gallery.info().indexed == 0
+    assert gallery.search(drawn[3], 1)[0].id == photo(3).id
