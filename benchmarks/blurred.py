@@ -1,6 +1,6 @@
 """Large soft photos: what reducing them to the resolution they have changes, against restoring all their pixels.
 
-    python benchmarks/blurred.py [--photos ../shared/photos/extra] [--count 8] [--sigma 2 3 4 6] [--check]
+    python benchmarks/blurred.py [--photos ../shared/photos/extra] [--count 8 [--others]] [--sigma 2 3 4 6] [--check]
 
 Photos that trained nothing (those that ``runs/mini.sh`` holds out) are blurred whole by a Gaussian of sigma pixels, get
 noise of 2 levels and are saved as JPEG 92. Their resolution is estimated whole; then a window of 192 pixels in the
@@ -61,11 +61,19 @@ def _levels(pixels: FloatImage) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8
     return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
+def same_without(restorer: Restorer, sharp: Picture) -> bool:
+    """True where a sharp picture comes out bit-equal with the step and without."""
+    size = TargetSize(scale=1)
+    on, off = (restorer(sharp, size=size, tile=SIDE, reduce=reduce).picture.pixels for reduce in (True, False))
+    return bool(np.array_equal(on, off))
+
+
 def main() -> int:
     """Measure and print; the exit code says whether the bars are met where ``--check`` asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos/extra"))
     parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--others", action="store_true", help="measure on those that the count leaves out")
     parser.add_argument("--sigma", type=float, nargs="+", default=[2.0, 3.0, 4.0, 6.0])
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
@@ -75,7 +83,8 @@ def main() -> int:
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     found = find_photos([options.photos], "folder", smallest=WIDE).spread(HELD_OUT)
     held = [(photo.path.name, read_picture(photo.path).pixels) for photo in found]
-    chosen = [held[round(i * (len(held) - 1) / (options.count - 1))][1] for i in range(options.count)]
+    picked = {round(i * (len(held) - 1) / (options.count - 1)) for i in range(options.count)}
+    chosen = [pixels for number, (_, pixels) in enumerate(held) if (number in picked) != options.others]
 
     blurs = sorted((estimate_blur(pixels), name) for name, pixels in held)
     sharp_kept = all(sharp_size(pixels) is None for _, pixels in held)
@@ -87,11 +96,9 @@ def main() -> int:
         lq, _ = degrade(np.ascontiguousarray(pixels[:height, :width]), preset="realesrgan", scale=4, seed=0, name=name)
         touched += sharp_size(lq, 4.0) is not None
     print(f"degraded by realesrgan × 4 ({SIDE} pixels a side and more are looked at): {touched} reduced", flush=True)
-    size = TargetSize(scale=1)
-    part = Picture(window(chosen[0]))
-    on, off = (restorer(part, size=size, tile=SIDE, reduce=reduce).picture.pixels for reduce in (True, False))
-    met = sharp_kept and bool(np.array_equal(on, off))
-    print(f"a sharp window with and without the step: {'bit-equal' if np.array_equal(on, off) else 'DIFFERENT'}")
+    equal = same_without(restorer, Picture(window(chosen[0])))
+    met = sharp_kept and equal
+    print(f"a sharp window with and without the step: {'bit-equal' if equal else 'DIFFERENT'}")
 
     for sigma in options.sigma:
         rows, kept = [], 0
