@@ -11,8 +11,8 @@ different photos and noise that of windows of one photo, so that what is no neig
 of the spectrum of different photos without any clusters, so that much else is nearly as near as the tenth. All three
 are asked unless one is named; ``--look-at`` tells how the embeddings of real photos are spread.
 
-Rows are written by the store's own commits, the index is built by ``Gallery.index``. Exact search beside it: the first
-kind of data is written to a gallery in a folder (SQLite), too, and asked there; what is right is told by a matrix
+Rows are written by the store's own commits, the index is built by ``Gallery.index``. Exact search beside it:
+``clusters`` are written to a gallery in a folder (SQLite), too, and asked there; what is right is told by a matrix
 product with all vectors. Queries are asked in processes of their own, which have read nothing else: their peak memory
 is the search's. ``--check`` holds for all kinds: median at most 20 ms, recall@1 0.99, recall@10 0.95, memory 4 GB; on a
 machine that does other work the times mean little.
@@ -225,7 +225,7 @@ def main() -> int:
             stored = draw(data, options.photos, options.photos, options.dimension, 1)
             truth = right(stored, draw(data, options.queries, options.photos, options.dimension, 2))
             places = {"indexed": f"lance://{folder / data}"}
-            if data == kinds[0]:
+            if data == "clusters":
                 places["in a folder"] = str(folder / f"{data}-sqlite")
             for how, place in places.items():
                 if not is_gallery(place):

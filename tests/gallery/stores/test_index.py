@@ -63,7 +63,7 @@ def test_answers_by_an_index_are_those_of_an_exact_search(place: str) -> None:
     assert isinstance(gallery._snapshot(), IndexedSnapshot)
     info = gallery.info()
     assert (info.indexed, info.unindexed) == (PHOTOS, 0)
-    gallery.prewarm()
+    assert gallery.prewarm() == "searched by an index, in memory, beside 3000 sampled"
     after = gallery.search_many(queries, 10)
     hits = [len({one.id for one in a} & {one.id for one in b}) for a, b in zip(before, after, strict=True)]
     assert np.mean(hits) >= 9.5
