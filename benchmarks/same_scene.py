@@ -3,6 +3,7 @@
     python benchmarks/same_scene.py effect --pairs DIR          # restored with each scene's own references
     python benchmarks/same_scene.py false --photos DIR [DIR …]  # pictures against photos of other scenes
     python benchmarks/same_scene.py find --pairs DIR --photos DIR  # each scene's photos among all others
+    python benchmarks/same_scene.py beside --photos DIR  # parts of photos against other parts of the same photo
     python benchmarks/same_scene.py cost    # CPU seconds of a photo at 512 × 512; exit 1 above the bars
 
 ``effect``: ``DIR/SCENE/truth.png`` (its centre, 384 pixels) is degraded (seed 0; ``--degradation``, ``--scale``:
@@ -10,6 +11,9 @@ realesrgan, 4) and restored by the default generator without a reference, with t
 with a photo of another scene and with the truth. scikit-image's stereo pair is one more scene. Differences to no
 reference with bootstrap intervals.
 ``false``: centres of photos, restored, against the features of all other photos; exact (Clopper-Pearson) intervals.
+``beside``: 384 pixels left of the middle of each photo, restored from ``realesrgan`` and from ``bicubic``, against all
+that lies right of them, upright and upside down: fronts and piers that repeat. First scikit-image's wall of
+bricks against the whole of itself, upside down, which counts as wrong where it is found in another place.
 ``find``: a gallery of every scene's photos and of ``--photos``; is a scene's own photo the first reference?
 Results are kept as JSON in ``--out``, so that a run goes on where it stopped.
 """
@@ -247,6 +251,35 @@ def false_acceptances(folders: list[Path], out: Path, queries: int, per_query: i
     print("nearest misses:", sorted(((pair[2], pair[0]) for pair in pairs if not pair[1]), reverse=True)[:5])
 
 
+def beside(folders: list[Path], out: Path, queries: int) -> None:
+    """Print which parts of photos are taken for others of the same photo."""
+    restorer, random = rasr.Restorer("mini"), np.random.default_rng(0)
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in {".jpg", ".png"})
+    brick = np.repeat((skimage.data.brick() / 255).astype(np.float32)[..., None], 3, 2)
+    cases = [("brick", centre(brick), brick)]
+    for number in random.permutation(len(paths))[:queries]:
+        pixels = read_picture(paths[number]).pixels
+        top, left = (pixels.shape[0] - SIDE) // 2, max(0, pixels.shape[1] // 2 - SIDE - 16)
+        part = np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
+        if part.shape[:2] == (SIDE, SIDE):
+            cases.append((str(paths[number]), part, np.ascontiguousarray(pixels[:, left + SIDE + 16 :])))
+    wrong = total = 0
+    for name, part, rest in cases:
+        for degradation in ("realesrgan", "bicubic"):
+            low = low_quality(part, "part", out, degradation)
+            query = SceneQuery(restorer(low, reference="none", size=TargetSize(scale=4)).picture.pixels)
+            for turned, photo in (("", rest), (" upside down", np.ascontiguousarray(rest[::-1, ::-1]))):
+                seen = query.compare(extract_reference(photo), lambda photo=photo: photo)
+                total += 1
+                middle = seen.to_reference @ np.array([SIDE / 2, SIDE / 2, 1.0])
+                off = float(np.hypot(*(middle[:2] / middle[2] - np.array(brick.shape[:2]) / 2)))
+                if seen.same_scene and (name != "brick" or off > 20):
+                    wrong += 1
+                if seen.same_scene or seen.repeats:
+                    print(f"{name}{turned}, {degradation}: {seen.why}", flush=True)
+    print(f"{wrong} of {total} taken for the same scene in a wrong place")
+
+
 def find(pairs: Path, photos: list[Path], out: Path) -> None:
     """Look each scene up among all photos and print whether its own come first."""
     gallery = rasr.Gallery(out / "gallery")
@@ -316,9 +349,9 @@ def _scene(path: Path) -> str:
 
 
 def main() -> None:
-    """Run one of the four."""
+    """Run one of the five."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("effect", "false", "find", "cost"))
+    parser.add_argument("what", choices=("effect", "false", "beside", "find", "cost"))
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/same_scene"))
@@ -335,6 +368,8 @@ def main() -> None:
         effect(asked.pairs, asked.out, asked.also, asked.degradation, asked.scale, asked.only)
     elif asked.what == "cost":
         raise SystemExit(0 if cost(asked.out) else 1)
+    elif asked.what == "beside":
+        beside(asked.photos, asked.out, asked.queries)
     elif asked.what == "find":
         find(asked.pairs, asked.photos, asked.out)
     else:

@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 
 from rasr.images import FloatImage
-from rasr.registration.faces import Face, find_faces, spare_faces
+from rasr.registration.faces import Face, find_faces, find_faces_seen, spare_faces
 from rasr.registration.fusion import fuse
 from tests.registration.conftest import compare
 
@@ -40,6 +40,50 @@ def test_half_a_face_is_no_face() -> None:
     sure = np.full((100, 100), 0.9, np.float32)
     np.testing.assert_array_equal(spare_faces(sure, [face], (0, 0)), sure)
     np.testing.assert_array_equal(spare_faces(sure * 0.5, [face], (200, 0)), sure * 0.5)
+
+
+def test_hair_and_walls_around_a_face_do_not_speak_for_it() -> None:
+    """The widened box is sure by nine tenths in the mean, and the face in it is another; or only its mouth is."""
+    face = Face(20, 20, 170, 170)
+    inside = (slice(45 + 10, 145 - 10), slice(45 + 10, 145 - 10))
+    other = np.ones((200, 200), np.float32)
+    other[inside] = 0.5
+    assert other[20:170, 20:170].mean() > 0.85
+    assert not spare_faces(other, [face], (0, 0))[inside].any()
+    mouth = np.ones((200, 200), np.float32)
+    mouth[115:130, 75:115] = 0.2
+    assert mouth[inside].mean() > 0.9
+    assert not spare_faces(mouth, [face], (0, 0))[inside].any()
+    speck = np.ones((200, 200), np.float32)
+    speck[100:104, 100:104] = 0.2
+    np.testing.assert_array_equal(spare_faces(speck, [face], (0, 0)), speck)
+
+
+def test_a_face_that_the_picture_hardly_shows_is_left_as_it_is(portrait: FloatImage) -> None:
+    """However sure the photo seems: of so few pixels another person's looks as sure."""
+    sure = np.ones((128, 128), np.float32)
+    far = np.array([[4.0, 0, 1.5], [0, 4.0, 1.5], [0, 0, 1]])
+    face = min(find_faces_seen(portrait, far, (128, 128)), key=lambda one: one.top)
+    assert face.small
+    assert not spare_faces(sure, [face], (0, 0))[face.top + 4 : face.bottom - 4, face.left + 4 : face.right - 4].any()
+    near = min(find_faces_seen(portrait, np.eye(3), (512, 512), input_scale=0.25), key=lambda one: one.top)
+    assert not near.small
+    blurred = min(find_faces_seen(portrait, np.eye(3), (512, 512), input_scale=0.1), key=lambda one: one.top)
+    assert blurred.small
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_face_is_found_in_a_photo_as_the_picture_sees_it(portrait: FloatImage, turned: int) -> None:
+    """The picture is half as large, the photo on its side."""
+    photo = np.ascontiguousarray(np.rot90(portrait, turned))
+    upright = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
+    onto_its_side = np.array([[0.0, 1, 0], [-1, 0, 511], [0, 0, 1]])
+    faces = find_faces_seen(photo, onto_its_side @ upright if turned else upright, (256, 256))
+    face = min(faces, key=lambda one: one.top)
+    assert abs(face.left + face.right - 224) < 10
+    assert abs(face.top + face.bottom - 114) < 15
+    large = find_faces_seen(portrait, np.diag([0.5, 0.5, 1.0]), (1024, 1024))
+    assert any(abs(one.left + one.right - 4 * 224) < 40 and abs(one.top + one.bottom - 4 * 114) < 60 for one in large)
 
 
 def test_another_face_is_not_put_in_place_of_the_one_in_the_picture(portrait: FloatImage) -> None:

@@ -156,9 +156,7 @@ def test_photos_picked_by_hand_need_no_gallery_and_pass_no_test(local: Make, lq:
     generator = local(uses_reference=True)
     result = Restorer(generator)(Picture(lq), reference=[red, str(red)])
     assert [reference.score for reference in generator.references] == [1.0, 1.0]
-    told = (
-        "Picked by hand. Not verified: no places of the scene found again. The generator saw it: changed because of it."
-    )
+    told = "Picked by hand. Not verified: no places found again. The generator saw it: changed because of it."
     assert [reference.why for reference in result.references] == [told] * 2
     assert len(Restorer(generator)(Picture(lq), reference=str(red)).references) == 1
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 import rasr.restoration.same_scene as module
 from rasr.gallery import Gallery, Reference
@@ -18,11 +19,11 @@ from rasr.generator.adapter import save_adapter, save_backbone
 from rasr.generator.diffusion import DiffusionGenerator
 from rasr.generator.refdsr import build_model
 from rasr.images import FloatImage, read_picture, resize
-from rasr.registration import fingerprint
+from rasr.registration import SceneMatch, fingerprint
 from rasr.restoration import Restorer, Result, Settings, TargetSize
 from rasr.restoration.report import write_report
 from rasr.restoration.result import DRAWN
-from rasr.restoration.same_scene import fuse_same_scene, look
+from rasr.restoration.same_scene import Looked, fuse_same_scene, look
 from tests.gallery.standin import ColourLayout
 from tests.generator.conftest import awaken, small
 from tests.restoration.conftest import Scene
@@ -158,6 +159,20 @@ def test_features_are_kept_beside_the_gallery_and_a_damaged_file_costs_only_time
     kept.write_bytes(os.urandom(5000))
     assert np.array_equal(restore(), first)
     assert len(made) == 4
+
+
+def test_a_face_that_restoring_lost_is_known_from_the_photo(tmp_path: Path) -> None:
+    portrait = (data.astronaut() / 255).astype(np.float32)
+    lq = np.clip(resize(portrait, (40, 40)), 0, 1)
+    lost = np.clip(resize(lq, (256, 256)), 0, 1)
+    photo = Reference(tmp_path / "portrait.jpg", 1.0, 1)
+    twice = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
+    seen = SceneMatch(same_scene=True, matches=100, covered=0.9, to_reference=twice)
+    alone = Looked([], [], lambda _one: portrait).faces(lost, lq, Settings())
+    found = Looked([(photo, seen)], [], lambda _one: portrait).faces(lost, lq, Settings())
+    assert alone == []
+    (face,) = (one for one in found if one.left < 112 < one.right and one.top < 57 < one.bottom)
+    assert face.small, "seven pixels of the input do not tell whose it is"
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ WHY = {
     "same scene": "212 places agree, in 61 of 144 cells",
     "same kind": "looks alike, but only 9 places agree",
     "unrelated": "score 0.402, 0.550 is needed",
-    "not verified": "Picked by hand. Not verified: 9 places of the scene found again.",
+    "not verified": "Picked by hand. Not verified: 9 places found again.",
 }
 
 

@@ -1,6 +1,6 @@
 """Registration: photos of the same scene found by geometry, brought into place, and their real detail fused."""
 
-from rasr.registration.faces import Face, find_faces
+from rasr.registration.faces import Face, find_faces, find_faces_seen
 from rasr.registration.features import LocalFeatures, extract_reference, fingerprint, pack, unpack
 from rasr.registration.fusion import Evidence, fuse
 from rasr.registration.place import Placed, place
@@ -15,6 +15,7 @@ __all__ = [
     "SceneQuery",
     "extract_reference",
     "find_faces",
+    "find_faces_seen",
     "fingerprint",
     "fuse",
     "pack",

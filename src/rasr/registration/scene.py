@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasr.images import FloatImage
 from rasr.registration.features import QUERY_SIDES, LocalFeatures, Matrix, Points, extract, scaling
 from rasr.registration.matching import Indices, homography, is_plausible, match, nearest, scale_at, transform
+from rasr.registration.repetition import fits_elsewhere, surroundings
 
 FEW = 512
 """Features matched in the first look."""
@@ -44,6 +45,8 @@ class SceneMatch:
     """Places of the photo found again in the picture, of the second look; of the first where that was the last."""
     covered: float = 0.0
     """Share of the picture's cells, 0 to 1, in which a place was found again."""
+    repeats: bool = False
+    """Whether the photo fits better elsewhere than where these places were found: a pattern, and no sign of a scene."""
     turned: int = 0
     """Degrees, to the left, that the picture has to be turned to stand like the photo: 0, 90, 180 or 270."""
     to_reference: Matrix = field(default_factory=lambda: np.eye(3))
@@ -59,7 +62,13 @@ class SceneMatch:
         if self.same_scene:
             turned = f", turned by {self.turned}°" if self.turned else ""
             return f"Same scene: {self.matches} places of it found again in {self.covered:.0%} of the picture{turned}."
-        return f"Not the same scene: {self.matches or 'no'} places found again."
+        return f"Not the same scene: {self.found_again}."
+
+    @property
+    def found_again(self) -> str:
+        """What was found of another scene."""
+        repeated = ", but other places of the photo fit better: it repeats itself" if self.repeats else ""
+        return f"{self.matches or 'no'} places found again{repeated}"
 
 
 class SceneQuery:
@@ -131,15 +140,28 @@ class SceneQuery:
         points, moved = points[near], moved[near]
         cells = {(int(x), int(y)) for x, y in points * CELLS / np.array(query.canvas)}
         unit = abs(scale_at(query.to_picture, (0.0, 0.0)))
+        enough = len(points) >= ENOUGH_MATCHES and len(cells) >= ENOUGH_CELLS
+        repeats = enough and self._repeats(photo, to_reference, query.where(pairs[near, 0]))
         return SceneMatch(
-            same_scene=len(points) >= ENOUGH_MATCHES and len(cells) >= ENOUGH_CELLS,
+            same_scene=enough and not repeats,
             matches=len(points),
             covered=len(cells) / CELLS**2,
+            repeats=repeats,
             turned=turned,
             to_reference=to_reference,
             points=query.where(pairs[near, 0]),
             offsets=((moved - points) * unit).astype(np.float32),
         )
+
+    def _repeats(self, photo: FloatImage, to_reference: Matrix, points: Points) -> bool:
+        """Whether the photo fits better beside where it was found."""
+        around, size = surroundings(to_reference, self.size)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # beyond the picture there may be a horizon
+            seen, inside = warp(*as_fine_as(photo, around, size), size)
+        x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+        depth = around[2, 0] * x + around[2, 1] * y + around[2, 2]
+        inside &= depth * depth[size[1] // 2, size[0] // 2] > 0
+        return fits_elsewhere(self._small, seen, inside, points, self.size)
 
 
 def warp(

@@ -17,10 +17,12 @@ from rasr.memory import LruCache
 from rasr.progress import Progress
 from rasr.registration import (
     Evidence,
+    Face,
     SceneMatch,
     SceneQuery,
     extract_reference,
     find_faces,
+    find_faces_seen,
     fingerprint,
     fuse,
     pack,
@@ -49,13 +51,20 @@ class Looked:
         """Those of the same scene that are used."""
         return self.found[: max(settings.k, FUSED)]
 
+    def faces(self, picture: FloatImage, lq: FloatImage, settings: Settings) -> list[Face]:
+        """Faces of the picture, as it shows them and as the photos that are used do."""
+        size, scale = (picture.shape[1], picture.shape[0]), lq.shape[1] / picture.shape[1]
+        faces = find_faces(picture) if self.found else []
+        for one, seen in self.best(settings):
+            faces += find_faces_seen(self.photo(one), seen.to_reference, size, input_scale=scale)
+        return faces
+
     def place(self, picture: FloatImage, lq: FloatImage, settings: Settings) -> list[ReferencePicture]:
         """The photos of the same scene as ``picture``, in which they were found, sees them; empty where there is none.
 
         ``lq`` is the low-quality picture, of any size.
         """
-        faces = find_faces(picture) if self.found else []
-        placed = []
+        faces, placed = self.faces(picture, lq, settings), []
         for one, seen in self.best(settings):
             there = place(picture, lq, self.photo(one), seen, faces=faces)
             placed.append(ReferencePicture(there.pixels, one.score, one.path, there.confidence))
@@ -115,7 +124,7 @@ def fuse_same_scene(
     evidence = None
     if fused and settings.strength > 0:
         photos_of = [(looked.photo(one), seen) for one, seen in fused]
-        evidence = fuse(pixels, lq, photos_of, strength=settings.strength, faces=find_faces(pixels))
+        evidence = fuse(pixels, lq, photos_of, strength=settings.strength, faces=looked.faces(pixels, lq, settings))
     shares = evidence.shares if evidence else (0.0,) * len(fused)
     verified = [_verified(*one, share) for one, share in zip(fused, shares, strict=True)]
     verified += [
@@ -143,7 +152,7 @@ def _unverified(
         return reference
     facts = "" if seen is None else f" {seen.why}"
     if picked and seen is not None:
-        facts = f" Not verified: {seen.matches or 'no'} places of the scene found again."
+        facts = f" Not verified: {seen.found_again}."
     told = replace(reference, accepted=reference.accepted and reads, why=f"{reference.why}{facts}")
     if picked:
         return replace(told, verdict="not verified")
