@@ -25,10 +25,10 @@ def seen(pixels: FloatImage, confidence: float | FloatImage = 1.0) -> Alignment:
 
 def weighed(picture: FloatImage, *photos: Alignment, noise: FloatImage | None = None, strength: float = 1.0) -> Detail:
     removed = np.zeros(picture.shape[:2], np.float32) if noise is None else noise
-    weighing = Weighing(picture, picture, removed, strength)
-    for photo in photos:
-        weighing.add(photo)
-    return weighing.detail()
+    weighing = Weighing(picture, picture, removed)
+    for number, photo in enumerate(photos):
+        weighing.put(number, photo)
+    return weighing.detail(strength)
 
 
 def moved(pixels: FloatImage, by: float) -> FloatImage:

@@ -4,6 +4,7 @@ The homography of the verdict is off by several pixels wherever the scene is not
 al., ECCV 2016) finds the rest, but flow follows every edge of a restored picture, and these are drawn up to a pixel
 beside the true ones. So only its locally affine part is kept: what a small piece of a real surface does between two
 photos. The windows over which it is fitted grow finer only where the photo then agrees better with the picture.
+What is left on the whole is taken out last, by least squares over wide windows (Lucas and Kanade, IJCAI 1981).
 Both are looked at half as large as they are: what is finer is drawn, and must not steer.
 """
 
@@ -32,10 +33,23 @@ FINE_WINDOWS = (12.0, 6.0, 4.0)
 """Sigmas of the windows over which an affine motion is fitted."""
 FIT_WINDOWS = (3.5, 6.0)
 """Sigmas over which picture and photo are correlated, and over which that is averaged to choose between motions."""
-FINER_WHERE = 0.03
-"""Rise in correlation that a finer window must bring."""
+FINER_WHERE = 0.06
+"""Rise in correlation that a finer window must bring: some comes from following the noise."""
+CLEARLY = 0.02
+"""Rise in correlation that decides between places by the picture's own matches and by the homography, and loss of it
+that is allowed where a photo was aligned a second time."""
+AGAIN_WINDOW = 12.0
+"""Sigma over which correlation is averaged to choose between the first and the second time."""
 STEP = 2
 """Fields are fitted on every second pixel: they are smooth."""
+SETTLE_WINDOW = 24.0
+"""Sigma of the windows that are shifted as wholes at the end; smaller ones follow the noise."""
+SETTLE_ROUNDS = 3
+SETTLE_REACH = 1.0
+"""Pixels that one round may shift a place by."""
+SETTLE_RIDGE = 1e-3
+UNLIKE = 0.5
+"""Difference, in local contrasts, at which a pixel counts a half: another thing, or noise."""
 SPARSE_WINDOW = 20.0
 SURE_WINDOW = 4.5
 """Sigma over which picture and photo are correlated to tell how sure a place is."""
@@ -69,33 +83,42 @@ class Alignment:
 
 
 def align(
-    picture: FloatImage, enlarged: FloatImage, photo: FloatImage, found: SceneMatch, origin: tuple[int, int] = (0, 0)
+    picture: FloatImage,
+    enlarged: FloatImage,
+    photo: FloatImage,
+    found: SceneMatch,
+    origin: tuple[int, int] = (0, 0),
+    *,
+    sharper: FloatImage | None = None,
+    before: Alignment | None = None,
 ) -> Alignment:
     """Bring ``photo`` onto a window of the picture whose left upper corner lies at ``origin`` (x, y).
 
     ``picture`` and ``enlarged`` are that window of the restored picture and of the low-quality one at the same size,
-    (H, W, 3) in [0, 1]; ``found`` comes from :meth:`SceneQuery.compare` on the whole picture.
+    (H, W, 3) in [0, 1]; ``found`` comes from :meth:`SceneQuery.compare` on the whole picture. ``sharper`` is the
+    picture with the detail of photos, by which places are then sought; ``before`` is an earlier alignment of the same
+    photo, kept wherever the picture itself agrees better with it.
     """
     height, width = picture.shape[:2]
     size = max(1, -(-width // LOOK)), max(1, -(-height // LOOK))
     larger = scaling(size, (width, height))
+    unit = np.diag(larger)[:2].astype(np.float32)
     to_photo = found.to_reference @ np.array([[1.0, 0, origin[0]], [0, 1.0, origin[1]], [0, 0, 1.0]])
     light = cv2.resize(enlarged, size, interpolation=cv2.INTER_AREA)
-    guide = 0.5 * luma(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)) + 0.5 * luma(light)
-    look = _Look(guide, photo, to_photo @ larger)
-    starts = [np.zeros((size[1], size[0], 2), np.float32)]
-    if len(found.points):
-        smaller = np.linalg.inv(larger)
-        points = transform(smaller.astype(np.float64), found.points - np.array(origin)).astype(np.float32)
-        starts.append(_spread(points, found.offsets * np.diag(smaller)[:2].astype(np.float32), size))
-    flows = [look.refine(start) for start in starts]
-    fits = [blur(look.fit(flow), FIT_WINDOWS[1]) for flow in flows]
-    flow = flows[0] if len(flows) == 1 else np.where((fits[1] > fits[0] + 0.02)[..., None], flows[1], flows[0])
-    offsets = look.smooth(flow, COARSE_WINDOWS)
-    offsets = look.smooth(look.refine(offsets), FINE_WINDOWS, offsets)
-    seen, inside = look.see(offsets)
-    sure = cv2.resize(_confidence(look.guide, light, seen, inside, offsets), (width, height))
-    whole = cv2.resize(offsets, (width, height), interpolation=cv2.INTER_CUBIC) * np.diag(larger)[:2].astype(np.float32)
+
+    def guide(shown: FloatImage) -> Plane:
+        levels: Plane = 0.5 * luma(cv2.resize(shown, size, interpolation=cv2.INTER_AREA)) + 0.5 * luma(light)
+        return levels
+
+    look = plain = _Look(guide(picture), *as_fine_as(photo, to_photo @ larger, size))
+    if sharper is not None:
+        look = _Look(guide(sharper), plain.photo, plain.to_photo)
+    offsets = look.field(found, origin, larger)
+    if before is not None:
+        offsets = plain.better(cv2.resize(before.offsets, size, interpolation=cv2.INTER_AREA) / unit, offsets)
+    seen, inside = plain.see(offsets)
+    sure = cv2.resize(_confidence(plain.guide, light, seen, inside, offsets), (width, height))
+    whole = cv2.resize(offsets, (width, height), interpolation=cv2.INTER_CUBIC) * unit
     seen, inside = warp(*as_fine_as(photo, to_photo, (width, height)), (width, height), whole)
     return Alignment(seen, sure * inside, whole)
 
@@ -106,7 +129,7 @@ class _Look:
     def __init__(self, guide: Plane, photo: FloatImage, to_photo: Matrix) -> None:
         self.guide = blur(guide, GUIDE_BLUR)
         self.size = (guide.shape[1], guide.shape[0])
-        self.photo, self.to_photo = as_fine_as(photo, to_photo, self.size)
+        self.photo, self.to_photo = photo, to_photo
         self._band = _band(self.guide, *BAND)
         self._levels = _levels(self.guide)
         grid = np.meshgrid(np.arange(self.size[0], dtype=np.float32), np.arange(self.size[1], dtype=np.float32))
@@ -121,6 +144,28 @@ class _Look:
         seen, inside = self.see(offsets)
         fit, _, _ = correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
         return np.where(inside, fit, -1).astype(np.float32)
+
+    def field(self, found: SceneMatch, origin: tuple[int, int], larger: Matrix) -> NDArray[np.float32]:
+        """The offsets under which the photo fits, sought from the homography and from the matches that were found."""
+        starts = [np.zeros((self.size[1], self.size[0], 2), np.float32)]
+        if len(found.points):
+            smaller = np.linalg.inv(larger)
+            points = transform(smaller.astype(np.float64), found.points - np.array(origin)).astype(np.float32)
+            starts.append(_spread(points, found.offsets * np.diag(smaller)[:2].astype(np.float32), self.size))
+        flows = [self.refine(start) for start in starts]
+        fits = [blur(self.fit(flow), FIT_WINDOWS[1]) for flow in flows]
+        flow = flows[0]
+        if len(flows) > 1:
+            flow = np.where((fits[1] > fits[0] + CLEARLY)[..., None], flows[1], flows[0])
+        offsets = self.smooth(flow, COARSE_WINDOWS)
+        return self.settle(self.smooth(self.refine(offsets), FINE_WINDOWS, offsets))
+
+    def better(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of two fields the later one, but the earlier where the picture agrees with that clearly better."""
+        fits = [blur(self.fit(offsets), AGAIN_WINDOW) for offsets in (before, after)]
+        share = blur((fits[1] > fits[0] - CLEARLY).astype(np.float32), 4)[..., None]
+        chosen: NDArray[np.float32] = before * (1 - share) + after * share
+        return chosen
 
     def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         """``offsets`` followed by the optical flow that is left."""
@@ -149,6 +194,25 @@ class _Look:
         if current is None:
             raise ValueError("no windows")
         return current
+
+    def settle(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``offsets``, and the shift of the wide window around each place under which the photo fits better."""
+        wanted = _normalised(self.guide)
+        for _ in range(SETTLE_ROUNDS):
+            seen, inside = self.see(offsets)
+            got = _normalised(blur(luma(seen), GUIDE_BLUR))
+            missing = wanted - got
+            fit, _, _ = correlation(wanted, got, FIT_WINDOWS[0])
+            counted = inside * np.clip(fit, 0.05, 1) ** 2 / (1 + (missing / UNLIKE) ** 2)
+            along, across = np.gradient((wanted + got) / 2, axis=(1, 0))
+            products = (along * along, along * across, across * across, along * missing, across * missing)
+            summed = _wide_mean(np.stack([counted * one for one in products], -1).astype(np.float32))
+            xx, xy, yy, xm, ym = np.moveaxis(summed, -1, 0)
+            xx, yy = xx + SETTLE_RIDGE, yy + SETTLE_RIDGE
+            shift = np.stack([yy * xm - xy * ym, xx * ym - xy * xm], -1) / (xx * yy - xy * xy)[..., None]
+            length = np.linalg.norm(shift, axis=-1, keepdims=True)
+            offsets = offsets + (shift * np.minimum(1, SETTLE_REACH / np.maximum(length, 1e-6))).astype(np.float32)
+        return offsets
 
 
 def fit_affine(field: NDArray[Any], weights: Plane, window: float, *, tau: float = 1.0) -> NDArray[np.float32]:
@@ -255,11 +319,24 @@ def _flow(levels: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.flo
     return np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _levels(plane: Plane) -> NDArray[np.uint8]:
-    """Luma with its local mean and contrast taken out, as flow wants it: other light is no motion."""
+def _normalised(plane: Plane) -> Plane:
+    """Luma with its local mean and contrast taken out: other light is no motion."""
     mean = blur(plane, FLOW_WINDOW)
     spread = np.sqrt(np.maximum(blur(plane * plane, FLOW_WINDOW) - mean * mean, 0))
-    return np.clip((plane - mean) / (spread + 0.02) * 40 + 128, 0, 255).astype(np.uint8)
+    return np.asarray((plane - mean) / (spread + 0.02), np.float32)
+
+
+def _levels(plane: Plane) -> NDArray[np.uint8]:
+    """Normalised luma in the levels that flow wants."""
+    return np.clip(_normalised(plane) * 40 + 128, 0, 255).astype(np.uint8)
+
+
+def _wide_mean(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of (H, W, C) planes in windows of :data:`SETTLE_WINDOW`, taken on every fourth pixel."""
+    height, width = planes.shape[:2]
+    few = cv2.resize(planes, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA)
+    mean: NDArray[np.float32] = cv2.resize(blur(few, SETTLE_WINDOW / 4), (width, height))
+    return mean
 
 
 def correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:

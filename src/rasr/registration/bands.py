@@ -58,12 +58,11 @@ class Weighing:
     """Combines the detail of ``picture``, (H, W, 3), with that of aligned photos, band by band.
 
     ``enlarged`` is the low-quality picture at this size; ``removed``, (H, W), is the luma that restoring took away
-    from it: its noise. ``strength``, 0 to 1, scales what is taken.
+    from it: its noise.
     """
 
-    def __init__(self, picture: FloatImage, enlarged: FloatImage, removed: Plane, strength: float) -> None:
+    def __init__(self, picture: FloatImage, enlarged: FloatImage, removed: Plane) -> None:
         levels = luma(enlarged)
-        self._strength = strength
         self._shown, self._noise, self._own = bands(levels), bands(removed), bands(picture)
         self._coarse = _coarse(levels)
         self._structure = sum(self._shown[SHOWN:], start=np.zeros_like(levels))
@@ -71,19 +70,20 @@ class Weighing:
         self._confidences: list[Plane] = []
         self._fits: list[Plane] = []
 
-    def add(self, aligned: Alignment) -> None:
-        """Weigh one more photo."""
+    def put(self, number: int, aligned: Alignment) -> None:
+        """Weigh photo ``number``: one more, or one that was weighed before and is aligned anew."""
         photo = _Photo(aligned, self._shown, self._noise, _contrast(self._coarse, aligned))
-        self._photos.append(photo)
-        self._confidences.append(aligned.confidence)
-        self._fits.append(correlation(self._structure, photo.structure, WINDOW)[0])
+        here = slice(number, number + 1)
+        self._photos[here] = [photo]
+        self._confidences[here] = [aligned.confidence]
+        self._fits[here] = [correlation(self._structure, photo.structure, WINDOW)[0]]
 
-    def detail(self) -> Detail:
-        """What the photos so far change together; there is one at least."""
+    def detail(self, strength: float = 1.0) -> Detail:
+        """What the photos so far change together, scaled by ``strength``, 0 to 1; there is one at least."""
         own, photos = self._own, self._photos
         confidences, fits = np.stack(self._confidences), np.stack(self._fits)
         sure = confidences.max(0)
-        taken = self._strength * sure
+        taken = strength * sure
         trusted = confidences**2 * np.exp((fits - fits.max(0)) / WORSE)
         mixture = trusted / np.maximum(trusted.sum(0), TINY**2)
         change = np.zeros_like(own[0])

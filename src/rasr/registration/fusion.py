@@ -90,17 +90,18 @@ def fuse(
     def look(window: tuple[int, int, int, int]) -> Detail:
         left, top, right, bottom = window
         part = (slice(top, bottom), slice(left, right))
-        weighing = Weighing(picture[part], enlarged[part], removed[part], strength)
+        shown = picture[part]
+        weighing = Weighing(shown, enlarged[part], removed[part])
         aligned: list[Alignment] = []
-        for photo, found in photos:
-            shown = picture[part]
-            if aligned:  # what the photos before have given is sharper, and true
-                shown = shown + weighing.detail().change
-            one = align(shown, enlarged[part], photo, found, (left, top))
-            aligned.append(replace(one, confidence=spare_faces(one.confidence, faces, (left, top))))
-            weighing.add(aligned[-1])
+        for number in (*range(len(photos)), *range(len(photos))):  # what photos have given is sharper, and true
+            photo, found = photos[number]
+            sharper = shown + weighing.detail().change if aligned else None
+            before = aligned[number] if number < len(aligned) else None
+            one = align(shown, enlarged[part], photo, found, (left, top), sharper=sharper, before=before)
+            aligned[number : number + 1] = [replace(one, confidence=spare_faces(one.confidence, faces, (left, top)))]
+            weighing.put(number, aligned[number])
         _locate(places, aligned, photos, window, (width, height))
-        return weighing.detail()
+        return weighing.detail(strength)
 
     if _is_one_window(width, height):
         seen = look((0, 0, width, height))
