@@ -128,7 +128,8 @@ def effect(pairs: Path, out: Path, also: list[str], degradation: str, scale: int
             result = restorer(low, reference=reference, size=size)
             pixels = as_levels(result.picture.pixels)
             untouched = result.evidence is None or result.evidence.total == 0
-            Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(out / f"{name}-with-{kind.replace(' ', '')}.png")
+            shown = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+            shown.save(out / f"{name}-with-{kind.replace(' ', '')}.png")
             row["kinds"][kind] = {
                 **{metric: measure(pixels, truth) for metric, measure in measures.items()},
                 "verified": result.evidence is not None,

@@ -11,12 +11,13 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasr.errors import OutputError, OutputExists, shown
+from rasr.errors import ConfigError, OutputError, OutputExists, shown
 from rasr.files import (
     JsonLines,
     atomic_write,
     cache_dir,
     check_writable,
+    expand,
     hash_json,
     home,
     json_text,
@@ -42,6 +43,20 @@ def test_xdg_then_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert home() == tmp_path / "rasr"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert home() == Path.home() / ".cache" / "rasr"
+
+
+def test_a_user_without_a_home_folder_is_told_where_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RASR_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for such a user
+    with pytest.raises(ConfigError, match="RASR_HOME"):
+        home()
+
+
+def test_a_tilde_without_a_user_is_a_name(tmp_path: Path) -> None:
+    assert expand(Path("~nobody-of-this-name/photo.jpg")) == Path("~nobody-of-this-name/photo.jpg")
+    assert expand(Path("~/photo.jpg")) == Path.home() / "photo.jpg"
+    assert expand(tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize("name", ["RASR_OFFLINE", "HF_HUB_OFFLINE"])

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import xxhash
 
-from rasr.errors import UNPRINTABLE, OutputError, OutputExists, RasrError
+from rasr.errors import UNPRINTABLE, ConfigError, OutputError, OutputExists, RasrError
 from rasr.object_path import ObjectPath, check_object, place, write_object
 
 _BLOCK = 1 << 20
@@ -28,6 +28,7 @@ _LOCKS = os.name == "posix"
 """Elsewhere a file that is open cannot be removed, which protects it as well."""
 _TEMPORARY = ".rasr-"
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+AnyPath = TypeVar("AnyPath", bound=Path)
 DEEPEST = 64
 """Levels of tables and lists in one another that are read; what is written here has up to eight."""
 LARGEST_TEXT = 64 << 20
@@ -38,12 +39,26 @@ def home() -> Path:
     """Folder for what RASR can rebuild: indexed photo folders and downloaded weights.
 
     ``RASR_HOME`` if set, else ``$XDG_CACHE_HOME/rasr``, else ``~/.cache/rasr``. The folder is not created here.
+    Raises ConfigError for a user without a home folder when neither is set.
     """
     explicit = os.environ.get("RASR_HOME")
     if explicit:
-        return Path(explicit).expanduser()
+        return expand(Path(explicit))
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "rasr"
+    if base:
+        return expand(Path(base)) / "rasr"
+    try:
+        return Path.home() / ".cache/rasr"
+    except RuntimeError as error:  # a service's user
+        raise ConfigError("This user has no home folder. Say in RASR_HOME where RASR may keep its files.") from error
+
+
+def expand(path: AnyPath) -> AnyPath:
+    """``path`` with a leading ``~`` read as a home folder; as it is where there is no such user, or no home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def cache_dir(kind: str) -> Path:

@@ -14,6 +14,7 @@ import click
 from rasr.cli.console import louder
 from rasr.device import check_device, use_threads
 from rasr.errors import PictureError, UsageError
+from rasr.files import expand
 from rasr.object_path import place_given
 from rasr.options import Option, options_of
 
@@ -190,7 +191,7 @@ def check_gallery(path: str | Path | None) -> None:
     from rasr.gallery import is_gallery, open_gallery_or_folder
     from rasr.images import walk_pictures
 
-    folder = Path(path).expanduser()
+    folder = expand(Path(path))
     try:
         found = is_gallery(path) or (folder.is_dir() and next(walk_pictures(folder)))
     except PictureError:

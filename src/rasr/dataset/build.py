@@ -24,6 +24,7 @@ from rasr.dataset.splits import SPLITS, Item, assign
 from rasr.dataset.verdict import Kept, Verdicts, judge
 from rasr.dataset.web import TRANSIENT, Web
 from rasr.errors import DatasetBusy, DatasetError, OutputError
+from rasr.files import expand
 from rasr.gallery.encoders import load_encoder
 from rasr.progress import Progress
 
@@ -76,7 +77,7 @@ def build_dataset(
     Photos short, or a source that could not be used, are reported and do not stop the rest. Raises DatasetBusy,
     DatasetError when no source can be used at all, OutputError when the folder is not RASR's or the disk is full.
     """
-    folder = Path(out).expanduser().absolute()
+    folder = expand(Path(out)).absolute()
     _claim(folder)
     lock = FileLock(folder / BUILD_DIR / "lock")
     try:

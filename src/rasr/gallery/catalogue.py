@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryNotFound
+from rasr.files import expand
 from rasr.gallery.database import EncoderId, Manifest
 from rasr.gallery.photo import NEAR_BITS, Photo, hamming
 from rasr.gallery.protocol import Store
@@ -40,7 +41,7 @@ class IngestFile:
         given = [paths] if isinstance(paths, str | Path) else paths
         unique_tags = tuple(dict.fromkeys(tags))
         files: dict[Path, IngestFile] = {}
-        for folder, path in walk_pictures([place(path).expanduser() for path in given]):
+        for folder, path in walk_pictures([expand(place(path)) for path in given]):
             below = "." if folder is None else path.parent.relative_to(folder).as_posix()
             derived = "" if below == "." else below
             label = derived if category is None else category

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasr.cluster import ClusterOptions
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
-from rasr.files import cache_dir
+from rasr.files import cache_dir, expand
 from rasr.gallery.catalogue import AddReport, IngestFile
 from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
@@ -345,7 +345,7 @@ def open_gallery_or_folder(
         shutil.rmtree(index)
     gallery = Gallery(index, encoder=chosen)
     try:
-        gallery.refresh(Path(path).expanduser(), workers=workers, progress=progress)
+        gallery.refresh(expand(Path(path)), workers=workers, progress=progress)
     except PictureError as error:
         raise GalleryNotFound(f"There is no gallery and no picture in {path}.") from error
     return gallery
@@ -362,7 +362,7 @@ def gallery_address(path: str | Path) -> str:
 
 def _index(path: str | Path, encoder: str | Encoder | None, device: str) -> tuple[Path, Encoder | None]:
     """The place of a plain folder's index, and the encoder that makes it; None for a gallery proper."""
-    folder = Path(path).expanduser()
+    folder = expand(Path(path))
     if "://" in str(path) or is_gallery(path):
         return folder, None
     if not folder.is_dir():

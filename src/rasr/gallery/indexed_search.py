@@ -10,6 +10,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from rasr.files import expand
 from rasr.gallery.database import Manifest, Row, Table
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within
 from rasr.gallery.protocol import Nearest
@@ -74,7 +75,7 @@ class IndexedSnapshot:
 
     def _search(self, query: Query, k: int, filters: Filters) -> list[tuple[int, float]]:
         excluded = {str(one) for one in filters.get("exclude", ())}
-        excluded |= {str(place(one).expanduser().resolve()) for one in excluded}
+        excluded |= {str(expand(place(one)).resolve()) for one in excluded}
         least = filters.get("min_score")
         turns_down = any(filters.get(one) for one in ("category", "tags", "exclude", "exclude_near_duplicates"))
         count = AT_FIRST * k if turns_down else k

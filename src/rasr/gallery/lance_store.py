@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import EncoderMismatch, GalleryBusy, GalleryNotFound
+from rasr.files import expand
 from rasr.gallery import lance_index
 from rasr.gallery.database import Added, EncoderId, Manifest, Row, Table, are_unit, empty_matrix
 from rasr.gallery.lance_index import Nearest as LanceNearest
@@ -50,7 +51,7 @@ class LanceStore:
         if is_address(address):
             self._table = LanceTable(checked_address(address), None)
         else:
-            folder = Path(address.removeprefix(LOCAL)).expanduser().resolve()
+            folder = expand(Path(address.removeprefix(LOCAL))).resolve()
             self._table = LanceTable(f"{LOCAL}{folder}", folder)
         self.timeout = timeout
         self._honoured = False

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rasr.errors import GalleryError
+from rasr.files import expand
 from rasr.gallery.photo import Photo, is_within
 from rasr.object_path import place
 
@@ -43,8 +44,8 @@ class _Pattern:
 
     def __init__(self, text: str) -> None:
         self.hash = text.lower() if re.fullmatch(r"[0-9a-fA-F]{8,32}", text) else None
-        self.path = place(text).expanduser().resolve()
-        self.glob = str(place(text).expanduser().absolute()) if re.search(r"[*?\[]", text) else None
+        self.path = expand(place(text)).resolve()
+        self.glob = str(expand(place(text)).absolute()) if re.search(r"[*?\[]", text) else None
         self.name = text
 
     def fits(self, photo: Photo) -> bool:

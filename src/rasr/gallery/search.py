@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import UsageError
-from rasr.files import xxh3_file
+from rasr.files import expand, xxh3_file
 from rasr.gallery.database import Manifest, Table
 from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within, perceptual_hash
@@ -218,4 +218,4 @@ class Snapshot:
     def _row_of(self, key: str | Path) -> int | None:
         """Row of a photo given by content hash or path."""
         row = self._rows.get(str(key))
-        return self._rows.get(str(place(key).expanduser().resolve())) if row is None else row
+        return self._rows.get(str(expand(place(key)).resolve())) if row is None else row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, UsageError
+from rasr.files import expand
 from rasr.gallery.protocol import Store
 from rasr.gallery.store import LocalStore
 from rasr.objects import LOCAL, is_address
@@ -28,7 +29,7 @@ def open_store(address: str | Path, *, lock_timeout: float = 60.0) -> Store:
         raise UsageError(
             f"{text}: a gallery is a folder, lance://FOLDER, or a place on object storage (s3://, gs:// or az://)."
         )
-    return LocalStore(Path(text).expanduser().resolve(), lock_timeout=lock_timeout)
+    return LocalStore(expand(Path(text)).resolve(), lock_timeout=lock_timeout)
 
 
 def is_gallery(path: str | Path) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rasr.config import Table, check_table, read_toml
 from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
-from rasr.files import home, parse_object
+from rasr.files import expand, home, parse_object
 from rasr.generator.protocol import TileHints
 from rasr.weights import CATALOGUE, find, read_metadata
 
@@ -189,7 +189,7 @@ class WeightPaths:
 def _file(path: str | Path | None) -> Path | None:
     if path is None:
         return None
-    if not (found := Path(path).expanduser()).is_file():
+    if not (found := expand(Path(path))).is_file():
         raise WeightsMissing(f"There is no weights file {found}.")
     return found
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from rasr.device import choose_device
 from rasr.errors import ExtraMissing, UsageError, WeightsCorrupt
+from rasr.files import expand
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -47,7 +48,7 @@ class ModelFile:
 
         Raises UsageError for a file that is not there, a dtype other than fp32, or a device that cannot be had.
         """
-        self._path = Path(path).expanduser().absolute()
+        self._path = expand(Path(path)).absolute()
         if not self._path.is_file():
             raise UsageError(f"There is no model file {path}.")
         if dtype not in {"auto", "fp32"}:

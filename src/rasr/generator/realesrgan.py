@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rasr.device import choose_threads
 from rasr.errors import RasrError, UsageError, WeightsCorrupt
+from rasr.files import expand
 from rasr.generator.protocol import (
     DEFAULT_DETAIL,
     Batch,
@@ -80,8 +81,8 @@ class RealESRGAN:
             )
         self._half = dtype == "fp16"
         self._threads = threads or choose_threads().count
-        self._folder = None if weights is None else Path(weights).expanduser()
-        self._tuned = None if tuned is None else Path(tuned).expanduser()
+        self._folder = None if weights is None else expand(Path(weights))
+        self._tuned = None if tuned is None else expand(Path(tuned))
         self._net: tuple[float, Any] | None = None
         self._lock = threading.Lock()
         self.info = GeneratorInfo(

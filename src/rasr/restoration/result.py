@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from rasr.files import expand
 from rasr.gallery import Reference
 from rasr.images import Encoding, Picture, encode_picture, losses, write_picture
 from rasr.images.encode import output_format
@@ -160,6 +161,6 @@ def _without_folders(value: Any) -> Any:
 def _is_path(text: str) -> bool:
     """True for a path that says where something lies; the name of a repository or a sentence is none."""
     try:
-        return is_address(text) or Path(text).expanduser().is_absolute() or ("/" in text and Path(text).exists())
+        return is_address(text) or expand(Path(text)).is_absolute() or ("/" in text and Path(text).exists())
     except (OSError, ValueError, RuntimeError):
         return False

@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 
 from rasr.errors import UsageError, shown
-from rasr.files import sync_folder
+from rasr.files import expand, sync_folder
 from rasr.gallery.stores import open_store
 from rasr.images.encode import usual_extension
 from rasr.object_path import ObjectPath
@@ -84,7 +84,7 @@ class Service:
     def __init__(self, config: ServiceConfig) -> None:
         """Raises UsageError when the data folder cannot be used, or another service uses it."""
         self.config = config
-        self.data = data = config.data.expanduser().resolve()
+        self.data = data = expand(config.data).resolve()
         try:
             for name in ("jobs", "galleries", "tmp", "cache"):
                 (data / name).mkdir(parents=True, exist_ok=True)

@@ -11,13 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError
-from rasr.files import parse_toml
+from rasr.files import expand, parse_toml
 from rasr.generator.config import ModelConfig, read_model_config
 
 
 def _absolute(place: Path, info: ValidationInfo) -> Path:
     """Take a path as relative to the folder of its TOML file, where there is one."""
-    return place if info.context is None else (info.context / place.expanduser()).resolve()
+    return place if info.context is None else (info.context / expand(place)).resolve()
 
 
 def _file_or_name(place: str, info: ValidationInfo) -> str:
@@ -330,7 +330,7 @@ def read_training_config(
         _put(tree, key, value)
     for key, folders in (("data.photos", photos), ("validation.photos", validation)):
         if folders:
-            _put(tree, key, [str(folder.expanduser().resolve()) for folder in folders])
+            _put(tree, key, [str(expand(folder).resolve()) for folder in folders])
     return check_table(TrainingConfig, tree, path, context=path.resolve().parent)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import ExtraMissing, WeightsCorrupt, WeightsMissing
-from rasr.files import cache_dir, home, offline, read_object, sha256_file, write_bytes
+from rasr.files import cache_dir, expand, home, offline, read_object, sha256_file, write_bytes
 from rasr.weights.catalogue import CATALOGUE, ModelWeights, entry
 
 
@@ -40,7 +40,7 @@ def require(name: str, asked: str | Path | None = None, *, folder: Path | None =
         return found
     weights = entry(name)
     asked = _asked(weights, asked)
-    if asked and (given := Path(asked).expanduser()).is_dir():
+    if asked and (given := expand(Path(asked))).is_dir():
         return require_files(given, weights.files, f"{name} ({weights.purpose})")
     if weights.extra:
         raise ExtraMissing(f"{name} ({weights.purpose})", weights.extra)
@@ -150,7 +150,7 @@ def _asked(weights: ModelWeights, asked: str | Path | None) -> str:
 
 
 def _asked_places(weights: ModelWeights, asked: str) -> Iterator[Path]:
-    path = Path(asked).expanduser()
+    path = expand(Path(asked))
     if path.exists():
         yield path
     elif weights.repositories:
@@ -169,7 +169,7 @@ def _places(weights: ModelWeights, folder: Path | None) -> Iterator[Path]:
         yield from _snapshots(repository, weights.revision)
     if weights.url or weights.own.startswith("metrics/"):  # torch's cache, where torchvision leaves its files
         caches = os.environ.get("TORCH_HOME") or f"{os.environ.get('XDG_CACHE_HOME', '~/.cache')}/torch"
-        yield Path(caches).expanduser() / "hub" / "checkpoints" / single
+        yield expand(Path(caches)) / "hub" / "checkpoints" / single
 
 
 def _snapshots(repository: str, revision: str) -> Iterator[Path]:

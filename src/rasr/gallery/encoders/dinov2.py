@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import WeightsCorrupt
-from rasr.files import read_object
+from rasr.files import expand, read_object
 from rasr.gallery.encoders import Embeddings, LazyNetwork
 from rasr.images import FloatImage
 from rasr.weights import find, load_pretrained, require, variant, weights_sha256
@@ -54,7 +54,7 @@ class DinoV2:
         self.name = name
         self._asked: Path | None = None
         if name not in DIMENSIONS:
-            self._asked = Path(name.removeprefix("dinov2:")).expanduser().absolute()
+            self._asked = expand(Path(name.removeprefix("dinov2:"))).absolute()
             self.name = f"dinov2:{self._asked}"
         self._folder: Path | None = None
         self._sha256 = ""
