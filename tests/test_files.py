@@ -17,7 +17,6 @@ from rasr.files import (
     atomic_write,
     cache_dir,
     check_writable,
-    expand,
     hash_json,
     home,
     json_text,
@@ -26,6 +25,7 @@ from rasr.files import (
     write_bytes,
     xxh3_file,
 )
+from rasr.object_path import expand
 
 
 def test_rasr_home_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import xxhash
 
 from rasr.errors import UNPRINTABLE, ConfigError, OutputError, OutputExists, RasrError
-from rasr.object_path import ObjectPath, check_object, place, write_object
+from rasr.object_path import ObjectPath, check_object, expand, place, write_object
 
 _BLOCK = 1 << 20
 _DAY = 86400
@@ -28,7 +28,6 @@ _LOCKS = os.name == "posix"
 """Elsewhere a file that is open cannot be removed, which protects it as well."""
 _TEMPORARY = ".rasr-"
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
-AnyPath = TypeVar("AnyPath", bound=Path)
 DEEPEST = 64
 """Levels of tables and lists in one another that are read; what is written here has up to eight."""
 LARGEST_TEXT = 64 << 20
@@ -51,14 +50,6 @@ def home() -> Path:
         return Path.home() / ".cache/rasr"
     except RuntimeError as error:  # a service's user
         raise ConfigError("This user has no home folder. Say in RASR_HOME where RASR may keep its files.") from error
-
-
-def expand(path: AnyPath) -> AnyPath:
-    """``path`` with a leading ``~`` read as a home folder; as it is where there is no such user, or no home."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
 
 
 def cache_dir(kind: str) -> Path:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 import xxhash
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
+AnyPath = TypeVar("AnyPath", bound=Path)
 FEATURE = "Reading and writing pictures at an address"
 LARGEST = 1 << 30
 """Bytes of the largest object that is read as a file."""
@@ -43,6 +44,14 @@ def place(given: str | Path) -> Path:
     if isinstance(given, ObjectPath):
         return given
     return ObjectPath(str(given)) if is_address(given) else Path(given)
+
+
+def expand(path: AnyPath) -> AnyPath:
+    """``path`` with a leading ``~`` read as a home folder; as it is where there is no such user, or no home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def place_given(text: str) -> Path:

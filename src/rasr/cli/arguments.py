@@ -14,8 +14,7 @@ import click
 from rasr.cli.console import louder
 from rasr.device import check_device, use_threads
 from rasr.errors import PictureError, UsageError
-from rasr.files import expand
-from rasr.object_path import place_given
+from rasr.object_path import expand, place_given
 from rasr.options import Option, options_of
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from rasr.dataset.splits import SPLITS, Item, assign
 from rasr.dataset.verdict import Kept, Verdicts, judge
 from rasr.dataset.web import TRANSIENT, Web
 from rasr.errors import DatasetBusy, DatasetError, OutputError
-from rasr.files import expand
 from rasr.gallery.encoders import load_encoder
+from rasr.object_path import expand
 from rasr.progress import Progress
 
 BUILD_DIR = ".build"

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import GalleryNotFound
-from rasr.files import expand
 from rasr.gallery.database import EncoderId, Manifest
 from rasr.gallery.photo import NEAR_BITS, Photo, hamming
 from rasr.gallery.protocol import Store
 from rasr.images import walk_pictures
-from rasr.object_path import place
+from rasr.object_path import expand, place
 
 
 @dataclass(frozen=True, slots=True)

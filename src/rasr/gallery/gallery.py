@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasr.cluster import ClusterOptions
 from rasr.errors import EncoderMismatch, GalleryNotFound, PictureError, UsageError
-from rasr.files import cache_dir, expand
+from rasr.files import cache_dir
 from rasr.gallery.catalogue import AddReport, IngestFile
 from rasr.gallery.database import Manifest
 from rasr.gallery.encoders import DEFAULT_ENCODER, ENCODERS, Encoder, load_encoder
@@ -29,6 +29,7 @@ from rasr.gallery.store import LocalStore
 from rasr.gallery.stores import is_gallery, open_store
 from rasr.gallery.verify import GalleryInfo, VerifyReport
 from rasr.images import Picture
+from rasr.object_path import expand
 from rasr.progress import Progress
 
 # Plain ``list`` means the method inside the class below.

@@ -10,12 +10,11 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.files import expand
 from rasr.gallery.database import Manifest, Row, Table
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within
 from rasr.gallery.protocol import Nearest
 from rasr.gallery.search import Filters, Query, Snapshot
-from rasr.object_path import place
+from rasr.object_path import expand, place
 
 AT_FIRST = 4
 """Candidates asked for at once, for each photo wanted, where filters may turn some down."""

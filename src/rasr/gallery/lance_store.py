@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import EncoderMismatch, GalleryBusy, GalleryNotFound
-from rasr.files import expand
 from rasr.gallery import lance_index
 from rasr.gallery.database import Added, EncoderId, Manifest, Row, Table, are_unit, empty_matrix
 from rasr.gallery.lance_index import Nearest as LanceNearest
@@ -28,6 +27,7 @@ from rasr.gallery.lance_index import Parameters, build, covered
 from rasr.gallery.lance_table import BLOCK, CALIBRATION, FAULTS, TABLE, LanceTable, is_passing
 from rasr.gallery.photo import Photo
 from rasr.gallery.protocol import Nearest, Usage, Writer
+from rasr.object_path import expand
 from rasr.objects import LOCAL, checked_address, is_address, probe, reason
 
 if TYPE_CHECKING:

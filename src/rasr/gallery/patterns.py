@@ -6,9 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rasr.errors import GalleryError
-from rasr.files import expand
 from rasr.gallery.photo import Photo, is_within
-from rasr.object_path import place
+from rasr.object_path import expand, place
 
 
 def matching(

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.errors import UsageError
-from rasr.files import expand, xxh3_file
+from rasr.files import xxh3_file
 from rasr.gallery.database import Manifest, Table
 from rasr.gallery.encoders import Encoder
 from rasr.gallery.photo import NEAR_BITS, NEAR_COSINE, Photo, hamming, is_within, perceptual_hash
 from rasr.images import FloatImage, Picture, read_picture
-from rasr.object_path import place
+from rasr.object_path import expand, place
 from rasr.objects import is_address
 
 CleanQuery = Callable[[FloatImage, int], FloatImage]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rasr.errors import EncoderMismatch, GalleryNotFound, UsageError
-from rasr.files import expand
 from rasr.gallery.protocol import Store
 from rasr.gallery.store import LocalStore
+from rasr.object_path import expand
 from rasr.objects import LOCAL, is_address
 from rasr.progress import Progress
 

@@ -11,8 +11,9 @@ from pydantic import Field, field_validator, model_validator
 
 from rasr.config import Table, check_table, read_toml
 from rasr.errors import UsageError, WeightsCorrupt, WeightsMissing
-from rasr.files import expand, home, parse_object
+from rasr.files import home, parse_object
 from rasr.generator.protocol import TileHints
+from rasr.object_path import expand
 from rasr.weights import CATALOGUE, find, read_metadata
 
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from rasr.device import choose_device
 from rasr.errors import ExtraMissing, UsageError, WeightsCorrupt
-from rasr.files import expand
 from rasr.generator.protocol import (
     Batch,
     Conditioning,
@@ -26,6 +25,7 @@ from rasr.generator.protocol import (
     Unconditioned,
 )
 from rasr.images import FloatImage
+from rasr.object_path import expand
 from rasr.weights import read_checkpoint, read_safetensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from rasr.device import choose_threads
 from rasr.errors import RasrError, UsageError, WeightsCorrupt
-from rasr.files import expand
 from rasr.generator.protocol import (
     DEFAULT_DETAIL,
     Batch,
@@ -35,6 +34,7 @@ from rasr.generator.protocol import (
     Unconditioned,
 )
 from rasr.images import FloatImage
+from rasr.object_path import expand
 from rasr.weights import entry, read_safetensors, require, verify, write_safetensors
 
 SOFTWARE_GPU = 3

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from rasr.files import expand
 from rasr.gallery import Reference
 from rasr.images import Encoding, Picture, encode_picture, losses, write_picture
 from rasr.images.encode import output_format
+from rasr.object_path import expand
 from rasr.objects import is_address
 from rasr.options import takes_options
 from rasr.restoration.exchange import give_image, give_png

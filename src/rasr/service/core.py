@@ -22,10 +22,10 @@ from typing import Any
 import filelock
 
 from rasr.errors import UsageError, shown
-from rasr.files import expand, sync_folder
+from rasr.files import sync_folder
 from rasr.gallery.stores import open_store
 from rasr.images.encode import usual_extension
-from rasr.object_path import ObjectPath
+from rasr.object_path import ObjectPath, expand
 from rasr.object_path import place as path_of
 from rasr.restoration.plan import READ_ONLY
 from rasr.restoration.settings import Settings, TargetSize

@@ -11,8 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from rasr.config import check_table, read_toml
 from rasr.errors import ConfigError
-from rasr.files import expand, parse_toml
+from rasr.files import parse_toml
 from rasr.generator.config import ModelConfig, read_model_config
+from rasr.object_path import expand
 
 
 def _absolute(place: Path, info: ValidationInfo) -> Path:

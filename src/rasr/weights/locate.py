@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rasr.errors import ExtraMissing, WeightsCorrupt, WeightsMissing
-from rasr.files import cache_dir, expand, home, offline, read_object, sha256_file, write_bytes
+from rasr.files import cache_dir, home, offline, read_object, sha256_file, write_bytes
+from rasr.object_path import expand
 from rasr.weights.catalogue import CATALOGUE, ModelWeights, entry
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasr.errors import WeightsCorrupt
-from rasr.files import expand, read_object
+from rasr.files import read_object
 from rasr.gallery.encoders import Embeddings, LazyNetwork
 from rasr.images import FloatImage
+from rasr.object_path import expand
 from rasr.weights import find, load_pretrained, require, variant, weights_sha256
 from rasr.weights.locate import require_files
 
