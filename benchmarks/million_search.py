@@ -78,7 +78,7 @@ def look_at(folder: Path) -> None:
     from rasr.images import read_picture, walk_pictures
 
     encoder, rng, found = load_encoder(DEFAULT_ENCODER), np.random.default_rng(0), []
-    for path in walk_pictures(folder):
+    for _, path in walk_pictures(folder):
         pixels = read_picture(path).opaque()
         windows = [pixels]
         for _ in range(5):
