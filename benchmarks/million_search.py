@@ -95,7 +95,7 @@ def look_at(folder: Path) -> None:
     inside = vectors - vectors.mean(axis=1, keepdims=True)
     for name, part in (("between photos", vectors[:, 0] - vectors[:, 0].mean(axis=0)), ("within", inside)):
         spread = np.linalg.svd(part.reshape(-1, part.shape[-1]), compute_uv=False) ** 2
-        told = ", ".join(f"{spread[n - 1] / spread[0]:.3f}" for n in (10, 50, 100, 200))
+        told = ", ".join(f"{spread[n - 1] / spread[0]:.3f}" for n in (10, 50, 100, 200) if n <= len(spread))
         effective = spread.sum() ** 2 / (spread**2).sum()
         print(f"{name}: effective dimension {effective:.0f}, variance at direction 10, 50, 100, 200: {told}")
 
