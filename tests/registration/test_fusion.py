@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rasr.images import FloatImage
-from rasr.registration import fusion
+from rasr.registration import windows
 from rasr.registration.alignment import align, fit_affine
 from rasr.registration.fusion import Evidence, fuse
 from rasr.registration.scene import SceneMatch
@@ -137,8 +137,8 @@ def test_windows_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch, ster
     whole, pieces = query.copy(), query.copy()
     photos = [verified(query, stereo[1])]
     one = fuse(whole, query, photos)
-    monkeypatch.setattr(fusion, "WINDOW", 200)
-    monkeypatch.setattr(fusion, "MARGIN", 48)
+    monkeypatch.setattr(windows, "WINDOW", 200)
+    monkeypatch.setattr(windows, "MARGIN", 48)
     several = fuse(pieces, query, photos)
     assert abs(one.shares[0] - several.shares[0]) < 0.1
     assert np.abs(whole - pieces).mean() < 0.01
@@ -193,8 +193,8 @@ def test_windows_know_the_places_that_one_piece_knows(
 ) -> None:
     photos = [verified(query, stereo[1])]
     one = fuse(query.copy(), query, photos)
-    monkeypatch.setattr(fusion, "WINDOW", 200)
-    monkeypatch.setattr(fusion, "MARGIN", 48)
+    monkeypatch.setattr(windows, "WINDOW", 200)
+    monkeypatch.setattr(windows, "MARGIN", 48)
     several = fuse(query.copy(), query, photos)
     apart = np.abs(one.places - several.places)[0] * (741, 500)
     assert np.median(apart) < 2

@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage, resize
 from rasr.registration.alignment import Alignment, Plane, align, luma
-from rasr.registration.bands import Detail, Weighing
+from rasr.registration.bands import Weighing
 from rasr.registration.faces import Face, spare_faces
 from rasr.registration.matching import transform
 from rasr.registration.scene import SceneMatch
+from rasr.registration.windows import Planes, Window, blend
 
-WINDOW = 1024
-"""Side of the windows in which large pictures are registered, so that memory stays bounded."""
-MARGIN = 96
-"""Pixels that neighbouring windows share, over which they are blended."""
 CELL = 16
 """Side, in pixels of the result, of the cells for which it is told where they lie in a photo."""
 LEVELS = 255
@@ -87,7 +84,7 @@ def fuse(
 
     enlarged, removed = np.clip(resize(lq, (width, height)), 0, 1), _removed(picture, lq)
 
-    def look(window: tuple[int, int, int, int]) -> Detail:
+    def look(window: Window) -> Planes:
         left, top, right, bottom = window
         part = (slice(top, bottom), slice(left, right))
         shown = picture[part]
@@ -101,23 +98,11 @@ def fuse(
             aligned[number : number + 1] = [replace(one, confidence=spare_faces(one.confidence, faces, (left, top)))]
             weighing.put(number, aligned[number])
         _locate(places, aligned, photos, window, (width, height))
-        return weighing.detail(strength)
+        seen = weighing.detail(strength)
+        return np.moveaxis(seen.shares, 0, -1), seen.change
 
-    if _is_one_window(width, height):
-        seen = look((0, 0, width, height))
-        shares, change = seen.shares, seen.change
-    else:
-        shares, change = np.zeros((len(photos), height, width), np.float32), np.zeros_like(picture)
-        weight = np.zeros((height, width), np.float32)
-        for left, top, right, bottom in _windows(width, height):
-            part = (slice(top, bottom), slice(left, right))
-            seen, ramp = look((left, top, right, bottom)), _ramp(right - left, bottom - top)
-            shares[:, *part] += ramp * seen.shares
-            change[part] += ramp[..., None] * seen.change
-            weight[part] += ramp
-        shares /= weight
-        change /= weight[..., None]
-    maps[:] = np.floor(shares * LEVELS + 0.5).clip(0, LEVELS)
+    shares, change = blend((width, height), look)
+    maps[:] = np.floor(np.moveaxis(shares, -1, 0) * LEVELS + 0.5).clip(0, LEVELS)
     touched = maps.any(0)
     picture[touched] = np.clip(picture[touched] + change[touched], 0, 1)
     return Evidence(maps, places)
@@ -140,7 +125,7 @@ def _locate(
     places: NDArray[np.float32],
     aligned: Sequence[Alignment],
     photos: Sequence[tuple[FloatImage, SceneMatch]],
-    window: tuple[int, int, int, int],
+    window: Window,
     size: tuple[int, int],
 ) -> None:
     """Note in ``places`` where the cells of a window (left, top, right, bottom) lie in the photos."""
@@ -152,26 +137,3 @@ def _locate(
         moved = at + one.offsets[at[..., 1] - top, at[..., 0] - left]
         where = (transform(found.to_reference, moved) + 0.5) / (photo.shape[1], photo.shape[0])
         places[number, rows[:, None], columns] = np.nan_to_num(where, nan=-1).clip(-1, 2)
-
-
-def _is_one_window(width: int, height: int) -> bool:
-    return max(width, height) <= WINDOW + 2 * MARGIN
-
-
-def _windows(width: int, height: int) -> list[tuple[int, int, int, int]]:
-    """(left, top, right, bottom) of the windows that cover a picture; neighbours share :data:`MARGIN` pixels."""
-    return [(left, top, right, bottom) for top, bottom in _cuts(height) for left, right in _cuts(width)]
-
-
-def _cuts(length: int) -> list[tuple[int, int]]:
-    count = max(1, -(-(length - MARGIN) // (WINDOW - MARGIN)))
-    starts = [round(number * (length - min(WINDOW, length)) / max(1, count - 1)) for number in range(count)]
-    return [(start, min(length, start + WINDOW)) for start in starts]
-
-
-def _ramp(width: int, height: int) -> Plane:
-    """Weights of a window: 1 inside, falling towards its border, never 0."""
-    across = np.minimum(np.arange(1, width + 1), np.arange(width, 0, -1))
-    down = np.minimum(np.arange(1, height + 1), np.arange(height, 0, -1))
-    nearest = np.minimum(across[None, :], down[:, None]).clip(1, MARGIN // 2)
-    return np.asarray(nearest / (MARGIN // 2), dtype=np.float32)

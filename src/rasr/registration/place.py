@@ -8,8 +8,8 @@ import numpy as np
 from rasr.images import FloatImage, resize
 from rasr.registration.alignment import Plane, align
 from rasr.registration.faces import Face, spare_faces
-from rasr.registration.fusion import _is_one_window, _ramp, _windows
 from rasr.registration.scene import SceneMatch
+from rasr.registration.windows import Planes, Window, blend
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,20 +32,10 @@ def place(
     height, width = picture.shape[:2]
     enlarged = np.clip(resize(lq, (width, height)), 0, 1)
 
-    def look(window: tuple[int, int, int, int]) -> Placed:
+    def look(window: Window) -> Planes:
         left, top, right, bottom = window
         part = (slice(top, bottom), slice(left, right))
         one = align(picture[part], enlarged[part], photo, found, (left, top))
-        return Placed(one.seen, spare_faces(one.confidence, faces, (left, top)))
+        return one.seen, spare_faces(one.confidence, faces, (left, top))
 
-    if _is_one_window(width, height):
-        return look((0, 0, width, height))
-    pixels, confidence = np.zeros_like(picture), np.zeros((height, width), np.float32)
-    weight = np.zeros((height, width), np.float32)
-    for left, top, right, bottom in _windows(width, height):
-        part = (slice(top, bottom), slice(left, right))
-        seen, ramp = look((left, top, right, bottom)), _ramp(right - left, bottom - top)
-        pixels[part] += ramp[..., None] * seen.pixels
-        confidence[part] += ramp * seen.confidence
-        weight[part] += ramp
-    return Placed(pixels / weight[..., None], confidence / weight)
+    return Placed(*blend((width, height), look))
