@@ -66,6 +66,9 @@ FLAT = 0.006
 LOUDER = 3.0
 """Times the picture's contrast that a photo's may have: where a wall stands before the sky, trust falls."""
 
+NARROWEST = 3.0
+"""Pixels of sigma that a wide Gaussian keeps when it is taken on a smaller picture."""
+
 Plane = NDArray[np.float32]
 """(H, W) float32."""
 
@@ -355,13 +358,24 @@ def _band(plane: Plane, fine: float, coarse: float) -> Plane:
 
 def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Gaussian of ``sigma`` pixels over an (H, W) plane or an (H, W, C) picture, reflected at the border."""
-    blurred: NDArray[np.float32] = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    blurred: NDArray[np.float32] = _gaussian(plane, sigma, cv2.BORDER_REFLECT)
     return blurred
 
 
 def _mean(plane: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    averaged: NDArray[np.float64] = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    averaged: NDArray[np.float64] = _gaussian(plane, sigma, cv2.BORDER_CONSTANT)
     return averaged
+
+
+def _gaussian(plane: NDArray[Any], sigma: float, border: int) -> NDArray[Any]:
+    """A Gaussian, wide ones on a smaller picture: what is left of it is as smooth, for a fraction of the time."""
+    height, width = plane.shape[:2]
+    factor = 1 << max(0, int(np.log2(sigma / NARROWEST)))
+    if factor == 1 or min(height, width) < 4 * factor:
+        return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=border)
+    small = cv2.resize(plane, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / factor, borderType=border)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).reshape(plane.shape)
 
 
 def luma(pixels: FloatImage) -> Plane:
