@@ -133,6 +133,18 @@ def test_a_thing_that_moved_is_left_out(stereo: Stereo, query: FloatImage) -> No
     assert evidence.total[110:190, 110:190].mean() < 0.1 * evidence.total.mean()
 
 
+@pytest.mark.parametrize("size", [(97, 131), (200, 175), (61, 64)])
+def test_any_size_is_aligned(stereo: Stereo, size: tuple[int, int]) -> None:
+    width, height = size
+    whole = stereo[0][150 : 150 + height, 200 : 200 + width]
+    low = cv2.resize(whole, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    picture = np.clip(cv2.resize(low, size, interpolation=cv2.INTER_CUBIC), 0, 1)
+    found = SceneMatch(same_scene=True, matches=99, to_reference=np.array([[1.0, 0, 200], [0, 1.0, 150], [0, 0, 1.0]]))
+    evidence = fuse(picture, low, [(stereo[0], found)])
+    assert evidence.maps.shape == (1, height, width)
+    assert evidence.shares[0] > 0.2
+
+
 def test_windows_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch, stereo: Stereo, query: FloatImage) -> None:
     whole, pieces = query.copy(), query.copy()
     photos = [verified(query, stereo[1])]

@@ -209,8 +209,7 @@ class _Look:
             counted = inside * np.clip(fit, 0.05, 1) ** 2 / (1 + (missing / UNLIKE) ** 2)
             along, across = np.gradient((wanted + got) / 2, axis=(1, 0))
             products = (along * along, along * across, across * across, along * missing, across * missing)
-            summed = _wide_mean(np.stack([counted * one for one in products], -1).astype(np.float32))
-            xx, xy, yy, xm, ym = np.moveaxis(summed, -1, 0)
+            xx, xy, yy, xm, ym = (blur((counted * one).astype(np.float32), SETTLE_WINDOW) for one in products)
             xx, yy = xx + SETTLE_RIDGE, yy + SETTLE_RIDGE
             shift = np.stack([yy * xm - xy * ym, xx * ym - xy * xm], -1) / (xx * yy - xy * xy)[..., None]
             length = np.linalg.norm(shift, axis=-1, keepdims=True)
@@ -334,14 +333,6 @@ def _levels(plane: Plane) -> NDArray[np.uint8]:
     return np.clip(_normalised(plane) * 40 + 128, 0, 255).astype(np.uint8)
 
 
-def _wide_mean(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of (H, W, C) planes in windows of :data:`SETTLE_WINDOW`, taken on every fourth pixel."""
-    height, width = planes.shape[:2]
-    few = cv2.resize(planes, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA)
-    mean: NDArray[np.float32] = cv2.resize(blur(few, SETTLE_WINDOW / 4), (width, height))
-    return mean
-
-
 def correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:
     """Local correlation in a Gaussian window, and both variances."""
     mean, other_mean = blur(one, sigma), blur(other, sigma)
@@ -372,10 +363,12 @@ def _gaussian(plane: NDArray[Any], sigma: float, border: int) -> NDArray[Any]:
     height, width = plane.shape[:2]
     factor = 1 << max(0, int(np.log2(sigma / NARROWEST)))
     if factor == 1 or min(height, width) < 4 * factor:
-        return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=border)
+        whole: NDArray[Any] = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=border)
+        return whole
     small = cv2.resize(plane, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), sigma / factor, borderType=border)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).reshape(plane.shape)
+    blurred: NDArray[Any] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).reshape(plane.shape)
+    return blurred
 
 
 def luma(pixels: FloatImage) -> Plane:
