@@ -99,20 +99,18 @@ def test_the_same_files_as_one_machine_makes(
     assert f"0 done, {PICTURES} skipped, 1 failed" in ended(start(*words(pictures, gallery, tmp_path / "out")))
 
 
-def test_a_killed_process_costs_nothing(
-    nodes: Nodes, start: Start, pictures: Path, gallery: Path, alone: Path, tmp_path: Path
+@pytest.mark.parametrize("killed", ["process", "node"])
+def test_what_is_killed_costs_nothing(
+    killed: str,
+    nodes: Nodes,
+    start: Start,
+    pictures: Path,
+    gallery: Path,
+    alone: Path,
+    tmp_path: Path,
 ) -> None:
     done = start(*words(pictures, gallery, tmp_path / "out"))
-    nodes.kill_process(done)
-    assert f"{PICTURES} done, 0 skipped, 1 failed" in ended(done)
-    assert_same(tmp_path / "out", alone)
-
-
-def test_a_killed_node_costs_nothing(
-    nodes: Nodes, start: Start, pictures: Path, gallery: Path, alone: Path, tmp_path: Path
-) -> None:
-    done = start(*words(pictures, gallery, tmp_path / "out"))
-    nodes.kill_node(done)
+    getattr(nodes, f"kill_{killed}")(done)
     assert f"{PICTURES} done, 0 skipped, 1 failed" in ended(done)
     assert_same(tmp_path / "out", alone)
 

@@ -148,3 +148,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     Image.fromarray(data.chelsea()).save(photos / "cat.png")
     pixels = (truth / 255).astype(np.float32)
     return Scene(folder / "query.png", pixels, photos / "right.png", photos / "cat.png")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with six small photos, half of them further down, and two files that are broken."""
+    noise = np.random.default_rng(0)
+    (tmp_path / "in/sub").mkdir(parents=True)
+    for number in range(6):
+        pixels = noise.integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"in/{'sub/' * (number % 2)}{number}.png")
+    (tmp_path / "in/bad.png").write_bytes(b"none")
+    (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/0.png").read_bytes()[:200])
+    return tmp_path / "in"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -34,18 +33,6 @@ SAVE = SaveOptions()
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
     yield install(monkeypatch, FakeRay(machines=3))
     divide_memory(1)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    noise = np.random.default_rng(0)
-    (tmp_path / "in/sub").mkdir(parents=True)
-    for number in range(6):
-        pixels = noise.integers(0, 256, (12, 16, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"in/{'sub/' * (number % 2)}{number}.png")
-    (tmp_path / "in/bad.png").write_bytes(b"none")
-    (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/0.png").read_bytes()[:200])
-    return tmp_path / "in"
 
 
 def run(photos: Path, out: str, cluster: ClusterOptions | None = LOCAL, **more: Any) -> list[Outcome]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -43,18 +42,6 @@ TWO = BatchOptions(workers=2)
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module("batch_10000")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    noise = np.random.default_rng(0)
-    (tmp_path / "in/sub").mkdir(parents=True)
-    for number in range(6):
-        pixels = noise.integers(0, 256, (12, 16, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"in/{'sub/' * (number % 2)}{number}.png")
-    (tmp_path / "in/bad.png").write_bytes(b"none")
-    (tmp_path / "in/cut.png").write_bytes((tmp_path / "in/0.png").read_bytes()[:200])
-    return tmp_path / "in"
 
 
 def run(photos: Path, out: str, options: BatchOptions | None = None, **more: Any) -> list[Outcome]:
