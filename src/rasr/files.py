@@ -101,12 +101,12 @@ def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[IO[by
                 file.flush()
                 os.fsync(file.fileno())
             if overwrite:
-                temporary.replace(path)
+                os.replace(temporary, path)  # noqa: PTH105
             else:
                 _move_if_free(temporary, path)
         finally:
             with suppress(FileNotFoundError):
-                temporary.unlink()
+                os.unlink(temporary)  # noqa: PTH108
             if held is not None:
                 os.close(held)
         sync_folder(path.parent)
@@ -131,7 +131,8 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
             raise OutputError(f"{path}: the folder {path.parent} {what}.")
         descriptor, temporary = _create_beside(path)
         os.close(descriptor)
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -358,10 +359,13 @@ def os_errors_as_output(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}). {advice}".rstrip()) from error
 
 
-def _create_beside(path: Path) -> tuple[int, Path]:
-    """A new, empty, hidden file in the same folder, open for writing, with the user's own permissions (umask)."""
+def _create_beside(path: Path) -> tuple[int, str]:
+    """A new, empty, hidden file in the same folder, open for writing, with the user's own permissions (umask).
+
+    Its name is no Path: Python keeps a table of all names in paths, which grows with every new one.
+    """
     while True:
-        temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}.tmp")
+        temporary = f"{path.parent}{os.sep}{_TEMPORARY}{secrets.token_hex(8)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         if not _LOCKS:
             return descriptor, temporary
@@ -369,12 +373,12 @@ def _create_beside(path: Path) -> tuple[int, Path]:
 
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if temporary.exists():  # else another process took it for a leftover before it was locked
+        if os.path.exists(temporary):  # noqa: PTH110 - else another process took it for a leftover before it was locked
             return descriptor, temporary
         os.close(descriptor)
 
 
-def _move_if_free(temporary: Path, path: Path) -> None:
+def _move_if_free(temporary: str, path: Path) -> None:
     """Rename without replacing: a hard link fails when the name is taken, which rename would not tell."""
     try:
         os.link(temporary, path)
@@ -388,7 +392,7 @@ def _move_if_free(temporary: Path, path: Path) -> None:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError as taken:
             raise _exists(path) from taken
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105
 
 
 def _exists(path: Path) -> OutputExists:
