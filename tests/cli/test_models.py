@@ -207,3 +207,5 @@ def test_weights_of_ones_own_are_listed_and_found(tmp_path: Path, monkeypatch: p
     finally:
         for name in names:
             CATALOGUE.pop(name, None)
+        for room in ("encoder", "metric", "preset"):
+            sys.modules.pop(f"my_{room}", None)
