@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import xxhash
 from PIL import Image
 
+import rasr.restoration.batch as batch
 import rasr.restoration.plan as module
 from rasr.errors import (
     GalleryNotFound,
@@ -488,3 +491,46 @@ def test_options_that_are_new_leave_earlier_journals_good_where_they_are_not_use
     assert not {"candidates", "detail", "reduce"} & usual.keys()
     assert _determining(restorer, Settings(detail=0.7), SaveOptions())["detail"] == 0.7
     assert _determining(restorer, Settings(reduce=False), SaveOptions())["reduce"] is False
+
+
+class Content:
+    """Stands for what was read of a file."""
+
+
+def broken(kept: list[weakref.ref[Any]]) -> PictureError:
+    """An error with a cause, in whose frames a file's content is."""
+    content = Content()
+    kept.append(weakref.ref(content))
+    try:
+        _parse(content)
+    except PictureError as error:
+        return error
+    raise AssertionError
+
+
+def _parse(content: Content) -> None:
+    try:
+        int(f"{content}")
+    except ValueError as error:
+        raise PictureError("a.png: broken") from error
+
+
+@pytest.mark.parametrize("fails", ["picture", "map"])
+def test_failures_of_a_batch_keep_no_pictures(fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (12, 9)).save(tmp_path / name)
+    kept: list[weakref.ref[Any]] = []
+
+    def fail(*_: object, **__: object) -> PictureError:
+        error = broken(kept)
+        if fails == "picture":
+            raise error
+        return error
+
+    monkeypatch.setattr(batch, "do_job" if fails == "picture" else "draw_map", fail)
+    jobs = plan_jobs([tmp_path], tmp_path / "out")
+    outcomes = list(batch.Run(jobs, Restorer("bicubic"), Settings()).go())
+    gc.collect()
+    errors = [one.error if fails == "picture" else one.map_error for one in outcomes]
+    assert [str(error).endswith("a.png: broken") for error in errors] == [True, True]
+    assert [content() for content in kept] == [None, None]

@@ -105,8 +105,7 @@ class Telling:
             (warn if outcome.error else say)(line)
         if outcome.earlier and job.output in maps and not maps[job.output].exists():
             say(f"  No evidence map: {job.output.name} was finished earlier. --overwrite restores it again.")
-        errors = [error for error in (outcome.error, outcome.map_error) if error is not None]
-        self.failed += errors if self._count == 1 else map(_bare, errors)
+        self.failed += [error for error in (outcome.error, outcome.map_error) if error is not None]
         if outcome.error is not None or outcome.earlier:
             # No work: it tells nothing of the time that the others take.
             self._total -= 0 if outcome.earlier else _pixels(job)
@@ -132,12 +131,6 @@ class Telling:
 
 def _pixels(job: Job) -> int:
     return job.size[0] * job.size[1] if job.size else 0
-
-
-def _bare(error: RasrError) -> RasrError:
-    """An error that is only told: without its traceback, whose frames hold on to the content of the picture."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def _lines(outcome: Outcome, place: str, indent: str) -> Iterator[str]:

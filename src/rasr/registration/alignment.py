@@ -184,16 +184,14 @@ class _Look:
         """The locally affine part of ``flow``, by ever finer windows where these fit better than what there is."""
         weights = np.clip(self.fit(flow), 0, 1) ** 2
         current = start
-        fit = None if start is None else blur(self.fit(start), FIT_WINDOWS[1])
         for window in windows:
             finer = fit_affine(flow, weights, window)
-            finer_fit = blur(self.fit(finer), FIT_WINDOWS[1])
-            if current is None or fit is None:
-                current, fit = finer, finer_fit
+            if current is None:
+                current = finer
                 continue
+            fit, finer_fit = (blur(self.fit(one), FIT_WINDOWS[1]) for one in (current, finer))
             share = blur((finer_fit > fit + FINER_WHERE).astype(np.float32), 2)[..., None]
             current = current * (1 - share) + finer * share
-            fit = blur(self.fit(current), FIT_WINDOWS[1])
         if current is None:
             raise ValueError("no windows")
         return current

@@ -183,17 +183,16 @@ class Run:
             remove_leftovers(folder)
         folders, workers = Folders(), min(self.options.workers, len(self.left))
         try:
-            if self.cluster is not None and self.left:
-                outcomes = self._spread(self.cluster, announce, maps or {}, folders, keep_evidence=keep_evidence)
-            elif workers > 1:
-                outcomes = self._beside(workers, announce, maps or {}, folders, keep_evidence=keep_evidence)
+            if workers > 1 or (self.cluster is not None and self.left):
+                outcomes = self._elsewhere(workers, announce, maps or {}, folders, keep_evidence=keep_evidence)
             else:
                 outcomes = (self._done(job, announce, maps or {}, folders) for job in self.left)
             for outcome in outcomes:
                 if outcome.error is not None:
                     self._record_failure(outcome, folders)
-                    if len(self.jobs) > 1:  # its frames hold pictures
-                        outcome.error.__traceback__ = outcome.error.__context__ = outcome.error.__cause__ = None
+                for error in (outcome.error, outcome.map_error):
+                    if error is not None and len(self.jobs) > 1:  # its frames hold pictures
+                        error.__traceback__ = error.__context__ = error.__cause__ = None
                 yield outcome
         finally:
             folders.sweep()
@@ -220,7 +219,7 @@ class Run:
 
         return placing
 
-    def _beside(
+    def _elsewhere(
         self,
         workers: int,
         announce: Announce | None,
@@ -229,30 +228,19 @@ class Run:
         *,
         keep_evidence: bool,
     ) -> Iterator[Outcome]:
+        """Work in other processes: on a cluster where there is one, else in workers on this machine."""
         from rasr.restoration.workers import Workers, setup_of
 
         setup = setup_of(self._restorer, self._settings, self._save, self._limits, keep_evidence=keep_evidence)
         record = None if self._journal is None else self._record
-        with Workers(workers, setup, record=record) as pool:
-            for ended in pool.work(self.left, announce, maps, folders):
-                yield _outcome(ended)
-
-    def _spread(
-        self,
-        cluster: ClusterOptions,
-        announce: Announce | None,
-        maps: Mapping[Path, Path],
-        folders: Folders,
-        *,
-        keep_evidence: bool,
-    ) -> Iterator[Outcome]:
+        if self.cluster is None:
+            with Workers(workers, setup, record=record) as pool:
+                yield from map(_outcome, pool.work(self.left, announce, maps, folders))
+            return
         from rasr.restoration.spread import Spread
-        from rasr.restoration.workers import setup_of
 
-        setup = setup_of(self._restorer, self._settings, self._save, self._limits, keep_evidence=keep_evidence)
         setup["key"] = work_key(self._restorer, self._settings, self._save)
-        record = None if self._journal is None else self._record
-        spread = Spread(cluster, setup, self._settings, self._save, record=record)
+        spread = Spread(self.cluster, setup, self._settings, self._save, record=record)
         with closing(spread.work(self.left, announce, maps, folders)) as work:
             yield from map(_outcome, work)
 
