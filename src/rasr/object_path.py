@@ -41,7 +41,7 @@ _honoured: set[tuple[str, str]] = set()
 
 def place(given: str | Path) -> Path:
     """The path that is meant: of an object where ``given`` is an address, else of a file."""
-    if isinstance(given, ObjectPath):
+    if isinstance(given, Path):  # a new one would enter its names into Python's table of names, which then grows
         return given
     return ObjectPath(str(given)) if is_address(given) else Path(given)
 

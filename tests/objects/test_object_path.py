@@ -60,6 +60,8 @@ def test_other_texts_are_files() -> None:
     for text in ("photos", "/photos", "s3:/bucket", "https://host/a.png", "S3://bucket"):
         assert type(place(text)) is type(Path())
         assert not is_address(text)
+    for path in (Path("photos"), ObjectPath("s3://bucket/a.png")):
+        assert place(path) is path
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,25 @@ def folder(tmp_path: Path) -> Path:
         Image.fromarray(np.full((6, 8, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:50])
     return folder
+
+
+def test_the_names_of_ten_thousand_pictures_do_not_fill_the_table_of_names(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path made from another enters its name into Python's table for as long as the batch lasts, which then grows."""
+    entered: list[str] = []
+
+    def spy(name: str) -> str:
+        entered.append(name)
+        return intern(name)
+
+    intern = sys.intern
+    jobs = plan_jobs([folder], tmp_path / "out")
+    monkeypatch.setattr(sys, "intern", spy)
+    outcomes = list(run_batch(jobs, Restorer("bicubic"), TWICE, journal_folder=tmp_path / "out"))
+    assert len(outcomes) == 4
+    assert "report.jsonl" in entered, "the spy sees what becomes a path"
+    assert not {path.name for job in jobs for path in (job.input, job.output)} & set(entered)
 
 
 def test_one_bad_file_never_stops_the_rest(folder: Path, tmp_path: Path) -> None:

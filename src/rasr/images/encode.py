@@ -17,6 +17,7 @@ from rasr.images.picture import Metadata, Origin, Picture, print_density, resize
 from rasr.images.png import encode_png, name_texts
 from rasr.images.tiff import encode_tiff
 from rasr.images.xmp import jpeg_segments, xmp_for_result
+from rasr.object_path import place
 
 _STRIP_PIXELS = 1 << 20
 _SEGMENT = 65_000
@@ -65,7 +66,7 @@ def output_format(path: str | Path, format: str | None = None) -> OutputFormat:
 
     Raises OutputError listing the known ones.
     """
-    suffix = Path(path).suffix.lower() if format is None else "." + format.lower().removeprefix(".")
+    suffix = place(path).suffix.lower() if format is None else "." + format.lower().removeprefix(".")
     for candidate in FORMATS.values():
         if suffix in candidate.extensions or (format is not None and format.upper() == candidate.name):
             return candidate
