@@ -29,11 +29,12 @@ from rasr.restoration.tiles import choose_tile, generate_tiled, plan_axis, resam
     overlap=st.integers(0, 600),
     scale=st.sampled_from([1, 2, 4]),
     multiple=st.sampled_from([1, 8, 64]),
+    fixed=st.booleans(),
 )
 def test_every_canvas_pixel_gets_weights_that_sum_to_one(
-    size: int, target: int, tile: int, overlap: int, scale: int, multiple: int
+    size: int, target: int, tile: int, overlap: int, scale: int, multiple: int, fixed: bool
 ) -> None:
-    strips = plan_axis(size, target, tile, overlap, scale=scale, multiple=multiple)
+    strips = plan_axis(size, target, tile, overlap, scale=scale, multiple=multiple, fixed=fixed)
     total = np.zeros(target, np.float32)
     for strip in strips:
         assert strip.weights.min() >= 0
@@ -58,6 +59,31 @@ def test_tiles_are_evenly_spaced_and_keep_their_distance_from_the_edge() -> None
         # A quarter of the overlap at each end of a tile is thrown away.
         assert left.stop <= (left.start + left.length - 8) * 4
         assert right.first >= (right.start + 8) * 4
+
+
+@given(
+    size=st.integers(33, 3000),
+    tile=st.integers(32, 600),
+    overlap=st.integers(0, 64),
+    multiple=st.sampled_from([1, 8, 64]),
+)
+def test_tiles_are_no_larger_than_their_number_asks_for(size: int, tile: int, overlap: int, multiple: int) -> None:
+    strips = plan_axis(size, 4 * size, tile, overlap, scale=4, multiple=multiple)
+    fixed = plan_axis(size, 4 * size, tile, overlap, scale=4, multiple=multiple, fixed=True)
+    count, side = len(strips), strips[0].padded
+    shared = min(overlap, fixed[0].padded // 2)
+    assert count == len(fixed), "never more tiles"
+    assert side <= fixed[0].padded
+    if count > 1:
+        assert fixed[0].padded == -(-tile // multiple) * multiple
+        assert count * (side - multiple) < size + (count - 1) * shared, "one size less, and they would share too little"
+        for left, right in pairwise(strips):
+            assert left.start + left.length - right.start >= shared
+
+
+def test_a_picture_twice_the_tile_is_not_restored_twice() -> None:
+    strips = plan_axis(256, 1024, 128, 16, scale=4)
+    assert [(strip.start, strip.length) for strip in strips] == [(0, 96), (80, 96), (160, 96)]
 
 
 def test_a_small_picture_is_one_tile_padded_to_what_the_generator_takes() -> None:
@@ -229,13 +255,13 @@ def test_running_out_of_memory_at_any_tile_gives_the_same_picture(
 def test_only_the_failed_tile_is_redone_and_later_ones_start_with_what_fits(local: Make, photo: FloatImage) -> None:
     generator = local(fail=lambda _, tiles: MemoryError() if tiles.shape[1] > 64 else None)
     canvas, used = generate_tiled(generator, PLAIN, photo, (451, 300), tile=128)
-    assert used == 64
+    assert used == 62, "half of the longer side, which was 125"
     assert np.abs(canvas - photo).max() <= 1e-5
-    assert sum(shape[1] == 128 for shape in generator.shapes) == 1, "the size that failed is not tried again"
+    assert [max(shape[1:3]) > 62 for shape in generator.shapes].count(True) == 1, "what failed is not tried again"
     late = local(fail=lambda call, _: MemoryError() if call == 5 else None)
     generate_tiled(late, PLAIN, photo, (451, 300), tile=128)
-    assert [shape[1] for shape in late.shapes[:6]] == [128] * 6
-    assert {shape[1] for shape in late.shapes[6:]} == {64}
+    assert {shape[1:3] for shape in late.shapes[:6]} == {(111, 125)}
+    assert max(max(shape[1:3]) for shape in late.shapes[6:]) <= 62
 
 
 def test_the_smallest_tile_that_does_not_fit_is_an_error_with_the_numbers(
@@ -245,7 +271,7 @@ def test_the_smallest_tile_that_does_not_fit_is_an_error_with_the_numbers(
     generator = local(minimum=32, bytes_per_pixel=4096, fail=lambda *_: MemoryError())
     with pytest.raises(OutOfMemory, match=r"32×32 pixels needs about 4 MiB, 7 MiB are free, and local takes no tile"):
         generate_tiled(generator, PLAIN, photo, (451, 300), tile=128)
-    assert [shape[1] for shape in generator.shapes] == [128, 64, 32]
+    assert [shape[1:3] for shape in generator.shapes] == [(111, 125), (48, 53), (32, 32)]
 
 
 def test_other_errors_are_not_taken_for_memory(local: Make, photo: FloatImage) -> None:

@@ -89,7 +89,7 @@ class ModelConfig(Table):
     codec: _CodecConfig
     context: _ContextConfig
     reference: ReferenceConfig = ReferenceConfig()
-    tile: TileHints = TileHints(default=512, minimum=256, multiple=64, overlap=64)
+    tile: TileHints = TileHints(default=512, minimum=256, multiple=64, overlap=64, fixed=True)
     """Its multiple, the codec's stride times the UNet's, is checked against the model when that is loaded."""
 
     @field_validator("tile", mode="before")

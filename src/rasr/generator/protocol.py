@@ -40,6 +40,8 @@ class TileHints:
     """Pixels that neighbouring tiles share, at least the reach of what the network sees."""
     bytes_per_pixel: int = 0
     """Rough peak working memory for one input pixel of a tile, for ``--tile auto``; 0 when unknown."""
+    fixed: bool = False
+    """True for a network that draws best at the size it was trained on: no tile is made smaller to fit a picture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,14 @@ class _TiledRun:
         top, left, height, width = region
         rows, columns = (
             plan_axis(
-                length, pixels, side, hints.overlap, scale=info.scale, multiple=hints.multiple, minimum=hints.minimum
+                length,
+                pixels,
+                side,
+                hints.overlap,
+                scale=info.scale,
+                multiple=hints.multiple,
+                minimum=hints.minimum,
+                fixed=hints.fixed,
             )
             for length, pixels in zip((height, width), target, strict=True)
         )
@@ -193,8 +200,8 @@ class _TiledRun:
 
     def _halve(self, side: int) -> int:
         info, hints = self.generator.info, self.generator.info.tile
-        half = side // 2 // hints.multiple * hints.multiple
-        if half < hints.minimum:
+        half = max(side // 2 // hints.multiple * hints.multiple, _round_up(hints.minimum, hints.multiple))
+        if half >= side:
             needs = side * side * hints.bytes_per_pixel / 2**20
             free = free_memory(info.device) / 2**20
             need = f"about {needs:,.0f} MiB, " if needs else ""
@@ -233,12 +240,21 @@ class Strip:
 
 
 def plan_axis(
-    size: int, target: int, tile: int, overlap: int, *, scale: int = 1, multiple: int = 1, minimum: int = 1
+    size: int,
+    target: int,
+    tile: int,
+    overlap: int,
+    *,
+    scale: int = 1,
+    multiple: int = 1,
+    minimum: int = 1,
+    fixed: bool = False,
 ) -> list[Strip]:
     """Lay tiles along a side of ``size`` pixels whose result, ``scale`` times larger, fills ``target`` canvas pixels.
 
-    The tiles are evenly spaced and of one size, so that the last one is not a sliver. The weights of all strips add up
-    to one on every canvas pixel (to float32 rounding). ``overlap`` is widened where resampling to the canvas needs it
+    The tiles are evenly spaced and of one size, so that the last one is not a sliver; unless they are ``fixed``, as
+    small as the same number of them may be, since what two of them share is work done twice. The weights of all strips
+    add up to one on every canvas pixel (to float32 rounding). ``overlap`` is widened where resampling to the canvas needs it
     and never exceeds half a tile.
     """
     side = _round_up(tile, multiple)
@@ -249,6 +265,8 @@ def plan_axis(
     reach = 0 if target == size * scale else math.ceil(2 * max(size / target, 1 / scale)) + 1
     shared = min(overlap + 2 * reach, side // 2)
     count = max(2, -(-(size - shared) // (side - shared)))
+    if not fixed:
+        side = min(side, _round_up(max(-(-(size + (count - 1) * shared) // count), minimum), multiple))
     starts = [round(i * (size - side) / (count - 1)) for i in range(count)]
     margin = min(overlap // 4 + reach, shared // 2)
     ramp = min(shared - 2 * margin, *(right - left for left, right in pairwise(starts)))
