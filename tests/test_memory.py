@@ -29,14 +29,9 @@ def test_free_memory_is_what_the_system_says() -> None:
 
 
 def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = Path
     (tmp_path / "memory.max").write_text(str(500 * 2**20))
     (tmp_path / "memory.current").write_text(str(200 * 2**20))
-
-    def redirected(path: str) -> Path:
-        return tmp_path / real(path).name if path.startswith("/sys/fs/cgroup/memory.") else real(path)
-
-    monkeypatch.setattr(module, "Path", redirected)
+    monkeypatch.setattr(module, "_CGROUPS", ((tmp_path / "memory.max", tmp_path / "memory.current"),))
     assert free_memory() == 300 * 2**20
     (tmp_path / "memory.max").write_text("max")
     assert free_memory() > 300 * 2**20

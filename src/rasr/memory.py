@@ -20,13 +20,14 @@ from rasr.errors import OutOfMemory
 
 Value = TypeVar("Value")
 
+# Paths that are read for every tile are made once: a new one enters its names into Python's table of names each time.
 _STATM = Path("/proc/self/statm")
+_MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
 """Limit and use of the container, versions 2 and 1: psutil does not look at them."""
-
 
 _processes = [1]
 """Processes that do the same work beside one another, this one among them."""
@@ -63,7 +64,7 @@ def _whole_memory() -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit, _ in _CGROUPS:
         try:
-            total = min(total, int(Path(limit).read_text()))
+            total = min(total, int(limit.read_text()))
         except (OSError, ValueError):  # no such controller, or "max"
             continue
     return total
@@ -199,7 +200,7 @@ class Meter:
 
 def _machine_free() -> int:
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
@@ -210,7 +211,7 @@ def _machine_free() -> int:
 def _container_free() -> int:
     for limit, used in _CGROUPS:
         try:
-            return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
+            return max(0, int(limit.read_text()) - int(used.read_text()))
         except (OSError, ValueError):  # no such controller, or "max"
             continue
     return sys.maxsize

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,7 +36,7 @@ from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.exchange import take_picture
 from rasr.restoration.references import read_references, tell_changed
 from rasr.restoration.resolution import reduce_blurred
-from rasr.restoration.result import Result
+from rasr.restoration.result import Result, installed_version
 from rasr.restoration.settings import Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
 from rasr.weights import require
@@ -387,8 +385,6 @@ def _generator_facts(generator: Generator, settings: Settings) -> dict[str, Any]
 
 def _versions() -> dict[str, str]:
     """Versions of what can compute: the same whatever was loaded before, so that results are the same to the byte."""
-    found = {"python": platform.python_version()}
-    for name in ("rasr", "numpy", "pillow", "ncnn", "torch", "diffusers"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    packages = ("rasr", "numpy", "pillow", "ncnn", "torch", "diffusers")
+    found = {name: version for name in packages if (version := installed_version(name)) is not None}
+    return {"python": platform.python_version(), **found}

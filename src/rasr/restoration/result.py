@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ EVIDENCE = "detail from your photo"
 CHANGED = "changed because of"
 DRAWN = "drawn: plausible, not evidence"
 """The words for where a result comes from, the same wherever they are shown."""
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """Version of a package that is installed, looked up once; None without it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -116,7 +126,7 @@ class Result:
         """What the file says of how it was made."""
         if options.metadata == "strip":
             return {}
-        return {"software": f"RASR {importlib.metadata.version('rasr')}", "description": self._description()}
+        return {"software": f"RASR {installed_version('rasr')}", "description": self._description()}
 
     def _note(self, lost: Sequence[str]) -> None:
         """Note what the format gives up."""
@@ -160,7 +170,9 @@ def _without_folders(value: Any) -> Any:
 
 def _is_path(text: str) -> bool:
     """True for a path that says where something lies; the name of a repository or a sentence is none."""
+    if "/" not in text and not text.startswith("~"):  # paths are not made of words: see memory.py
+        return False
     try:
-        return is_address(text) or expand(Path(text)).is_absolute() or ("/" in text and Path(text).exists())
+        return is_address(text) or expand(Path(text)).is_absolute() or Path(text).exists()
     except (OSError, ValueError, RuntimeError):
         return False

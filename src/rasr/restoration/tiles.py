@@ -254,8 +254,8 @@ def plan_axis(
 
     The tiles are evenly spaced and of one size, so that the last one is not a sliver; unless they are ``fixed``, as
     small as the same number of them may be, since what two of them share is work done twice. The weights of all strips
-    add up to one on every canvas pixel (to float32 rounding). ``overlap`` is widened where resampling to the canvas needs it
-    and never exceeds half a tile.
+    add up to one on every canvas pixel (to float32 rounding). ``overlap`` is widened where resampling to the canvas
+    needs it and never exceeds half a tile.
     """
     side = _round_up(tile, multiple)
     if size <= side:
