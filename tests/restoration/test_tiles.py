@@ -286,7 +286,7 @@ def test_tiny_pictures_are_padded_and_cut_back(local: Make, size: tuple[int, int
     lq = np.random.default_rng(0).random((size[1], size[0], 3), np.float32)
     generator = local(scale=4, grid="input", minimum=32)
     canvas, _ = generate_tiled(generator, PLAIN, lq, (size[0] * 4, size[1] * 4), tile=64)
-    assert generator.shapes[0][1:3] == tuple(max(32, side + 2 * 16) for side in reversed(size)), "framed on all sides"
+    assert generator.shapes[0][1:3] == tuple(max(32, side + 2 * 32) for side in reversed(size)), "framed on all sides"
     assert np.array_equal(canvas, lq.repeat(4, 0).repeat(4, 1))
 
 

@@ -23,6 +23,8 @@ from rasr.images import FloatImage, resize
 from rasr.memory import free_memory, is_out_of_memory, release_memory
 from rasr.progress import Progress
 
+FRAME = 2
+"""Width of the frame of a thin picture, in overlaps: behind one, a flat picture was 4.5 levels off at its ends."""
 SHARE = 0.5
 """Part of the free memory a tile may take: the rest is for the canvas, the decoder and other programs."""
 
@@ -94,11 +96,12 @@ class _TiledRun:
     def frame(self) -> int:
         """Pixels of its mirror image around each tile of a picture that is thinner than the smallest tile.
 
-        A network takes what lies beyond a tile for black, and a few rows would be all edge.
+        A network takes what lies beyond a tile for black, and a few rows would be all edge. What a ramp between tiles
+        hides has nothing to hide it here, so the frame is wider than what tiles share.
         """
         info = self.generator.info
         thin = info.grid == "input" and min(self.grid) < info.tile.minimum
-        return _round_up(info.tile.overlap, info.tile.multiple) if thin else 0
+        return _round_up(FRAME * info.tile.overlap, info.tile.multiple) if thin else 0
 
     def paint(
         self, region: tuple[int, int, int, int], target: tuple[int, int], side: int, part: float = 1.0
