@@ -140,9 +140,13 @@ def ask(place: str, queries: Vectors) -> dict[str, Any]:
         photos = snapshot.photos(hits)
         seconds.append(time.perf_counter() - begun)
         answers.append([int(photo.id, 16) for photo in photos])
+    return {"seconds": seconds, "answers": answers, "memory": peak_memory(), "loaded": loaded, "first": first}
+
+
+def peak_memory() -> float:
+    """GB that this process has had at most; ru_maxrss would be its parent's."""
     facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
-    peak = int(facts["VmHWM"].split()[0]) / 2**20  # ru_maxrss would be the parent's
-    return {"seconds": seconds, "answers": answers, "memory": peak, "loaded": loaded, "first": first}
+    return int(facts["VmHWM"].split()[0]) / 2**20
 
 
 def _never() -> Any:

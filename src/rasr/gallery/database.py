@@ -109,7 +109,7 @@ class Table:
     def parse(self, rows: Iterable[int] | None = None) -> list[list[Any]]:
         """Fields of the photos in some rows, or in all. Raises GalleryCorrupt for what no writer of ours wrote."""
         try:
-            return _parse(self.entries if rows is None else [self.entries[row] for row in rows])
+            return parse_entries(self.entries if rows is None else [self.entries[row] for row in rows])
         except ValueError as error:
             file = self.address if self.folder is None else self.folder / Database.NAME
             raise Database.damage(file, "has a damaged entry", error, gallery=self.address) from error
@@ -143,7 +143,7 @@ class Row(NamedTuple):
 
     def photo(self, root: Path | None) -> Photo:
         """The photo, whose relative path lies in ``root``. Raises ValueError for what :meth:`of` does not write."""
-        return _photo(_parse([self.entry])[0], root)
+        return _photo(parse_entries([self.entry])[0], root)
 
 
 class Database:
@@ -282,7 +282,7 @@ class Database:
         """Rows of photos, by id; all must be there."""
         found: dict[str, Row] = {}
         for block in self._blocks(self.manifest()) if photos else ():
-            for row, values in zip(zip(*block, strict=True), _parse(block[1]), strict=True):
+            for row, values in zip(zip(*block, strict=True), parse_entries(block[1]), strict=True):
                 if values[0] in photos:
                     found[values[0]] = Row._make(row)
         if len(found) != len({*photos}) or not all(row.is_sound() for row in found.values()):
@@ -336,8 +336,8 @@ def now() -> str:
 _values = attrgetter(*(field.name for field in fields(Photo)))
 
 
-def _parse(entries: Sequence[bytes]) -> list[list[Any]]:
-    """Parse entries and check their types. Raises ValueError for what :meth:`Row.of` does not write."""
+def parse_entries(entries: Sequence[bytes]) -> list[list[Any]]:
+    """Parse entries and check the types of their fields. Raises ValueError for what :meth:`Row.of` does not write."""
     text = b"[" + b",".join(entries) + b"]"
     rows: list[list[Any]] = parse_json(text, deepest=0)  # every type is checked below
     if b"\\u" in text:  # how JSON writes a NUL and half of a character

@@ -25,6 +25,8 @@ BITS = 3
 """Of a code for each dimension: with one, the best of vectors without any clusters take twenty times the candidates."""
 MULTIPLE = 8
 """Vectors whose dimensions are no multiple of it cannot be coded."""
+FILE = 100_000
+"""Photos in a file, on average, from which on files are not merged: those found lie in as many files as there are."""
 REFINED, REFINE = 50, 5
 """So many photos, at least, and for each one wanted, are compared by their stored vectors: a code alone says little."""
 SAMPLE_BLOCKS, SAMPLE_ROWS = 32, 256
@@ -49,6 +51,12 @@ def build(table: lancedb.table.Table, parameters: Parameters) -> None:
 
     config = IvfRq(distance_type="cosine", num_partitions=parameters.partitions, num_bits=BITS)
     table.create_index("vector", config=config, replace=True)
+
+
+def scattered(table: lancedb.table.Table) -> bool:
+    """True where the table's files are so small that a search loses time over them."""
+    facts = table.stats()
+    return int(facts["fragment_stats"]["num_fragments"]) > max(1, int(facts["num_rows"]) // FILE)
 
 
 def covered(table: lancedb.table.Table) -> tuple[str, int, int] | None:
@@ -78,7 +86,7 @@ class Nearest:
         with self.table.explained():
             found = self._handle.search(query).distance_type("cosine").nprobes(MOST_PARTITIONS)
             refined = found.refine_factor(max(REFINE, math.ceil(REFINED / count)))
-            rows = refined.limit(count).select([*COLUMNS]).to_arrow()
+            rows = refined.limit(count).select([*COLUMNS, "_distance"]).to_arrow()  # unasked it comes with a warning
             return list(self._checked(rows.to_batches()))
 
     def sample(self) -> NDArray[np.float32]:

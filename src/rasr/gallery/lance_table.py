@@ -32,6 +32,8 @@ FACTS, CALIBRATION = "rasr", "rasr:calibration"
 FORMAT = 1
 BLOCK = 4096
 """Rows read at once."""
+INDEX_MEMORY = 2 << 30
+"""Bytes of indexes held in memory: that of ten million photos takes 1.2 GB, one that was replaced stays until then."""
 FAULTS = (RuntimeError, ValueError, OSError, TypeError, KeyError, ArithmeticError)
 """What Lance and obstore raise for a storage that fails, and the checks here for damage."""
 FEATURE = "A gallery at an address"
@@ -51,6 +53,8 @@ class LanceTable:
         self.folder = folder
         self._handle: lancedb.table.Table | None = None
         self._known: Manifest | None = None
+        self._session: lancedb.Session | None = None
+        self._session_of = ""
 
     def current(self) -> lancedb.table.Table:
         """The kept handle, at the newest version. Raises GalleryNotFound."""
@@ -58,16 +62,24 @@ class LanceTable:
             try:
                 self._handle.checkout_latest()
             except FAULTS:  # deleted, or made anew
-                self._handle = self._known = None
+                self.forget()
         if self._handle is None:
             self._handle = self.open()
         return self._handle
 
-    def open(self) -> lancedb.table.Table:
-        """A handle that stays at the version of now. Raises GalleryNotFound."""
+    def open(self, *, indexed: bool = False) -> lancedb.table.Table:
+        """A handle that stays at the version of now; ``indexed`` ones share what they have read of the index.
+
+        So another's commit, which leaves the index as it is, does not make it be read again. Raises GalleryNotFound,
+        and as :meth:`manifest` does.
+        """
+        if indexed:  # a gallery made anew in this place has versions of the same numbers
+            made = self.manifest(self.open()).version.partition(".")[2]
+            if self._session_of != made:
+                self._session, self._session_of = None, made
         if self.folder is not None and not self.folder.is_dir():
             raise self._missing()
-        connection = self._connect()
+        connection = self._connect(shared=indexed)
         try:
             return connection.open_table(TABLE)
         except FAULTS as error:
@@ -93,8 +105,8 @@ class LanceTable:
                 raise
 
     def forget(self) -> None:
-        """Open the table anew the next time it is needed."""
-        self._handle = self._known = None
+        """Open the table anew the next time it is needed, with nothing of its index."""
+        self._handle = self._known = self._session = None
 
     def manifest(self, table: lancedb.table.Table) -> Manifest:
         """The state that a handle shows. Raises GalleryCorrupt for a newer format, and FAULTS for a foreign table."""
@@ -161,7 +173,7 @@ class LanceTable:
             file = f"{self.address}/{TABLE}.lance"
             raise Database.damage(file, f"is damaged ({cause})", gallery=self.address) from None
 
-    def _connect(self) -> lancedb.DBConnection:
+    def _connect(self, *, shared: bool = False) -> lancedb.DBConnection:
         # Read once, when lancedb is first imported; its warnings speak of tables that are about to be created.
         os.environ.setdefault("LANCEDB_LOG", "error")
         try:
@@ -169,7 +181,10 @@ class LanceTable:
         except ImportError as error:
             raise ExtraMissing(f"The gallery {self.address}", "lance") from error
         options = {"client_retry_timeout": str(RETRY_SECONDS)} if self.folder is None else None
-        return lancedb.connect(self.folder or self.address, storage_options=options)
+        session = None
+        if shared:
+            session = self._session = self._session or lancedb.Session(index_cache_size_bytes=INDEX_MEMORY)
+        return lancedb.connect(self.folder or self.address, storage_options=options, session=session)
 
     def _committed(self, version: int) -> str:
         """When a version was written: the time of its manifest, without reading those of all others."""

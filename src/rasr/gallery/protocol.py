@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,12 @@ class Store(Protocol):
         """Read all photos of one state, each once, and compare each row with its checksum.
 
         Raises as :meth:`manifest` does.
+        """
+
+    def fields(self) -> tuple[Manifest, Iterator[list[Any]]]:
+        """One state, and the fields of each of its photos in an entry's order, for counting them.
+
+        Vectors may be left unread; then entries are not compared with their checksums. Raises as :meth:`read` does.
         """
 
     def photos(self, ids: Collection[str]) -> list[Photo]:

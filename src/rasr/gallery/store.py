@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -95,6 +96,11 @@ class LocalStore:
             return self._without_database(photos=True)
         with self.opened() as database:
             return database.read(vectors=vectors)
+
+    def fields(self) -> tuple[Manifest, Iterator[list[Any]]]:
+        """The current state, and the fields of each photo; all rows are read and compared with their checksums."""
+        table = self.read(vectors=False)
+        return table.manifest, iter(table.parse())
 
     def photos(self, ids: Collection[str]) -> list[Photo]:
         """The photos with these ids, of those that are there; all are read."""

@@ -48,16 +48,20 @@ class GalleryInfo:
     @classmethod
     def of(cls, store: Store) -> GalleryInfo:
         """Count what a gallery holds. Raises as :meth:`Store.read` does."""
-        table = store.read(vectors=False)
-        photos, manifest = table.photos(), table.manifest
-        ids = {photo.id for photo in photos}
+        manifest, photos = store.fields()
+        categories, tags, ids, originals = Counter[str](), Counter[str](), set[str](), list[str]()
+        for content, *_, category, own, _added, original in photos:
+            categories[category] += 1
+            tags.update(own)
+            ids.add(content)
+            originals += [original] if original else []
         usage = store.usage()
         return cls(
             path=store.address,
-            photos=manifest.photos,
-            categories=dict(sorted(Counter(photo.category for photo in photos).items())),
-            tags=dict(sorted(Counter(tag for photo in photos for tag in photo.tags).items())),
-            near_duplicates=sum(photo.near_duplicate_of in ids for photo in photos),
+            photos=len(ids),
+            categories=dict(sorted(categories.items())),
+            tags=dict(sorted(tags.items())),
+            near_duplicates=sum(original in ids for original in originals),
             encoder=manifest.encoder.name,
             encoder_version=manifest.encoder.version,
             fingerprint=manifest.encoder.fingerprint,

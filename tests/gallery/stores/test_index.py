@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,63 @@ def test_what_is_added_later_is_found_and_told(place: str) -> None:
     assert len(gallery) == PHOTOS + 50, "photos stay single beside an index"
     assert gallery.remove([photo(PHOTOS + 7).id])
     assert gallery.search(new[7], 1)[0].id != photo(PHOTOS + 7).id
+
+
+def test_anothers_commit_leaves_the_index_in_memory(place: str) -> None:
+    """What memory holds of the index does not grow when the next version is searched: nothing of it was read again."""
+    Gallery(place, encoder=Given()).index()  # type: ignore[arg-type]
+    gallery = Gallery(place, encoder=Given())  # type: ignore[arg-type]
+    queries = list(vectors(20, 5))
+    assert gallery.prewarm()
+    before = gallery.search_many(queries, 5)
+    table = gallery._store._table  # type: ignore[attr-defined]
+    session = table._session
+    held = session.size_bytes
+    codes = sum(one.stat().st_size for one in Path(place.removeprefix("lance://")).glob("photos.lance/_indices/*/*"))
+    assert held >= 0.5 * codes
+    add(place, range(PHOTOS, PHOTOS + 50), -vectors(50, 9))
+    assert gallery.search_many(queries, 5) == before
+    assert gallery.search(-vectors(50, 9)[7], 1)[0].id == photo(PHOTOS + 7).id
+    assert table._session is session
+    assert session.size_bytes - held < 0.2 * codes
+
+
+def test_a_gallery_made_anew_is_not_searched_by_the_old_index(place: str) -> None:
+    gallery = Gallery(place, encoder=Given())  # type: ignore[arg-type]
+    gallery.index()
+    query = vectors(1, 5)[0]
+    gallery.search(query, 5)
+    shutil.rmtree(place.removeprefix("lance://"))
+    add(place, range(PHOTOS, 2 * PHOTOS), vectors(PHOTOS, 3))
+    other = Gallery(place, encoder=Given())  # type: ignore[arg-type]
+    exact = other.search(query, 5)
+    other.index()
+    add(place, range(2 * PHOTOS, 2 * PHOTOS + 10), -vectors(10, 4))  # a version that the first one never had
+    found = gallery.search(query, 5)
+    assert isinstance(gallery._snapshot(), IndexedSnapshot)
+    assert all(int(one.id, 16) >= PHOTOS for one in found)
+    assert len({one.id for one in exact} & {one.id for one in found}) >= 4
+
+
+def test_building_an_index_merges_the_files_of_many_commits(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for start in range(PHOTOS, PHOTOS + 500, 100):
+        add(place, range(start, start + 100), vectors(100, start))
+
+    def files() -> int:
+        table = open_store(place)._table.current()  # type: ignore[attr-defined]
+        return int(table.stats()["fragment_stats"]["num_fragments"])
+
+    assert files() == 6
+    gallery = Gallery(place, encoder=Given())  # type: ignore[arg-type]
+    monkeypatch.setattr("rasr.gallery.lance_index.FILE", 500)
+    gallery.index()
+    assert files() == 6, "few enough for so many photos"
+    monkeypatch.undo()
+    monkeypatch.setattr("rasr.gallery.lance_index.FEWEST", 1000)
+    gallery.index()
+    assert files() == 1
+    assert len(gallery) == gallery.info().indexed == PHOTOS + 500
+    assert gallery.search(vectors(100, PHOTOS + 400)[7], 1)[0].id == photo(PHOTOS + 407).id
 
 
 def test_the_spread_of_scores_is_told_by_a_sample(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
