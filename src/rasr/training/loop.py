@@ -30,6 +30,7 @@ from rasr.training.config import TrainingConfig, changed_keys
 from rasr.training.data import TrainingData
 from rasr.training.log import MetricsLog, RunningMeans
 from rasr.training.losses import Objective
+from rasr.training.machines import check_alike, together
 from rasr.training.model import TrainableModel, build_trainable
 from rasr.training.optimization import AveragedWeights, Optimized, learning_rate
 from rasr.training.rng import seed_torch
@@ -96,9 +97,14 @@ class Trainer:
         The limit counts from here: preparing the data, and the views that are made between steps, included.
 
         Raises what :func:`check_run` does, ConfigError when the config differs from the resumed run's,
-        TrainingDiverged, OutputError (disk full), and what the data and the weights raise. Whatever happens, the last
+        TrainingDiverged, OutputError (disk full), and what the data and the weights raise. With several processes also
+        ClusterError where one of them ends, and ConfigError where they do not begin alike. Whatever happens, the last
         complete checkpoint stays.
         """
+        with together(self._accelerator):
+            return self._run(resume, max_minutes)
+
+    def _run(self, resume: bool, max_minutes: float | None) -> Outcome:
         begun = time.monotonic()
         check_run(self.config, self.folder, resume=resume)
         found = self._find_checkpoint() if resume else None
@@ -107,6 +113,7 @@ class Trainer:
             self._set_up(self._preparing(ends))
         except MakingStopped:
             return Outcome(found.step if found else 0, self.config.loop.steps, "time", self._exported)
+        check_alike(self._accelerator, found.step if found else 0, self._facts)
         step, seconds = 0, 0.0
         if found:
             step, seconds = self._restore(found), found.seconds
@@ -149,7 +156,8 @@ class Trainer:
         if judge := self._objective.discriminator:
             lr = config.optimizer.discriminator_lr
             self._judge = Optimized("judge", judge.trainable(), lr, config.optimizer, buffers_of=judge.heads)
-        with accelerator.main_process_first():  # the others find what the first has put into the cache
+        # The others find what the first has put into the cache; a machine with a cache of its own has its own first.
+        with accelerator.main_process_first(), accelerator.local_main_process_first():
             # Several processes would wait for one another's views at every step: there the first makes all of them now.
             lazily = accelerator.num_processes == 1
             self._data = TrainingData.prepare(config, encoder, self._log, device, lazily=lazily, progress=progress)
