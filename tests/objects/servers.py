@@ -1,7 +1,10 @@
-"""S3 on loopback: moto's server, and buckets of it."""
+"""Object storage on loopback: moto's server and buckets of it, and containers of Azurite where one runs."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import http.client
 import os
 import subprocess
@@ -9,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import pytest
 
@@ -77,3 +81,35 @@ def make_bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     connection.close()
     assert answer.status == 200, said
     return f"s3://{bucket}"
+
+
+AZURITE = os.environ.get("RASR_TEST_AZ", "")
+"""The address of an Azurite that runs (npm's ``azurite-blob``): what honours conditions is then tested with it, too."""
+ACCOUNT = "devstoreaccount1"
+ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Of every Azurite; Microsoft publishes it."""
+
+
+def make_container(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Create a container and set the environment by which RASR finds it."""
+    settings = {
+        "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
+        "AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY,
+        "AZURE_STORAGE_ENDPOINT": f"{server}/{ACCOUNT}",
+        "AZURE_ALLOW_HTTP": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    container = f"rasr-{uuid.uuid4().hex[:12]}"
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-12-02"}
+    lines = ["PUT", *[""] * 11, *(f"{name}:{value}" for name, value in headers.items())]
+    signed = "\n".join([*lines, f"/{ACCOUNT}/{ACCOUNT}/{container}", "restype:container"]).encode()
+    signature = base64.b64encode(hmac.digest(base64.b64decode(ACCOUNT_KEY), signed, hashlib.sha256)).decode()
+    headers |= {"Authorization": f"SharedKey {ACCOUNT}:{signature}", "Content-Length": "0"}
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=30)
+    connection.request("PUT", f"/{ACCOUNT}/{container}?restype=container", headers=headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    assert answer.status == 201, said
+    return f"az://{container}"

@@ -101,14 +101,14 @@ def several_writers(place: str, tmp_path: Path, *, each: int, size: int) -> None
     assert len(Gallery(place)) == each // 2 + 4 * (each - each // 2)
 
 
-def test_four_processes_add_half_of_the_same_photos(place: str, tmp_path: Path) -> None:
-    several_writers(place, tmp_path, each=24, size=6)
+def test_four_processes_add_half_of_the_same_photos(shared: str, tmp_path: Path) -> None:
+    several_writers(shared, tmp_path, each=24, size=6)
 
 
 @pytest.mark.large
 @pytest.mark.timeout(1800)
-def test_four_processes_add_500_photos_each(place: str, tmp_path: Path) -> None:
-    several_writers(place, tmp_path, each=500, size=50)
+def test_four_processes_add_500_photos_each(shared: str, tmp_path: Path) -> None:
+    several_writers(shared, tmp_path, each=500, size=50)
 
 
 def killed_writers(place: str, tmp_path: Path, *, kills: int, each: int, size: int, others: int) -> None:
@@ -153,14 +153,14 @@ def killed_writers(place: str, tmp_path: Path, *, kills: int, each: int, size: i
     assert max(found.values()) == 1
 
 
-def test_a_killed_writer_loses_nothing_acknowledged(place: str, tmp_path: Path) -> None:
-    killed_writers(place, tmp_path, kills=2, each=24, size=4, others=1)
+def test_a_killed_writer_loses_nothing_acknowledged(shared: str, tmp_path: Path) -> None:
+    killed_writers(shared, tmp_path, kills=2, each=24, size=4, others=1)
 
 
 @pytest.mark.large
 @pytest.mark.timeout(1800)
-def test_one_of_four_writers_is_killed_ten_times(place: str, tmp_path: Path) -> None:
-    killed_writers(place, tmp_path, kills=10, each=200, size=10, others=3)
+def test_one_of_four_writers_is_killed_ten_times(shared: str, tmp_path: Path) -> None:
+    killed_writers(shared, tmp_path, kills=10, each=200, size=10, others=3)
 
 
 def test_a_commit_whose_answer_is_lost_is_applied_once(
@@ -291,14 +291,14 @@ def objects(place: str) -> list[str]:
     return sorted(item["path"] for some in obstore.list(from_url(place)) for item in some)
 
 
-def test_doubled_rows_are_shown_once_and_reported(place: str, tmp_path: Path) -> None:
+def test_doubled_rows_are_shown_once_and_reported(shared: str, tmp_path: Path) -> None:
     """What a plain append beside the merges does."""
     import lancedb
 
-    gallery = Gallery(place, encoder=ColourLayout())
+    gallery = Gallery(shared, encoder=ColourLayout())
     photo = make_picture(tmp_path / "photos" / "a.png", 1)
     gallery.add([photo, make_picture(tmp_path / "photos" / "b.png", 2)])
-    table = lancedb.connect(place).open_table("photos")
+    table = lancedb.connect(shared).open_table("photos")
     table.add(table.to_arrow().slice(0, 1))
     assert len(gallery.list()) == 2
     assert len(gallery.search(photo, 5)) == 2
@@ -319,9 +319,9 @@ def test_a_storage_that_is_not_there_is_one_sentence_without_secrets(
         assert secret not in str(caught.value) or secret == "us-east-1"
 
 
-def test_scores_are_those_of_a_gallery_in_a_folder(place: str, tmp_path: Path) -> None:
+def test_scores_are_those_of_a_gallery_in_a_folder(shared: str, tmp_path: Path) -> None:
     photos = [make_picture(tmp_path / "photos" / f"{n:03d}.png", n) for n in range(60)]
-    here, there = Gallery(tmp_path / "here", encoder=ColourLayout()), Gallery(place, encoder=ColourLayout())
+    here, there = Gallery(tmp_path / "here", encoder=ColourLayout()), Gallery(shared, encoder=ColourLayout())
     here.add(photos)
     there.add(photos[:30])
     there.add(photos)
