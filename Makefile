@@ -46,9 +46,9 @@ format: $(STAMP)
 test-large: $(STAMP) page-if-possible  ## Minutes-long or gigabyte-sized checks: crash storms, SD 2.1-size models
 	$(BIN)/python -m pytest -m large --timeout 3600
 
-test-cluster: $(STAMP)  ## Work on a Ray cluster of three nodes on this machine, which are killed (Ray: 240 MB; half an hour)
+test-cluster: $(STAMP)  ## Work and service on a Ray cluster of three nodes here, which are killed (Ray: 310 MB; an hour)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
-	$(BIN)/python -m pytest -m large --timeout 3600 tests/cluster
+	$(BIN)/python -m pytest -m large --timeout 3600 -k 'cluster or rayserve' tests/cluster tests/service
 
 # torchvision cannot stand beside the CPU build of torch that the public index does not have: model files are tested apart.
 MODELS := .venv-models

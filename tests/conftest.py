@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from benchmarks.three_nodes import Nodes
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
@@ -18,6 +24,18 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     """No test touches the user's cache or a model hub."""
     monkeypatch.setenv("RASR_HOME", str(tmp_path_factory.mktemp("rasr-home")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """The one cluster of a session: three nodes here, in a process of its own, so that Ray is never loaded here."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: make test-cluster")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+        module = importlib.import_module("three_nodes")
+        with module.Nodes(tmp_path_factory.mktemp("cluster") / "log.txt") as nodes:
+            yield nodes
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def test_the_core_commands_work(without: Callable[..., subprocess.CompletedProce
         ("restore", "photos/0.png", "-g", "az://bucket/zoo", "-o", "out.png", "--preset", "bicubic"),
         ("gallery", "add", "gallery", "photos", "--cluster", "local"),
         ("restore", "photos/0.png", "-o", "out.png", "--preset", "bicubic", "--cluster", "local"),
+        ("serve", "--data", "data", "--preset", "bicubic", "--cluster", "local"),
     ],
 )
 def test_what_needs_them_names_the_extra(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -34,6 +35,7 @@ LOOK = 2.0
 """Seconds between looks at which machines there are."""
 PATIENCE = 900.0
 """Seconds without any process that is ready, after which the work is given up."""
+_REPLICAS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 WINDOW = 3
 """Groups for each process that may be done before one whose turn it is, where the order is kept."""
 
@@ -76,6 +78,30 @@ class ClusterOptions:
         gpus = int(resources.get("GPU", 0.0))
         by_gpus = gpus * int(1 / self.actor_gpus + 1e-6) if self.actor_gpus < 1 else gpus // int(self.actor_gpus)
         return min(by_cores, by_gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaOptions:
+    """How many processes of a service on a cluster restore."""
+
+    replicas: str = option(
+        "1-4",
+        "Restorers on the cluster: a number, or the least (even none) and the most.",
+        metavar="N|MIN-MAX",
+        valid=lambda text: (
+            (found := _REPLICAS.fullmatch(text)) is not None and int(found[2] or found[1]) >= max(1, int(found[1]))
+        ),
+        fault="--replicas {}: write a number of restorers, as 2, or the least and the most, as 1-4.",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the most."""
+        least, _, most = self.replicas.partition("-")
+        return int(least), int(most or least)
 
 
 @dataclass(slots=True)

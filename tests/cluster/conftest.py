@@ -1,13 +1,10 @@
-"""One cluster a session, of three nodes on this machine, with all of them there when a test begins."""
+"""The session's cluster with all three nodes there when a test begins, and commands on it."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,18 +13,6 @@ if TYPE_CHECKING:
     from benchmarks.three_nodes import Nodes
 
 TIMEOUT = 500
-
-
-@pytest.fixture(scope="session")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """The cluster, in a process of its own: Ray is never loaded here."""
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: make test-cluster")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-        module = importlib.import_module("three_nodes")
-        with module.Nodes(tmp_path_factory.mktemp("cluster") / "log.txt") as nodes:
-            yield nodes
 
 
 @pytest.fixture

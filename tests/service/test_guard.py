@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from rasr.errors import UsageError
 from rasr.service.config import ServiceConfig, read_token
-from tests.service.conftest import SOURCE, Served, picture
+from rasr.service.guard import Lasting
+from tests.service.conftest import SOURCE, Begin, Served, picture
 
 TOKEN = "correct-horse-battery-staple"
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def locked(begin: Begin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("locked")
     (folder / "token").write_text(TOKEN + "\n")
-    service = Served(folder / "data", "--token-file", folder / "token", "--allow-host", "photos.example")
+    service = begin(folder / "data", "--token-file", folder / "token", "--allow-host", "photos.example")
     yield service
     assert service.stop() == 0
 
@@ -116,7 +119,7 @@ def test_a_body_that_is_no_form_is_refused(served: Served) -> None:
 def test_the_web_process_never_loads_torch(served: Served) -> None:
     served.ended(served.submit(picture()).json()["id"])
     served.client.get("/metrics")
-    maps = Path(f"/proc/{served.process.pid}/maps").read_text()
+    maps = Path(f"/proc/{served.web}/maps").read_text()
     assert "libtorch" not in maps
     assert "/numpy/" in maps  # what is looked at is what is loaded
     script = "import sys, rasr.service.server; assert not {'torch', 'ncnn', 'cv2'} & set(sys.modules), 'heavy'"
@@ -154,3 +157,69 @@ def test_metrics_count_by_route(served: Served) -> None:
     assert 'rasr_requests_total{method="GET",route="/jobs/{job}",status="404"}' in text
     assert "nobody" not in text
     assert "rasr_worker_ready 1.0" in text
+
+
+class Client:
+    """A client that sends nothing."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: Any) -> None:
+        self.got.append(message["type"])
+
+
+def test_a_client_that_leaves_does_not_cut_off_what_is_done_for_it() -> None:
+    client, told = Client(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start"})
+        told.append((await receive())["type"])
+        await send({"type": "http.response.body"})
+        await asyncio.sleep(0)
+        told.append("done")
+
+    async def leave() -> None:
+        lasting = Lasting(app)
+        request = asyncio.create_task(lasting({"type": "http"}, client.receive, client.send))
+        while not client.got:
+            await asyncio.sleep(0)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        while lasting._left:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(leave(), 30))
+    assert told == ["http.disconnect", "done"]
+    assert client.got == ["http.response.start"]
+
+
+def test_what_is_sent_is_received_and_errors_are_raised() -> None:
+    sent = iter([{"type": "http.request", "body": b"x"}])
+    got: list[Any] = []
+
+    async def receive() -> Any:
+        return next(sent)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        got.append(await receive())
+        raise ValueError(scope["path"])
+
+    with pytest.raises(ValueError, match="/here"):
+        asyncio.run(Lasting(app)({"type": "http", "path": "/here"}, receive, Client().send))
+    assert got == [{"type": "http.request", "body": b"x"}]
+
+
+def test_what_is_no_request_is_passed_on() -> None:
+    client, seen = Client(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([scope["type"], receive, send])
+
+    asyncio.run(Lasting(app)({"type": "lifespan"}, client.receive, client.send))
+    assert seen == ["lifespan", client.receive, client.send]

@@ -1,18 +1,21 @@
 """``rasr serve``: restoration for everybody who has a browser, on this machine or in one's own network."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rasr.cli.arguments import PRESET, device_option
+from rasr.cli.arguments import PRESET, build_options, device_option, option_group
 from rasr.cli.console import examples, print_data, say
-from rasr.errors import ExtraMissing
+from rasr.cluster import ClusterOptions, ReplicaOptions
+from rasr.errors import ExtraMissing, UsageError
 
 
 @click.command(
     epilog=examples(
         "rasr serve -g ~/Photos                            then open http://127.0.0.1:8000",
         "rasr serve -g s3://museum/galleries/zoo           a gallery on object storage (docs/scale.md)",
+        "rasr serve --cluster 10.0.0.5:6379 --replicas 1-8 --actor-gpus 0.5",
         "rasr serve --data /srv/rasr --token-file /etc/rasr.token --allow-host photos.museum.example",
     )
 )
@@ -34,6 +37,7 @@ from rasr.errors import ExtraMissing
 @click.option("--hang", default=900.0, show_default=True, help="Seconds without a sign of life that end the worker.")
 @click.option("--preset", type=PRESET, help="Generator used unless a client asks for another.  [default: mini]")
 @device_option("auto", "Where the generator runs: auto, cpu, cuda, cuda:N, mps.")
+@option_group(ClusterOptions, ReplicaOptions)
 def command(
     host: str,
     port: int,
@@ -50,12 +54,17 @@ def command(
     hang: float,
     preset: str | None,
     device: str,
+    **options: Any,
 ) -> None:
     """Serve restoration over HTTP, with a page for the browser. Ctrl-C ends it.
 
     Prints the address. What is sent and made stays in the data folder for --keep-days. Without --token-file anybody who
-    reaches the address can use it, so it listens on this machine alone unless --host says otherwise.
+    reaches the address can use it, so it listens on this machine alone unless --host says otherwise. With --cluster
+    several pictures are restored at once, by processes that Ray Serve starts as work comes.
     """
+    cluster, replicas = build_options(ClusterOptions, options), build_options(ReplicaOptions, options)
+    if cluster.cluster is None and replicas != ReplicaOptions():
+        raise UsageError("--replicas is for processes on a cluster: name one with --cluster.")
     say("Starting …")
     try:
         from rasr.service.server import serve
@@ -78,4 +87,9 @@ def command(
         print_data(address)
         say("Open it in a browser. Ctrl-C ends the service.")
 
-    serve(config, started)
+    if cluster.cluster is None:
+        serve(config, started)
+    else:
+        from rasr.service.deployment import serve_on_cluster
+
+        serve_on_cluster(config, cluster, replicas, started)

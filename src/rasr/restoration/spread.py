@@ -133,7 +133,13 @@ class Spread:
 def check_gallery(cluster: ClusterOptions, restorer: Restorer) -> None:
     """Refuse a folder of photos, whose index lies on this machine alone, for several. Raises UsageError."""
     address = restorer.gallery_address
-    if address is None or cluster.cluster == "local" or not Path(address).is_relative_to(cache_dir("galleries")):
+    if address is not None and cluster.cluster != "local":
+        check_shared(address)
+
+
+def check_shared(address: str) -> None:
+    """Refuse a gallery that RASR keeps of a folder of photos, on this machine alone. Raises UsageError."""
+    if not Path(address).is_relative_to(cache_dir("galleries")):
         return
     raise UsageError(
         "A folder of photos as gallery is indexed on this machine alone, where others of the cluster do not see it. "

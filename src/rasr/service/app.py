@@ -80,7 +80,7 @@ def _pages(app: FastAPI, service: Service) -> None:
         presets = [{"name": name, "summary": one.summary, **_available(name)} for name, one in PRESETS.items()]
         return {
             "version": version(), "presets": presets, "default_preset": config.preset, "limits": limits,
-            "settings": _settings(config.preset), "auth": bool(config.token), "ready": service.supervisor.ready,
+            "settings": _settings(config.preset), "auth": bool(config.token), "ready": service.dispatcher.ready,
         }  # fmt: skip
 
     @app.get("/health/live", response_model=Health, responses=faults())

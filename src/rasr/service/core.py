@@ -35,6 +35,7 @@ from rasr.service.events import Feed
 from rasr.service.jobs import ENDED, Job, Jobs, KeyTaken, QueueFull
 from rasr.service.metrics import Metrics
 from rasr.service.refusal import Refused
+from rasr.service.running import Dispatcher, MakeDispatcher
 from rasr.service.shelf import Shelf
 from rasr.service.supervisor import Supervisor
 from rasr.service.uploads import Stored, place, sweep
@@ -81,8 +82,11 @@ class Order:
 class Service:
     """Everything that outlives a request."""
 
-    def __init__(self, config: ServiceConfig) -> None:
-        """Raises UsageError when the data folder cannot be used, or another service uses it."""
+    def __init__(self, config: ServiceConfig, make: MakeDispatcher | None = None) -> None:
+        """``make`` gives who hands out the jobs; without it that is a process of this machine.
+
+        Raises UsageError when the data folder cannot be used, or another service uses it.
+        """
         self.config = config
         self.data = data = expand(config.data).resolve()
         try:
@@ -101,10 +105,10 @@ class Service:
         self.feed = Feed(self.metrics.streams)
         self.jobs = Jobs(data / "jobs.db")
         self.decoders = Decoders(config, self.metrics)
-        self.supervisor = Supervisor(
+        self.dispatcher: Dispatcher = (make or Supervisor)(
             config, self.jobs, self.feed, self.metrics, named(config.galleries), self.prepare, self.folder
         )
-        self.shelf = Shelf(data / "galleries", self.supervisor.galleries)
+        self.shelf = Shelf(data / "galleries", self.dispatcher.galleries)
         self.stopping = False
         self._swept = threading.Event()
 
@@ -118,7 +122,7 @@ class Service:
             _log.warning("%d running job(s) were lost when the service ended before.", lost)
         sweep(self.data / "tmp")
         sweep(self.data / "jobs", self.jobs.ids())
-        self.supervisor.start()
+        self.dispatcher.start()
         self.decoders.warm()
         threading.Thread(target=self._sweeping, name="rasr-sweeper", daemon=True).start()
 
@@ -131,7 +135,7 @@ class Service:
         """End worker and decoders; the running job has the grace to be finished, else it waits for the next start."""
         self.stopping = True
         self._swept.set()
-        self.supervisor.stop(self.config.grace)
+        self.dispatcher.stop(self.config.grace)
         self.decoders.close()
         self.jobs.close()
         self._lock.release()
@@ -139,8 +143,8 @@ class Service:
     def check_ready(self) -> None:
         """Raise Refused when no job could be restored now."""
         self.check_room()
-        if not self.supervisor.ready:
-            raise Refused(503, "worker", self.supervisor.why, retry_after=5)
+        if not self.dispatcher.ready:
+            raise Refused(503, "worker", self.dispatcher.why, retry_after=5)
 
     # Jobs.
 
@@ -214,7 +218,7 @@ class Service:
             ) from error
         if accepted.id != job.id:
             shutil.rmtree(self.folder(job), ignore_errors=True)
-        self.supervisor.wake()
+        self.dispatcher.wake()
         return accepted
 
     def full(self) -> Refused:
@@ -258,8 +262,9 @@ class Service:
         if found.state in ENDED:
             if self.jobs.remove(job):
                 self._remove_files(job)
-        elif self.jobs.cancel(job) == "running":
-            self.supervisor.cancel(job)
+        else:
+            self.jobs.cancel(job)
+            self.dispatcher.cancel(job)
         self.feed.publish(job)
 
     def folder(self, job: Job | str) -> Path:
@@ -268,7 +273,7 @@ class Service:
 
     def show(self, job: Job) -> dict[str, Any]:
         """A job as its clients see it, and its revision."""
-        progress = self.supervisor.progress if job.state == "running" else None
+        progress = self.dispatcher.progress_of(job.id) if job.state == "running" else None
         return show(job, progress, self._position(job), self.remaining(job))
 
     def look(self, job: str) -> dict[str, Any] | None:
@@ -281,13 +286,13 @@ class Service:
         pace = self.jobs.pace()
         if job.state == "running":
             elapsed = time.time() - (job.started or time.time())
-            progress = self.supervisor.progress
+            progress = self.dispatcher.progress_of(job.id)
             part = part_of(progress.stage, progress.done, progress.total)
             if part > 0.1:
                 return elapsed * (1 - part) / part
             return None if pace is None else max(0.0, pace * job.pixels - elapsed)
         if job.state == "queued" and pace is not None:
-            return pace * (self.jobs.ahead(job)[1] + job.pixels)
+            return pace * (self.jobs.ahead(job)[1] / self.dispatcher.lanes + job.pixels)
         return None
 
     def reference_path(self, job: Job, index: int) -> tuple[Path, str]:
@@ -343,7 +348,7 @@ class Service:
         """Bring the gauges up to date."""
         for state, count in self.jobs.counts().items():
             self.metrics.jobs.labels(state).set(count)
-        self.supervisor.measure()
+        self.dispatcher.measure()
 
     def _sweeping(self) -> None:
         while True:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import Gauge
 
 PING = 15.0
 """Seconds after which a comment shows that the stream lives."""
+
+
+class Publisher(Protocol):
+    """Whoever is told that a job has changed."""
+
+    def publish(self, job: str) -> None:
+        """Tell that a job has changed."""
 
 
 class Feed:

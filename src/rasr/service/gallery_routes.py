@@ -51,7 +51,7 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
             picture = await run_in_threadpool(store, file.file, file.filename, folder / "input")
             await wrap_future(service.decoders.submit(picture.path, picture.name))
             found = await wrap_future(
-                service.supervisor.ask("search", gallery=entry.address, input=str(picture.path), k=k)
+                service.dispatcher.ask("search", gallery=entry.address, input=str(picture.path), k=k)
             )
         results = [
             show_reference(one, index, entry.name, f"/galleries/{entry.name}/photos/{one['id']}/picture")
@@ -80,7 +80,7 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
         """Remove a gallery and the photos that were sent for it."""
         entry = await run_in_threadpool(shelf.get, name)
         shelf.check_writable(entry)
-        await wrap_future(service.supervisor.ask("remove", gallery=entry.address))
+        await wrap_future(service.dispatcher.ask("remove", gallery=entry.address))
         await run_in_threadpool(shelf.delete, entry)
 
     @router.post("/galleries/{name}/known", response_model=Unknown, responses=faults(404, 413, 422))
@@ -110,7 +110,7 @@ def gallery_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is
             await wrap_future(service.decoders.submit(stored.path, stored.name))
             path = await run_in_threadpool(shelf.put, entry, folder / "photo", stored)
         try:
-            await wrap_future(service.supervisor.ask("add", gallery=entry.address, path=str(path)))
+            await wrap_future(service.dispatcher.ask("add", gallery=entry.address, path=str(path)))
         except BaseException:
             if await run_in_threadpool(shelf.find, entry, stored.digest) is None:
                 await run_in_threadpool(shelf.discard, entry, path)

@@ -141,6 +141,49 @@ class Guard:
         return path if isinstance(path, str) else "/static" if scope["path"].startswith("/static/") else "other"
 
 
+class Lasting:
+    """Goes on with a request whose client has left, as the server of one machine does: Serve would cut it off."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._left: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        left = asyncio.Event()
+
+        async def receiving() -> Message:
+            waiting = {asyncio.ensure_future(receive()), asyncio.ensure_future(left.wait())}
+            try:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waiting:
+                    one.cancel()
+            said = [one.result() for one in done]
+            return next((one for one in said if isinstance(one, MutableMapping)), {"type": "http.disconnect"})
+
+        async def sending(message: Message) -> None:
+            if not left.is_set():
+                await send(message)
+
+        task = asyncio.ensure_future(self._app(scope, receiving, sending))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            left.set()
+            self._left.add(task)
+            task.add_done_callback(self._over)
+            raise
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # it was told in the log
+
+
 def _headers(scope: MutableMapping[str, Any]) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 

@@ -194,7 +194,7 @@ def job_routes(service: Service) -> APIRouter:  # noqa: PLR0915  (a route is a f
         if not page.is_file():
             said = service.prepare(found)
             facts = {name: said[name] for name in ("folder", "input", "output")}
-            await wrap_future(service.supervisor.ask("report", outcome=found.outcome, **facts))
+            await wrap_future(service.dispatcher.ask("report", outcome=found.outcome, **facts))
         return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
 
     @router.get("/batches/{batch}", response_model=BatchOut, responses=faults(404))

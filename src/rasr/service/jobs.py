@@ -159,15 +159,22 @@ class Jobs:
             wanted, values = [*wanted, "number < ?"], [*values, before]
         return self._select(f"{' AND '.join(wanted)} ORDER BY number DESC LIMIT ?", (*values, limit))
 
-    def take(self, seconds: float) -> Job | None:
-        """Begin with the job that has waited longest; it is the taker's for ``seconds``. None when there is none."""
+    def take(self, seconds: float, job: str | None = None) -> Job | None:
+        """Begin with a job, or that which has waited longest; it is the taker's for ``seconds``.
+
+        None when it does not wait, or there is none.
+        """
         with self._change() as database:
             row = database.execute(
                 "UPDATE jobs SET state='running', started=?, lease=?, revision=? WHERE number = "
-                "(SELECT min(number) FROM jobs WHERE state='queued') RETURNING id",
-                (time.time(), time.time() + seconds, self._revision()),
+                "(SELECT min(number) FROM jobs WHERE state='queued' AND (? IS NULL OR id = ?)) RETURNING id",
+                (time.time(), time.time() + seconds, self._revision(), job, job),
             ).fetchone()
             return None if row is None else self.get(row[0])
+
+    def next(self, most: int) -> list[Job]:
+        """The jobs that have waited longest, at most so many."""
+        return self._select("state = 'queued' ORDER BY number LIMIT ?", (most,))
 
     def renew(self, job: str, seconds: float) -> None:
         """Lengthen a running job's lease."""

@@ -24,6 +24,7 @@ class Metrics:
         self.decoder_deaths = Counter("rasr_decoder_deaths", "Decoding processes that died", registry=registry)
         self.worker_restarts = Counter("rasr_worker_restarts", "Times the worker was started again", registry=registry)
         self.worker_ready = Gauge("rasr_worker_ready", "1 when the worker can work", registry=registry)
+        self.restorers = Gauge("rasr_restorers", "Processes that can restore at the same time", registry=registry)
         self.memory = Gauge("rasr_memory_bytes", "Resident memory, by process", ("process",), registry=registry)
         self.streams = Gauge("rasr_streams", "Open event streams", registry=registry)
 

@@ -25,11 +25,13 @@ def serve(config: ServiceConfig, started: Callable[[str], None]) -> None:
     logging.basicConfig(format="%(message)s")  # to stderr; what is of interest to whoever runs it
     logging.getLogger("rasr.service").setLevel(logging.INFO)
     service = Service(config)
-    listening = _listen(config.host, config.port)
+    listening = listen(config.host, config.port)
     host = f"[{config.host}]" if ":" in config.host else config.host
     address = f"http://{host}:{listening.getsockname()[1]}"
     settings = uvicorn.Config(
         create_app(service),
+        loop="asyncio",  # not another one, with other limits, where such happens to be installed
+        http="h11",
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -71,7 +73,8 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().call_soon_threadsafe(self._service.refuse)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket of this address, not yet open to clients. Raises OutputError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -50,7 +50,7 @@ class Shelf:
     def __init__(self, folder: Path, given: Mapping[str, str]) -> None:
         self._folder = folder
         self._given = given
-        """Of the supervisor: filled when the worker has opened them."""
+        """Of the dispatcher: filled when the worker has opened them."""
         self._lock = threading.Lock()
         self._open: dict[str, Gallery] = {}
         self._read: dict[str, tuple[str, list[Photo]]] = {}

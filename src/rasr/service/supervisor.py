@@ -19,13 +19,12 @@ from typing import Any
 from rasr import errors
 from rasr.child import Child, resident
 from rasr.service.config import ServiceConfig
-from rasr.service.events import Feed
+from rasr.service.events import Publisher
 from rasr.service.jobs import Job, Jobs
 from rasr.service.metrics import Metrics
 from rasr.service.refusal import Refused
+from rasr.service.running import Progress, Running
 
-RENEW = 5.0
-"""Seconds between two writes of a running job's lease."""
 PATIENCE = 0.5, 30.0
 """Seconds before a worker that died at once is started again, doubled each time, and the most."""
 START = 300.0
@@ -36,16 +35,6 @@ _log = logging.getLogger("rasr.service")
 
 class _Hung(EOFError):
     """The worker showed no sign of life, and was killed: says how it ended."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far the running job is."""
-
-    stage: str = "load"
-    done: float = 0.0
-    total: float = 1.0
-    changes: int = 0
 
 
 @dataclass(slots=True)
@@ -65,17 +54,22 @@ class Supervisor(threading.Thread):
         self,
         config: ServiceConfig,
         jobs: Jobs,
-        feed: Feed,
+        feed: Publisher,
         metrics: Metrics,
         galleries: Mapping[str, str | Path],
         prepare: Callable[[Job], dict[str, Any]],
         folder: Callable[[Job], Path],
+        *,
+        restores: bool = True,
     ) -> None:
-        """``prepare`` gives a job as the worker takes it, and may raise Refused; ``folder`` where its files lie."""
+        """``prepare`` gives a job as the worker takes it, and may raise Refused; ``folder`` where its files lie.
+
+        One that does not restore answers questions alone, and needs no generator.
+        """
         super().__init__(name="rasr-supervisor", daemon=True)
         self._prepare, self._folder = prepare, folder
         self._config, self._jobs, self._feed, self._metrics = config, jobs, feed, metrics
-        self._wanted = galleries
+        self._wanted, self._restores = galleries, restores
         self._ours, self._theirs = os.pipe()
         os.set_blocking(self._ours, False)
         os.set_blocking(self._theirs, False)
@@ -85,12 +79,13 @@ class Supervisor(threading.Thread):
         self._cancelled: set[str] = set()
         self._worker: Child | None = None
         self._stop_at: float | None = None
-        self._alive = self._renewed = time.monotonic()
-        self._deaths = 0
-        self._begun = False
+        self._alive = time.monotonic()
+        self.lanes = 1
+        self.deaths = 0
+        """Workers that died one after the other, none of which did a job."""
+        self.begun = False
         """Whether the worker has said that it can work, or why not."""
-        self.running: Job | None = None
-        self.progress = Progress()
+        self.running: Running | None = None
         self.ready = False
         self.why = "The worker is starting."
         self.galleries: dict[str, str] = {}
@@ -127,6 +122,11 @@ class Supervisor(threading.Thread):
         self.wake()
         self.join()
 
+    def progress_of(self, job: str) -> Progress:
+        """How far the running job is."""
+        running = self.running
+        return running.progress if running is not None and running.job.id == job else Progress()
+
     @property
     def pid(self) -> int | None:
         """Process number of the worker."""
@@ -155,17 +155,17 @@ class Supervisor(threading.Thread):
         return self.running is None or time.monotonic() >= self._stop_at
 
     def _start(self) -> None:
-        if self._deaths:
+        if self.deaths:
             first, most = PATIENCE
-            self._sleep(min(most, first * 2 ** (self._deaths - 1)) if self._deaths > 1 else 0.0)
+            self._sleep(min(most, first * 2 ** (self.deaths - 1)) if self.deaths > 1 else 0.0)
             if self._over():
                 return
         self._worker = Child("rasr.service.worker")
-        self._alive, self._begun = time.monotonic(), False
+        self._alive, self.begun = time.monotonic(), False
         self._worker.pipe.send(
             {
                 "device": self._config.device,
-                "preset": self._config.preset,
+                "preset": self._config.preset if self._restores else None,
                 "max_pixels": self._config.max_pixels,
                 "galleries": {name: str(path) for name, path in self._wanted.items()},
             }
@@ -184,7 +184,7 @@ class Supervisor(threading.Thread):
             return
         with self._lock:
             unsent = [call for call in self._calls if not call.sent] if self.ready or self.running else []
-            cancelled = {job for job in self._cancelled if self.running is not None and job == self.running.id}
+            cancelled = {job for job in self._cancelled if self.running is not None and job == self.running.job.id}
             self._cancelled.clear()
         if not self._busy():
             self._alive = time.monotonic()  # idle, it had nothing to say: its time begins with what it is given
@@ -203,7 +203,7 @@ class Supervisor(threading.Thread):
             said, _ = worker.pipe.receive()
             self._alive = time.monotonic()
             self._hear(said)
-        patience = self._config.hang if self._begun else max(self._config.hang, START)
+        patience = self._config.hang if self.begun else max(self._config.hang, START)
         if self._busy() and time.monotonic() - self._alive > patience:
             worker.kill()
             raise _Hung(f"showed no sign of life for {patience:g} seconds and was ended")
@@ -212,7 +212,7 @@ class Supervisor(threading.Thread):
         """Whether the worker has something to do, or has not said yet that it can work."""
         with self._lock:
             asked = any(call.sent for call in self._calls)
-        return asked or self.running is not None or not self._begun
+        return asked or self.running is not None or not self.begun
 
     def _drain(self) -> None:
         with suppress(BlockingIOError):
@@ -223,26 +223,27 @@ class Supervisor(threading.Thread):
         job = self._jobs.take(self._config.hang)
         if job is None:
             return
-        self.progress, self.running = Progress(), job
-        self._renewed = time.monotonic()
-        self._feed.publish(job.id)
+        self.running = Running(job, self._jobs, self._feed, self._metrics, self._folder, self._config.hang)
         try:
             worker.pipe.send({**self._prepare(job), "restore": job.id, "name": job.name})
         except (Refused, errors.RasrError) as error:  # its gallery is gone
-            self._jobs.end(job.id, "failed", error=str(error))
-            self._close(job)
+            self.running.finish({"error": str(error)})
+            self.running = None
 
     def _hear(self, said: dict[str, Any]) -> None:
         if "memory" in said:
             self._metrics.memory.labels("worker").set(said["memory"])
-        if "progress" in said and self.running is not None and said["progress"] == self.running.id:
-            self._note(said, self.running)
-        elif "ended" in said and self.running is not None and said["ended"] == self.running.id:
-            self._finish(said, self.running)
+        running = self.running
+        if "progress" in said and running is not None and said["progress"] == running.job.id:
+            running.note(said)
+        elif "ended" in said and running is not None and said["ended"] == running.job.id:
+            self.deaths = 0
+            running.finish(said)
+            self.running = None
         elif "answer" in said:
             self._hand_over(said)
         elif "ready" in said:
-            self._begun = True
+            self.begun = True
             self.ready, self.why, self.faults = bool(said["ready"]), str(said.get("why", "")), said["faults"]
             self.galleries.update(said["galleries"])
             self._metrics.worker_ready.set(self.ready)
@@ -254,36 +255,6 @@ class Supervisor(threading.Thread):
         elif "loaded" in said:
             told = [said[one] for one in ("loaded", "photos", "how", "seconds")]
             _log.info("Gallery %s: %d photos, %s; loaded in %.1f s.", *told)
-
-    def _note(self, said: dict[str, Any], job: Job) -> None:
-        progress = self.progress
-        if said["stage"] == progress.stage and said["done"] > progress.done:
-            self._metrics.tiles.inc()
-        self.progress = Progress(said["stage"], said["done"], said["total"], progress.changes + 1)
-        if time.monotonic() - self._renewed > RENEW:
-            self._renewed = time.monotonic()
-            self._jobs.renew(job.id, self._config.hang)
-        self._feed.publish(job.id)
-
-    def _finish(self, said: dict[str, Any], job: Job) -> None:
-        self._deaths = 0
-        wanted = self._jobs.get(job.id)
-        if said.get("cancelled") or (wanted is not None and wanted.stop):
-            self._jobs.end(job.id, "cancelled" if wanted is None or wanted.stop else "queued")
-        elif "outcome" in said:
-            size = sum(file.stat().st_size for file in self._folder(job).rglob("*") if file.is_file()) - job.bytes
-            self._jobs.end(job.id, "done", outcome=said["outcome"], size=max(0, size))
-            self._metrics.job_seconds.observe(time.time() - (job.started or time.time()))
-        else:
-            self._jobs.end(job.id, "failed", error=str(said.get("error") or "The restoration failed."))
-        self._close(job)
-
-    def _close(self, job: Job) -> None:
-        self.running = None
-        ended = self._jobs.get(job.id)
-        if ended is not None:
-            self._metrics.ended.labels(ended.state).inc()
-        self._feed.publish(job.id)
 
     def _hand_over(self, said: dict[str, Any]) -> None:
         with self._lock:
@@ -309,27 +280,19 @@ class Supervisor(threading.Thread):
         ended = worker.end()
         how = hung or ended
         quick = time.monotonic() - worker.begun < PATIENCE[1]
-        self._deaths = self._deaths + 1 if quick else 1
+        self.deaths = self.deaths + 1 if quick else 1
         if self._stop_at is None:
             self._metrics.worker_restarts.inc()
             _log.error("The worker %s; another one is started.", how)
         self._turn_down(Refused(503, "worker", f"The worker {how} meanwhile. Try again.", retry_after=5), sent=True)
-        job = self.running
-        if job is not None:
-            wanted = self._jobs.get(job.id)
-            if wanted is not None and wanted.stop:
-                self._jobs.end(job.id, "cancelled")
-            else:
-                self._jobs.end(
-                    job.id, "failed", error=f"{job.name}: the process that restored it {how}. Send it again."
-                )
-            self._close(job)
+        if self.running is not None:
+            self.running.lose(how)
+            self.running = None
 
     def _end(self) -> None:
         worker, self._worker, self.ready = self._worker, None, False
         if self.running is not None:
-            self._jobs.end(self.running.id, "queued")
-            self._feed.publish(self.running.id)
+            self.running.put_back()
             self.running = None
         if worker is not None:
             worker.kill()
@@ -349,6 +312,7 @@ class Supervisor(threading.Thread):
     def measure(self) -> None:
         """Bring the gauges of memory up to date."""
         self._metrics.memory.labels("web").set(resident())
+        self._metrics.restorers.set(int(self.ready and self._restores))
         if self.pid is not None:
             self._metrics.memory.labels("worker").set(resident(self.pid))
 

@@ -15,7 +15,7 @@ from rasr.images.encode import FORMATS
 from rasr.restoration.evidence import hex_colour
 from rasr.service.config import FORMATS as ANSWERED
 from rasr.service.jobs import Job
-from rasr.service.supervisor import Progress
+from rasr.service.running import Progress
 
 COSTS = {"load": 0.1, "clean": 6.0, "restore": 1.0, "save": 0.2}
 """Shares of the time that the stages of a picture take, roughly."""

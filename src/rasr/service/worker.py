@@ -65,7 +65,8 @@ class Worker:
             except RasrError as error:
                 faults[name] = shown(error)
         try:
-            self._restorer(config["preset"], None).check(Settings())
+            if config["preset"] is not None:
+                self._restorer(config["preset"], None).check(Settings())
             self._pipe.send({"ready": True, "galleries": places, "faults": faults, "memory": resident()})
         except RasrError as error:
             self._pipe.send({"ready": False, "why": shown(error), "galleries": places, "faults": faults})
