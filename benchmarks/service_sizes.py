@@ -1,6 +1,6 @@
 """What a service needs: seconds until it is ready, memory of its processes, seconds a megapixel of result, the queue.
 
-    python benchmarks/service_sizes.py                  mini, results of 0.07, 0.25 and 1 megapixels
+    python benchmarks/service_sizes.py                  mini, results of 0.07, 0.25, 1 and 4 megapixels
     python benchmarks/service_sizes.py --preset bicubic --runs 5
 
 Prints the seconds of each start, until ready with the data folder new and used; MiB of the web process, the worker and
@@ -24,8 +24,8 @@ from PIL import Image
 from command_line import SAMPLES, say_where
 from service import DECODER, WORKER, Running
 
-SIDES = (64, 125, 250)
-"""Of the inputs, enlarged four times: 0.07, 0.25 and 1 megapixels."""
+SIDES = (64, 125, 250, 500)
+"""Of the inputs, enlarged four times: 0.07, 0.25, 1 and 4 megapixels."""
 BUSY = 0.7
 """Share of the worker's time up to which the queue stays short."""
 
