@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rasr.images import FloatImage
-from rasr.registration.alignment import Alignment, blur, luma
+from rasr.registration.alignment import Alignment
 from rasr.registration.bands import EDGES, Detail, Weighing, bands
+from rasr.registration.planes import blur, luma
 
 Stereo = tuple[FloatImage, FloatImage]
 

@@ -18,6 +18,17 @@ from numpy.typing import NDArray
 from rasr.images import FloatImage
 from rasr.registration.features import Matrix, Points, scaling
 from rasr.registration.matching import transform
+from rasr.registration.planes import (
+    Plane,
+    band_of,
+    blur,
+    correlation,
+    flow_between,
+    flow_levels,
+    luma,
+    mean_around,
+    normalised,
+)
 from rasr.registration.scene import SceneMatch, as_fine_as, warp
 
 LOOK = 2
@@ -26,8 +37,6 @@ GUIDE_BLUR = 0.7
 """Sigma: detail finer than this is drawn, not seen."""
 BAND = (0.4, 4.0)
 """Sigmas of the band in which picture and photo are compared, on top of the blur."""
-FLOW_WINDOW = 8.0
-"""Sigma within which light and contrast are taken out before flow is sought."""
 COARSE_WINDOWS = (24.0, 12.0)
 FINE_WINDOWS = (12.0, 6.0, 4.0)
 """Sigmas of the windows over which an affine motion is fitted."""
@@ -66,12 +75,6 @@ FLAT = 0.006
 LOUDER = 3.0
 """Times the picture's contrast that a photo's may have: where a wall stands before the sky, trust falls."""
 
-NARROWEST = 3.0
-"""Pixels of sigma that a wide Gaussian keeps when it is taken on a smaller picture."""
-
-Plane = NDArray[np.float32]
-"""(H, W) float32."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
@@ -91,52 +94,83 @@ def align(
     photo: FloatImage,
     found: SceneMatch,
     origin: tuple[int, int] = (0, 0),
-    *,
-    sharper: FloatImage | None = None,
-    before: Alignment | None = None,
 ) -> Alignment:
-    """Bring ``photo`` onto a window of the picture whose left upper corner lies at ``origin`` (x, y).
+    """Bring ``photo`` onto a window of the picture, as :class:`Sight` says."""
+    return Sight(picture, enlarged, photo, found, origin).align()
 
-    ``picture`` and ``enlarged`` are that window of the restored picture and of the low-quality one at the same size,
-    (H, W, 3) in [0, 1]; ``found`` comes from :meth:`SceneQuery.compare` on the whole picture. ``sharper`` is the
-    picture with the detail of photos, by which places are then sought; ``before`` is an earlier alignment of the same
-    photo, kept wherever the picture itself agrees better with it.
+
+class Sight:
+    """A photo and the window of a picture onto which it is brought, half as large as they are.
+
+    ``picture`` and ``enlarged`` are the window of the restored picture, and of the low-quality one at the same size,
+    whose left upper corner lies at ``origin`` (x, y): (H, W, 3) in [0, 1]. ``found`` comes from
+    :meth:`SceneQuery.compare` on the whole picture.
     """
-    height, width = picture.shape[:2]
-    size = max(1, -(-width // LOOK)), max(1, -(-height // LOOK))
-    larger = scaling(size, (width, height))
-    unit = np.diag(larger)[:2].astype(np.float32)
-    to_photo = found.to_reference @ np.array([[1.0, 0, origin[0]], [0, 1.0, origin[1]], [0, 0, 1.0]])
-    light = cv2.resize(enlarged, size, interpolation=cv2.INTER_AREA)
 
-    def guide(shown: FloatImage) -> Plane:
-        levels: Plane = 0.5 * luma(cv2.resize(shown, size, interpolation=cv2.INTER_AREA)) + 0.5 * luma(light)
+    def __init__(
+        self,
+        picture: FloatImage,
+        enlarged: FloatImage,
+        photo: FloatImage,
+        found: SceneMatch,
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
+        height, width = picture.shape[:2]
+        self._whole = (width, height)
+        self._size = max(1, -(-width // LOOK)), max(1, -(-height // LOOK))
+        self._larger = scaling(self._size, self._whole)
+        self._unit = np.diag(self._larger)[:2].astype(np.float32)
+        self._found, self._origin = found, origin
+        to_photo = found.to_reference @ np.array([[1.0, 0, origin[0]], [0, 1.0, origin[1]], [0, 0, 1.0]])
+        self._fine = as_fine_as(photo, to_photo, self._whole)
+        self._light = cv2.resize(enlarged, self._size, interpolation=cv2.INTER_AREA)
+        self.look = Look(self._guide(picture), *as_fine_as(photo, to_photo @ self._larger, self._size))
+
+    def _guide(self, shown: FloatImage) -> Plane:
+        small = cv2.resize(shown, self._size, interpolation=cv2.INTER_AREA)
+        levels: Plane = 0.5 * luma(small) + 0.5 * luma(self._light)
         return levels
 
-    look = plain = _Look(guide(picture), *as_fine_as(photo, to_photo @ larger, size))
-    if sharper is not None:
-        look = _Look(guide(sharper), plain.photo, plain.to_photo)
-    offsets = look.field(found, origin, larger)
-    if before is not None:
-        offsets = plain.better(cv2.resize(before.offsets, size, interpolation=cv2.INTER_AREA) / unit, offsets)
-    seen, inside = plain.see(offsets)
-    sure = cv2.resize(_confidence(plain.guide, light, seen, inside, offsets), (width, height))
-    whole = cv2.resize(offsets, (width, height), interpolation=cv2.INTER_CUBIC) * unit
-    seen, inside = warp(*as_fine_as(photo, to_photo, (width, height)), (width, height), whole)
-    return Alignment(seen, sure * inside, whole)
+    def align(self, sharper: FloatImage | None = None, before: Alignment | None = None) -> Alignment:
+        """Bring the photo onto the picture.
+
+        ``sharper`` is the picture with the detail of photos, by which places are then sought; ``before`` is an earlier
+        alignment, kept wherever the picture itself agrees better with it.
+        """
+        look = self.look
+        if sharper is not None:
+            look = Look(self._guide(sharper), look.photo, look.to_photo)
+        offsets = look.field(self._found, self._origin, self._larger)
+        if before is not None:
+            offsets = self.look.better(self.offsets(before), offsets)
+        return self.finish(offsets)
+
+    def offsets(self, aligned: Alignment) -> NDArray[np.float32]:
+        """(H/2, W/2, 2): the offsets of an alignment as :attr:`look` counts them."""
+        offsets: NDArray[np.float32] = cv2.resize(aligned.offsets, self._size, interpolation=cv2.INTER_AREA)
+        return offsets / self._unit
+
+    def finish(self, offsets: NDArray[np.float32]) -> Alignment:
+        """The photo at its whole size under offsets of :attr:`look`, and how sure it is."""
+        look = self.look
+        seen, inside = look.see(offsets)
+        sure = cv2.resize(_confidence(look.guide, self._light, seen, inside, offsets), self._whole)
+        whole = cv2.resize(offsets, self._whole, interpolation=cv2.INTER_CUBIC) * self._unit
+        seen, inside = warp(*self._fine, self._whole, whole)
+        return Alignment(seen, sure * inside, whole)
 
 
-class _Look:
+class Look:
     """The photo under any field of offsets, compared with the picture."""
 
     def __init__(self, guide: Plane, photo: FloatImage, to_photo: Matrix) -> None:
         self.guide = blur(guide, GUIDE_BLUR)
         self.size = (guide.shape[1], guide.shape[0])
         self.photo, self.to_photo = photo, to_photo
-        self._band = _band(self.guide, *BAND)
-        self._levels = _levels(self.guide)
+        self._band = band_of(self.guide, *BAND)
+        self._levels = flow_levels(self.guide)
         grid = np.meshgrid(np.arange(self.size[0], dtype=np.float32), np.arange(self.size[1], dtype=np.float32))
-        self._grid = np.stack(grid, -1)
+        self.grid = np.stack(grid, -1)
 
     def see(self, offsets: NDArray[np.float32]) -> tuple[FloatImage, NDArray[np.bool_]]:
         """The photo as seen, and where there is one."""
@@ -145,7 +179,7 @@ class _Look:
     def fit(self, offsets: NDArray[np.float32]) -> Plane:
         """Local correlation with the picture, −1 outside the photo."""
         seen, inside = self.see(offsets)
-        fit, _, _ = correlation(self._band, _band(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
+        fit, _, _ = correlation(self._band, band_of(blur(luma(seen), GUIDE_BLUR), *BAND), FIT_WINDOWS[0])
         return np.where(inside, fit, -1).astype(np.float32)
 
     def field(self, found: SceneMatch, origin: tuple[int, int], larger: Matrix) -> NDArray[np.float32]:
@@ -163,18 +197,24 @@ class _Look:
         offsets = self.smooth(flow, COARSE_WINDOWS)
         return self.settle(self.smooth(self.refine(offsets), FINE_WINDOWS, offsets))
 
-    def better(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of two fields the later one, but the earlier where the picture agrees with that clearly better."""
+    def gain(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> Plane:
+        """How much better, in correlation around each place, the picture agrees with the later of two fields."""
         fits = [blur(self.fit(offsets), AGAIN_WINDOW) for offsets in (before, after)]
-        share = blur((fits[1] > fits[0] - CLEARLY).astype(np.float32), 4)[..., None]
+        return fits[1] - fits[0]
+
+    def better(
+        self, before: NDArray[np.float32], after: NDArray[np.float32], loss: Plane | float = CLEARLY
+    ) -> NDArray[np.float32]:
+        """Of two fields the later one, but the earlier where the picture agrees with that better by ``loss``."""
+        share = blur((self.gain(before, after) > -loss).astype(np.float32), 4)[..., None]
         chosen: NDArray[np.float32] = before * (1 - share) + after * share
         return chosen
 
     def refine(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         """``offsets`` followed by the optical flow that is left."""
         seen, _ = self.see(offsets)
-        flow = _flow(self._levels, _levels(blur(luma(seen), GUIDE_BLUR)))
-        moved = cv2.remap(offsets, self._grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        flow = flow_between(self._levels, flow_levels(blur(luma(seen), GUIDE_BLUR)))
+        moved = cv2.remap(offsets, self.grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         result: NDArray[np.float32] = flow + moved
         return result
 
@@ -198,10 +238,10 @@ class _Look:
 
     def settle(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         """``offsets``, and the shift of the wide window around each place under which the photo fits better."""
-        wanted = _normalised(self.guide)
+        wanted = normalised(self.guide)
         for _ in range(SETTLE_ROUNDS):
             seen, inside = self.see(offsets)
-            got = _normalised(blur(luma(seen), GUIDE_BLUR))
+            got = normalised(blur(luma(seen), GUIDE_BLUR))
             missing = wanted - got
             fit, _, _ = correlation(wanted, got, FIT_WINDOWS[0])
             counted = inside * np.clip(fit, 0.05, 1) ** 2 / (1 + (missing / UNLIKE) ** 2)
@@ -231,17 +271,20 @@ def fit_affine(field: NDArray[Any], weights: Plane, window: float, *, tau: float
     fitted, robust = moved, np.ones_like(trusted)
     for _ in range(4):
         counted = trusted * robust
-        total = _mean(counted, sigma)
-        mx, my = _mean(counted * x, sigma) / total, _mean(counted * y, sigma) / total
-        xx = _mean(counted * x * x, sigma) / total - mx * mx + ridge
-        xy = _mean(counted * x * y, sigma) / total - mx * my
-        yy = _mean(counted * y * y, sigma) / total - my * my + ridge
+        total = mean_around(counted, sigma)
+        mx, my = mean_around(counted * x, sigma) / total, mean_around(counted * y, sigma) / total
+        xx = mean_around(counted * x * x, sigma) / total - mx * mx + ridge
+        xy = mean_around(counted * x * y, sigma) / total - mx * my
+        yy = mean_around(counted * y * y, sigma) / total - my * my + ridge
         determinant = xx * yy - xy * xy
         parts = []
         for axis in range(2):
             value = counted * moved[..., axis]
-            mean = _mean(value, sigma) / total
-            cx, cy = _mean(value * x, sigma) / total - mean * mx, _mean(value * y, sigma) / total - mean * my
+            mean = mean_around(value, sigma) / total
+            cx, cy = (
+                mean_around(value * x, sigma) / total - mean * mx,
+                mean_around(value * y, sigma) / total - mean * my,
+            )
             along_x, along_y = (cx * yy - cy * xy) / determinant, (cy * xx - cx * xy) / determinant
             parts.append(mean + along_x * (x - mx) + along_y * (y - my))
         fitted = np.stack(parts, -1)
@@ -274,7 +317,7 @@ def _spread(points: Points, offsets: Points, size: tuple[int, int]) -> NDArray[n
 def _confidence(
     guide: Plane, enlarged: FloatImage, seen: FloatImage, inside: NDArray[np.bool_], offsets: NDArray[np.float32]
 ) -> Plane:
-    fit, contrast, other = correlation(_band(guide, *BAND), _band(blur(luma(seen), GUIDE_BLUR), *BAND), SURE_WINDOW)
+    fit, contrast, other = correlation(band_of(guide, *BAND), band_of(blur(luma(seen), GUIDE_BLUR), *BAND), SURE_WINDOW)
     low, high = SURE_CORRELATION
     trust = (np.clip((fit - low) / (high - low), 0, 1) * inside).astype(np.float32)
     flat = np.exp(-np.maximum(contrast, other) / FLAT**2)
@@ -300,75 +343,3 @@ def _matched_colours(seen: FloatImage, picture: FloatImage, weights: Plane) -> F
         common = (weights * (own - mean) * (wanted - target)).sum() / total
         matched[..., channel] = (own - mean) * np.clip((common + 1e-4) / (spread + 1e-4), 0.3, 3) + target
     return matched
-
-
-def _flow(levels: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The (H, W, 2) flow after which ``other`` looks like ``levels``; on one thread, since stripes change its bits."""
-    if min(levels.shape) < 16:
-        return np.zeros((*levels.shape, 2), np.float32)
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setFinestScale(0)
-    search.setPatchSize(8)
-    search.setPatchStride(3)
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        flow: NDArray[np.float32] = search.calc(levels, other, None)
-    finally:
-        cv2.setNumThreads(threads)
-    return np.nan_to_num(flow, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _normalised(plane: Plane) -> Plane:
-    """Luma with its local mean and contrast taken out: other light is no motion."""
-    mean = blur(plane, FLOW_WINDOW)
-    spread = np.sqrt(np.maximum(blur(plane * plane, FLOW_WINDOW) - mean * mean, 0))
-    return np.asarray((plane - mean) / (spread + 0.02), np.float32)
-
-
-def _levels(plane: Plane) -> NDArray[np.uint8]:
-    """Normalised luma in the levels that flow wants."""
-    return np.clip(_normalised(plane) * 40 + 128, 0, 255).astype(np.uint8)
-
-
-def correlation(one: Plane, other: Plane, sigma: float) -> tuple[Plane, Plane, Plane]:
-    """Local correlation in a Gaussian window, and both variances."""
-    mean, other_mean = blur(one, sigma), blur(other, sigma)
-    variance: Plane = np.maximum(blur(one * one, sigma) - mean * mean, np.float32(0))
-    other_variance: Plane = np.maximum(blur(other * other, sigma) - other_mean * other_mean, np.float32(0))
-    common = blur(one * other, sigma) - mean * other_mean
-    fit = common / np.sqrt((variance + 1e-5) * (other_variance + 1e-5))
-    return np.asarray(fit, np.float32), variance, other_variance
-
-
-def _band(plane: Plane, fine: float, coarse: float) -> Plane:
-    return blur(plane, fine) - blur(plane, coarse)
-
-
-def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian of ``sigma`` pixels over an (H, W) plane or an (H, W, C) picture, reflected at the border."""
-    blurred: NDArray[np.float32] = _gaussian(plane, sigma, cv2.BORDER_REFLECT)
-    return blurred
-
-
-def _mean(plane: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    averaged: NDArray[np.float64] = _gaussian(plane, sigma, cv2.BORDER_CONSTANT)
-    return averaged
-
-
-def _gaussian(plane: NDArray[Any], sigma: float, border: int) -> NDArray[Any]:
-    """A Gaussian, wide ones on a smaller picture: what is left of it is as smooth, for a fraction of the time."""
-    height, width = plane.shape[:2]
-    factor = 1 << max(0, int(np.log2(sigma / NARROWEST)))
-    if factor == 1 or min(height, width) < 4 * factor:
-        whole: NDArray[Any] = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=border)
-        return whole
-    small = cv2.resize(plane, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), sigma / factor, borderType=border)
-    blurred: NDArray[Any] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).reshape(plane.shape)
-    return blurred
-
-
-def luma(pixels: FloatImage) -> Plane:
-    """(H, W): Rec. 601 luma of (H, W, 3) pixels."""
-    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)

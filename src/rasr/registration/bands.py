@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from rasr.images import FloatImage
-from rasr.registration.alignment import Alignment, Plane, blur, correlation, luma
+from rasr.registration.alignment import Alignment
+from rasr.registration.planes import Plane, blur, correlation, luma
 
 EDGES = (0.8, 1.6, 3.2, 6.4, 14.0)
 """Sigmas, in pixels, of the Gaussians between which the bands lie; what is coarser is light and colour."""

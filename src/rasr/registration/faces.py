@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from rasr.images import FloatImage
-from rasr.registration.alignment import Plane, blur
 from rasr.registration.features import Matrix, scaling
+from rasr.registration.planes import Plane, blur
 from rasr.registration.scene import as_fine_as, warp
 
 LOOKED_AT = 640

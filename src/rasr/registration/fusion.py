@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage, resize
-from rasr.registration.alignment import Alignment, Plane, align, luma
+from rasr.registration.alignment import Alignment, Sight
 from rasr.registration.bands import Weighing
 from rasr.registration.faces import Face, spare_faces
 from rasr.registration.matching import transform
+from rasr.registration.parallax import agree
+from rasr.registration.planes import Plane, luma
 from rasr.registration.scene import SceneMatch
 from rasr.registration.windows import Planes, Window, blend
 
@@ -89,14 +91,22 @@ def fuse(
         part = (slice(top, bottom), slice(left, right))
         shown = picture[part]
         weighing = Weighing(shown, enlarged[part], removed[part])
+        sights = [Sight(shown, enlarged[part], photo, found, (left, top)) for photo, found in photos]
         aligned: list[Alignment] = []
-        for number in (*range(len(photos)), *range(len(photos))):  # what photos have given is sharper, and true
-            photo, found = photos[number]
-            sharper = shown + weighing.detail().change if aligned else None
-            before = aligned[number] if number < len(aligned) else None
-            one = align(shown, enlarged[part], photo, found, (left, top), sharper=sharper, before=before)
-            aligned[number : number + 1] = [replace(one, confidence=spare_faces(one.confidence, faces, (left, top)))]
-            weighing.put(number, aligned[number])
+
+        def put(number: int, one: Alignment) -> None:
+            one = replace(one, confidence=spare_faces(one.confidence, faces, (left, top)))
+            aligned[number : number + 1] = [one]
+            weighing.put(number, one)
+
+        for number in range(len(photos)):  # what photos have given is sharper, and true
+            put(number, sights[number].align(shown + weighing.detail().change if aligned else None))
+        together = agree(sights, aligned)
+        for number, one in together.items():
+            put(number, one)
+        for number in range(len(photos)):
+            if number not in together:
+                put(number, sights[number].align(shown + weighing.detail().change, aligned[number]))
         _locate(places, aligned, photos, window, (width, height))
         seen = weighing.detail(strength)
         return np.moveaxis(seen.shares, 0, -1), seen.change

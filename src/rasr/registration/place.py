@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rasr.images import FloatImage, resize
-from rasr.registration.alignment import Plane, align
+from rasr.registration.alignment import align
 from rasr.registration.faces import Face, spare_faces
+from rasr.registration.planes import Plane
 from rasr.registration.scene import SceneMatch
 from rasr.registration.windows import Planes, Window, blend
 
