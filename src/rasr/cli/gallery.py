@@ -284,8 +284,8 @@ def copy(gallery: str, target: str, as_json: bool) -> None:
 def index(gallery: str, as_json: bool) -> None:
     """Build an approximate index of GALLERY, a Lance table of over 100 000 photos.
 
-    Takes minutes to an hour for a million photos. Scores stay exact. Photos added later are compared one by one until
-    this or 'rasr gallery optimize' is run.
+    Takes some minutes for a million photos; the files of many small additions are merged first. Scores stay exact.
+    Photos added later are compared one by one until this or 'rasr gallery optimize' is run.
     """
     from rasr.gallery import Gallery
 

@@ -27,7 +27,7 @@ MULTIPLE = 8
 """Vectors whose dimensions are no multiple of it cannot be coded."""
 FILE = 100_000
 """Photos in a file, on average, from which on files are not merged: those found lie in as many files as there are."""
-REFINED, REFINE = 50, 5
+REFINED, REFINE = 30, 3
 """So many photos, at least, and for each one wanted, are compared by their stored vectors: a code alone says little."""
 SAMPLE_BLOCKS, SAMPLE_ROWS = 32, 256
 """Photos by which the spread of all scores is told: some from each of many places."""
