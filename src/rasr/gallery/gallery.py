@@ -277,8 +277,8 @@ class Gallery:
     def index(self) -> Mapping[str, int]:
         """Build an approximate index of a Lance table of over 100 000 photos; gives its parameters, {} without one.
 
-        Search by it gives exact scores and nearly always the nearest photos. Files of many commits are merged first. What
-        is added later is compared one by one until this or :meth:`optimize` is called. Raises GalleryError.
+        Search by it gives exact scores and nearly always the nearest photos. Files of many commits are merged first.
+        What is added later is compared one by one until this or :meth:`optimize` is called. Raises GalleryError.
         """
         built = self._store.build_index()
         self._loaded = None
