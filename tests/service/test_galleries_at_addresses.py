@@ -131,15 +131,18 @@ class Standin:
     def receive(self) -> tuple[dict[str, Any], bytes]:
         if self.said:
             raise EOFError
-        return {"device": "cpu", "max_pixels": 1, "preset": "bicubic", "galleries": {"zoo": self.address}}, b""
+        told = {"device": "cpu", "max_pixels": 1, "processes": 2, "preset": "bicubic"}
+        return {**told, "galleries": {"zoo": self.address}}, b""
 
 
 @pytest.mark.parametrize("fault", ["", "The storage does not answer."])
 def test_the_worker_is_ready_when_its_galleries_are_loaded(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    standin = Standin(fault)
+    standin, divided = Standin(fault), list[int]()
     monkeypatch.setattr(worker, "open_gallery_or_folder", lambda path, **_: standin)
+    monkeypatch.setattr(worker, "divide_memory", divided.append)
     with pytest.raises(EOFError):
         Worker(standin).run()  # type: ignore[arg-type]
+    assert divided == [2]
     told = [one if isinstance(one, str) else next(iter(one)) for one in standin.said]
     assert told == ["loading", "prewarmed", *(["loaded"] if not fault else []), "ready"]
     ready = standin.said[-1]

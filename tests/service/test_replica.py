@@ -25,7 +25,7 @@ VERSION = importlib.metadata.version("rasr")
 
 def make(tmp: Path, version: str = VERSION, head: str = "", **facts: Any) -> Restorer:
     config = ServiceConfig(data=tmp / "unused", **{"preset": "bicubic", **facts})
-    return Restorer(config, version, head or platform.node(), 1, gpus=False)
+    return Restorer(config, version, head or platform.node(), 1, 1, gpus=False)
 
 
 @pytest.fixture

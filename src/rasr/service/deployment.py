@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
@@ -99,8 +99,11 @@ class _OnRay:
         return 0, "The restorers are starting."
 
 
-def application(config: ServiceConfig, cluster: ClusterOptions, replicas: ReplicaOptions) -> Any:
-    """The application as ``serve.run`` takes it: an ingress on the head node's machine, and its restorers."""
+def application(config: ServiceConfig, cluster: ClusterOptions, replicas: ReplicaOptions, rooms: Sequence[int]) -> Any:
+    """The application as ``serve.run`` takes it: an ingress on the head node's machine, and its restorers.
+
+    ``rooms`` tells how many restorers each machine has room for.
+    """
     from ray import serve
 
     least, most = replicas.bounds
@@ -122,7 +125,10 @@ def application(config: ServiceConfig, cluster: ClusterOptions, replicas: Replic
     )  # fmt: skip
     threads = max(1, int(cluster.actor_cpus))
     version = importlib.metadata.version("rasr")
-    bound = restorer.bind(replace(config, token=""), version, platform.node(), threads, gpus=cluster.actor_gpus > 0)
+    processes = max(1, min(most, max(rooms, default=1)))
+    bound = restorer.bind(
+        replace(config, token=""), version, platform.node(), threads, processes, gpus=cluster.actor_gpus > 0
+    )
     return ingress.bind(config, most, {"RASR_HOME": str(home())}, bound)
 
 
@@ -163,6 +169,7 @@ def _run(
         raise ExtraMissing("rasr serve --cluster", "cluster") from error
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     _check_head(ray, str(cluster.cluster))
+    rooms = [cluster.slots(node["Resources"]) for node in ray.nodes() if node["Alive"]]
     _check_galleries(ray, config)
     _check_alone(serve, config)
     serve.shutdown()  # what a command left that was killed
@@ -175,7 +182,7 @@ def _run(
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     target = serve.RunTarget(
-        application(config, cluster, replicas), APP, "/", {"enable_access_log": False, "log_level": "WARNING"}
+        application(config, cluster, replicas, rooms), APP, "/", {"enable_access_log": False, "log_level": "WARNING"}
     )
     try:
         serve.run_many([target], wait_for_applications_running=False)

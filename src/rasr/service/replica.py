@@ -42,8 +42,12 @@ DEATHS = 3
 class Restorer:
     """One of a cluster's restorers; it writes nothing but its own files, and is ready once it is made."""
 
-    def __init__(self, config: ServiceConfig, version: str, head: str, threads: int, *, gpus: bool) -> None:
+    def __init__(
+        self, config: ServiceConfig, version: str, head: str, threads: int, processes: int, *, gpus: bool
+    ) -> None:
         """``head`` is the name of the machine with the ingress; galleries are opened as jobs ask for them.
+
+        ``processes`` restorers may share this machine and its memory.
 
         Raises ClusterError when this machine cannot restore as the service wants it.
         """
@@ -62,7 +66,7 @@ class Restorer:
         self._metrics, self._jobs = Metrics(), Jobs(Path(":memory:"))
         self._supervisor = Supervisor(
             replace(config, data=self._folder, galleries=()), self._jobs, self, self._metrics, {},
-            lambda job: job.request, lambda job: Path(job.request["folder"]),
+            lambda job: job.request, lambda job: Path(job.request["folder"]), processes=processes,
         )  # fmt: skip
         self._supervisor.start()
         while not self._supervisor.begun:

@@ -228,8 +228,10 @@ class Replicas(threading.Thread):
                 if lane.gone:
                     lane.cancel()
                     return
-                if "file" in told and told["file"] in wanted:
-                    self._receive(told, received)
+                if "file" in told:
+                    if told["file"] in wanted:
+                        self._receive(told, received)
+                    told = {"alive": True}  # noqa: PLW2901  (its content is not kept for the dispatcher)
                 if "outcome" in told:
                     for name, path in received.items():
                         path.replace(folder / name)

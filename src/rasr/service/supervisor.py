@@ -61,15 +61,17 @@ class Supervisor(threading.Thread):
         folder: Callable[[Job], Path],
         *,
         restores: bool = True,
+        processes: int = 1,
     ) -> None:
         """``prepare`` gives a job as the worker takes it, and may raise Refused; ``folder`` where its files lie.
 
-        One that does not restore answers questions alone, and needs no generator.
+        One that does not restore answers questions alone, and needs no generator. ``processes`` is how many workers,
+        with this one, may share the machine's memory.
         """
         super().__init__(name="rasr-supervisor", daemon=True)
         self._prepare, self._folder = prepare, folder
         self._config, self._jobs, self._feed, self._metrics = config, jobs, feed, metrics
-        self._wanted, self._restores = galleries, restores
+        self._wanted, self._restores, self._processes = galleries, restores, processes
         self._ours, self._theirs = os.pipe()
         os.set_blocking(self._ours, False)
         os.set_blocking(self._theirs, False)
@@ -167,6 +169,7 @@ class Supervisor(threading.Thread):
                 "device": self._config.device,
                 "preset": self._config.preset if self._restores else None,
                 "max_pixels": self._config.max_pixels,
+                "processes": self._processes,
                 "galleries": {name: str(path) for name, path in self._wanted.items()},
             }
         )

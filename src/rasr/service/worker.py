@@ -16,6 +16,7 @@ from rasr.errors import GalleryError, OutOfMemory, PictureError, RasrError, show
 from rasr.gallery import Gallery, Photo, Reference, open_gallery_or_folder, retrieve
 from rasr.generator import clean_query, load_generator
 from rasr.images import Limits, read_header, read_picture
+from rasr.memory import divide_memory
 from rasr.object_path import place
 from rasr.restoration import Restorer, Result, SaveOptions, Settings, TargetSize
 
@@ -55,6 +56,7 @@ class Worker:
         """Work until the parent hangs up."""
         config, _ = self._pipe.receive()
         self._device, self._pixels = config["device"], int(config["max_pixels"])
+        divide_memory(config["processes"])
         places, faults = {}, {}
         for name, path in config["galleries"].items():
             try:
