@@ -284,7 +284,8 @@ def test_smaller_tiles_after_running_out_of_memory_are_told(local: Make, lq: Flo
     # Tiles are as small as their number allows, less than 64, and the half of what did not fit is taken.
     assert result.settings["tile"] == 28
     largest = [max(shape[1:3]) for shape in generator.shapes]
-    assert (largest[0] // 2, max(largest[1:])) == (28, 28)
+    assert largest[0] // 2 == 28
+    assert max(largest[1:]) in {27, 28}, "as small as their number allows again"
     assert any("Memory ran out with tiles of 64 pixels: finished with 28." in note for note in result.notes)
 
 
