@@ -29,8 +29,9 @@ page-if-possible: $(STAMP)
 demo: $(STAMP) page-if-possible  ## Restore a real photo with a real reference; writes a picture and a report into demo-out/
 	$(BIN)/rasr demo --out $(OUT)
 
+# Files in their own order: sorted by how many tests they have, the long ones with few would run last, on one core.
 test: $(STAMP) page-if-possible lint types  ## Everything CI runs: style, types, tests (about ten minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -54,9 +54,9 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 def test_killed_three_times_the_run_ends_with_the_same_weights(tmp_path: Path, photos: Path) -> None:
     """SIGKILL between two steps, in the midst of one, and while a checkpoint may be being written."""
-    finish(start(tmp_path, tmp_path / "whole", photos, 50, 7, 0, 0))
-    for at, delay in ((9, 0.0), (22, 0.013), (35, 0.004)):
-        process = start(tmp_path, tmp_path / "killed", photos, 50, 7, 0.01, int(at == 22))
+    finish(start(tmp_path, tmp_path / "whole", photos, 30, 5, 0, 0))
+    for at, delay in ((6, 0.0), (14, 0.013), (22, 0.004)):
+        process = start(tmp_path, tmp_path / "killed", photos, 30, 5, 0.01, int(at == 14))
         assert process.stdout
         for line in process.stdout:
             if int(line) >= at:
@@ -65,12 +65,12 @@ def test_killed_three_times_the_run_ends_with_the_same_weights(tmp_path: Path, p
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
-    finish(start(tmp_path, tmp_path / "killed", photos, 50, 7, 0, 0))
+    finish(start(tmp_path, tmp_path / "killed", photos, 30, 5, 0, 0))
     whole, _ = Checkpoint.latest(tmp_path / "whole" / "checkpoints")
     killed, _ = Checkpoint.latest(tmp_path / "killed" / "checkpoints")
     assert whole
     assert killed
-    assert whole.step == killed.step == 50
+    assert whole.step == killed.step == 30
     assert whole.tensors.keys() == killed.tensors.keys()
     for name, value in whole.tensors.items():
         assert torch.equal(value, killed.tensors[name]), name
