@@ -236,16 +236,21 @@ class Look:
             raise ValueError("no windows")
         return current
 
+    def differences(self, wanted: Plane, offsets: NDArray[np.float32]) -> tuple[Plane, Plane, Plane, Plane]:
+        """What is missing to ``wanted``, normalised, how far each place counts, and the slopes along x and y."""
+        seen, inside = self.see(offsets)
+        got = normalised(blur(luma(seen), GUIDE_BLUR))
+        missing: Plane = wanted - got
+        fit, _, _ = correlation(wanted, got, FIT_WINDOWS[0])
+        counted: Plane = np.asarray(inside * np.clip(fit, 0.05, 1) ** 2 / (1 + (missing / UNLIKE) ** 2), np.float32)
+        along, across = (np.asarray(one) for one in np.gradient((wanted + got) / 2, axis=(1, 0)))
+        return missing, counted, along, across
+
     def settle(self, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
         """``offsets``, and the shift of the wide window around each place under which the photo fits better."""
         wanted = normalised(self.guide)
         for _ in range(SETTLE_ROUNDS):
-            seen, inside = self.see(offsets)
-            got = normalised(blur(luma(seen), GUIDE_BLUR))
-            missing = wanted - got
-            fit, _, _ = correlation(wanted, got, FIT_WINDOWS[0])
-            counted = inside * np.clip(fit, 0.05, 1) ** 2 / (1 + (missing / UNLIKE) ** 2)
-            along, across = np.gradient((wanted + got) / 2, axis=(1, 0))
+            missing, counted, along, across = self.differences(wanted, offsets)
             products = (along * along, along * across, across * across, along * missing, across * missing)
             xx, xy, yy, xm, ym = (blur((counted * one).astype(np.float32), SETTLE_WINDOW) for one in products)
             xx, yy = xx + SETTLE_RIDGE, yy + SETTLE_RIDGE

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rasr.registration.alignment import FIT_WINDOWS, GUIDE_BLUR, UNLIKE, Alignment, Look, Sight
-from rasr.registration.planes import Plane, blur, correlation, luma, normalised
+from rasr.registration.alignment import Alignment, Look, Sight
+from rasr.registration.planes import Plane, blur, luma, normalised
 
 THIN = 2
 """Every second pixel of the halves tells of the numbers."""
@@ -157,12 +157,7 @@ def _fit(model: _Model, looks: Sequence[Look], offsets: Field) -> list[Field]:
         if model.shapes:
             shared = (np.clip(model.shapes[0].at(offsets)[thin], 0, 1) ** 2).reshape(-1, 1).astype(np.float64)
         for look, field in zip(looks, _fields(model, offsets), strict=True):
-            seen, inside = look.see(field)
-            got = normalised(blur(luma(seen), GUIDE_BLUR))
-            missing: Plane = wanted - got
-            fit, _, _ = correlation(wanted, got, FIT_WINDOWS[0])
-            counted: Plane = np.asarray(inside * np.clip(fit, 0.05, 1) ** 2 / (1 + (missing / UNLIKE) ** 2), np.float32)
-            along, across = (np.asarray(one) for one in np.gradient((wanted + got) / 2, axis=(1, 0)))
+            missing, counted, along, across = look.differences(wanted, field)
             slopes = np.concatenate([terms * along[thin].reshape(-1, 1), terms * across[thin].reshape(-1, 1)], 1)
             weighed = slopes * (shared * counted[thin].reshape(-1, 1))
             square += slopes.T @ weighed
