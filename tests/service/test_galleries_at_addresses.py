@@ -21,6 +21,7 @@ from rasr.service.config import ServiceConfig
 from rasr.service.core import named
 from rasr.service.events import Feed
 from rasr.service.metrics import Metrics
+from rasr.service.running import Parts
 from rasr.service.supervisor import Supervisor
 from rasr.service.worker import Worker
 from tests.objects.proxy import Proxy
@@ -153,7 +154,8 @@ def test_the_worker_is_ready_when_its_galleries_are_loaded(fault: str, monkeypat
 def test_until_then_the_service_says_what_it_waits_for(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     config = ServiceConfig(data=tmp_path, galleries=[Standin.address])
     unused: Any = None
-    supervisor = Supervisor(config, unused, Feed(Metrics().streams), Metrics(), named(config.galleries), unused, unused)
+    parts = Parts(config, unused, Feed(Metrics().streams), Metrics(), named(config.galleries), unused, unused)
+    supervisor = Supervisor(parts)
     with caplog.at_level(logging.INFO, "rasr.service"):
         supervisor._hear({"loading": "zoo"})
         assert (supervisor.ready, supervisor.why) == (False, "The worker is starting: gallery zoo is being loaded.")

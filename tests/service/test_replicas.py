@@ -16,6 +16,7 @@ from rasr.service.config import ServiceConfig
 from rasr.service.jobs import Job, Jobs
 from rasr.service.metrics import Metrics
 from rasr.service.replicas import Replicas
+from rasr.service.running import Parts
 
 DONE = {"ended": True, "outcome": {"bytes": 1}, "restarts": 0}
 
@@ -88,7 +89,8 @@ class House:
         self.gone: set[str] = set()
         config = ServiceConfig(data=data, preset="bicubic")
         self.replicas = Replicas(
-            config, self.jobs, self, self.metrics, {}, self.prepare, lambda job: data / job.id, cluster=self.cluster
+            Parts(config, self.jobs, self, self.metrics, {}, self.prepare, lambda job: data / job.id),
+            cluster=self.cluster,
         )
 
     def publish(self, job: str) -> None:

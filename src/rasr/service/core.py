@@ -35,7 +35,7 @@ from rasr.service.events import Feed
 from rasr.service.jobs import ENDED, Job, Jobs, KeyTaken, QueueFull
 from rasr.service.metrics import Metrics
 from rasr.service.refusal import Refused
-from rasr.service.running import Dispatcher, MakeDispatcher
+from rasr.service.running import Dispatcher, MakeDispatcher, Parts
 from rasr.service.shelf import Shelf
 from rasr.service.supervisor import Supervisor
 from rasr.service.uploads import Stored, place, sweep
@@ -79,6 +79,26 @@ class Order:
         return Settings(reference=self.references, size=TargetSize(scale=self.scale), **chosen)  # type: ignore[arg-type]  # checked by the option itself
 
 
+def take_folder(
+    config: ServiceConfig, lock: str, folders: Sequence[str] = (), *, seconds: float = 0.0
+) -> filelock.BaseFileLock:
+    """Make the data folder and ``folders`` in it, and hold a lock there, waiting some seconds for it.
+
+    Raises UsageError when the folder cannot be used, or another service has it.
+    """
+    data = expand(config.data).resolve()
+    try:
+        for folder in (data, *(data / name for name in folders)):
+            folder.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(data / lock)
+        held.acquire(timeout=seconds)
+    except filelock.Timeout as error:
+        raise UsageError(f"{data}: another service uses this folder. Choose another one with --data.") from error
+    except OSError as error:
+        raise UsageError(f"{data}: cannot be used for the service's data ({error.strerror}).") from error
+    return held
+
+
 class Service:
     """Everything that outlives a request."""
 
@@ -89,24 +109,14 @@ class Service:
         """
         self.config = config
         self.data = data = expand(config.data).resolve()
-        try:
-            for name in ("jobs", "galleries", "tmp", "cache"):
-                (data / name).mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(data / "service.lock")
-            self._lock.acquire(timeout=0)
-        except OSError as error:
-            if isinstance(error, filelock.Timeout):
-                raise UsageError(
-                    f"{data}: another service uses this folder. Choose another one with --data."
-                ) from error
-            raise UsageError(f"{data}: cannot be used for the service's data ({error.strerror}).") from error
+        self._lock = take_folder(config, "service.lock", ("jobs", "galleries", "tmp", "cache"))
         tempfile.tempdir = str(data / "tmp")  # where bodies are kept that do not fit into memory
         self.metrics = Metrics()
         self.feed = Feed(self.metrics.streams)
         self.jobs = Jobs(data / "jobs.db")
         self.decoders = Decoders(config, self.metrics)
         self.dispatcher: Dispatcher = (make or Supervisor)(
-            config, self.jobs, self.feed, self.metrics, named(config.galleries), self.prepare, self.folder
+            Parts(config, self.jobs, self.feed, self.metrics, named(config.galleries), self.prepare, self.folder)
         )
         self.shelf = Shelf(data / "galleries", self.dispatcher.galleries)
         self.stopping = False

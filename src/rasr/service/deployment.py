@@ -18,8 +18,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import filelock
-
 from rasr.cluster import ClusterOptions, ReplicaOptions
 from rasr.errors import ClusterError, ExtraMissing, GalleryError, UsageError
 from rasr.files import home
@@ -29,7 +27,7 @@ from rasr.ray_client import connect, ray_errors
 from rasr.restoration.spread import check_shared
 from rasr.service.app import create_app
 from rasr.service.config import ServiceConfig
-from rasr.service.core import Service
+from rasr.service.core import Service, take_folder
 from rasr.service.guard import Lasting
 from rasr.service.replica import Restorer
 from rasr.service.replicas import Replicas, Stream
@@ -251,15 +249,7 @@ def _check_alone(serve: Any, config: ServiceConfig) -> None:
 @contextmanager
 def _alone(config: ServiceConfig) -> Iterator[None]:
     """Keep the data folder for this command, which is refused where another one has it. Raises UsageError."""
-    data = expand(config.data).resolve()
-    lock = filelock.FileLock(data / "command.lock")
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise UsageError(f"{data}: another service uses this folder. Choose another one with --data.") from error
-    except OSError as error:
-        raise UsageError(f"{data}: cannot be used for the service's data ({error.strerror}).") from error
+    lock = take_folder(config, "command.lock")
     try:
         yield
     finally:
@@ -268,12 +258,7 @@ def _alone(config: ServiceConfig) -> Iterator[None]:
 
 def _check_free(config: ServiceConfig) -> None:
     """Refuse a data folder that a service outside the cluster uses, before anything is deployed. Raises UsageError."""
-    data = expand(config.data).resolve()
-    try:
-        with filelock.FileLock(data / "service.lock", timeout=5):  # an ingress that was ended may not be gone yet
-            pass
-    except filelock.Timeout as error:
-        raise UsageError(f"{data}: another service uses this folder. Choose another one with --data.") from error
+    take_folder(config, "service.lock", seconds=5).release()  # an ingress that was ended may not be gone yet
 
 
 def last_line(message: str) -> str:

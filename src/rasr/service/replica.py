@@ -25,7 +25,7 @@ from rasr.errors import ClusterError
 from rasr.service.config import ServiceConfig
 from rasr.service.jobs import ENDED, Job, Jobs
 from rasr.service.metrics import Metrics
-from rasr.service.running import Progress
+from rasr.service.running import Parts, Progress
 from rasr.service.supervisor import Supervisor
 from rasr.service.worker import EVIDENCE, MAPS, PLACES, VIEW
 
@@ -64,10 +64,11 @@ class Restorer:
         self._following: dict[str, Callable[[Progress], None]] = {}
         self._removed: dict[str, int] = {}
         self._metrics, self._jobs = Metrics(), Jobs(Path(":memory:"))
-        self._supervisor = Supervisor(
+        parts = Parts(
             replace(config, data=self._folder, galleries=()), self._jobs, self, self._metrics, {},
-            lambda job: job.request, lambda job: Path(job.request["folder"]), processes=processes,
+            lambda job: job.request, lambda job: Path(job.request["folder"]),
         )  # fmt: skip
+        self._supervisor = Supervisor(parts, processes=processes)
         self._supervisor.start()
         while not self._supervisor.begun:
             if self._supervisor.deaths >= DEATHS:

@@ -10,22 +10,19 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from rasr.errors import RasrError, shown
 from rasr.files import sync_folder
 from rasr.ray_client import reason
-from rasr.service.config import ServiceConfig
-from rasr.service.events import Publisher
 from rasr.service.jobs import Job, Jobs
-from rasr.service.metrics import Metrics
 from rasr.service.refusal import Refused
-from rasr.service.running import Progress, Running
+from rasr.service.running import Parts, Progress, Running
 from rasr.service.supervisor import Supervisor
 from rasr.service.worker import EVIDENCE, MAPS, PLACES, VIEW
 
@@ -88,25 +85,11 @@ class _Lane:
 class Replicas(threading.Thread):
     """Hands jobs to the replicas of a cluster; one that dies costs the job it had."""
 
-    def __init__(
-        self,
-        config: ServiceConfig,
-        jobs: Jobs,
-        feed: Publisher,
-        metrics: Metrics,
-        galleries: Mapping[str, str | Path],
-        prepare: Callable[[Job], dict[str, Any]],
-        folder: Callable[[Job], Path],
-        *,
-        cluster: Cluster,
-    ) -> None:
+    def __init__(self, parts: Parts, *, cluster: Cluster) -> None:
         super().__init__(name="rasr-replicas", daemon=True)
-        self._config, self._jobs, self._feed, self._metrics = config, jobs, feed, metrics
-        self._prepare, self._folder, self._cluster = prepare, folder, cluster
-        self._desk = Supervisor(
-            config, Jobs(Path(":memory:")), feed, metrics, galleries, prepare, folder,
-            restores=False,
-        )  # fmt: skip
+        self._parts, self._cluster = parts, cluster
+        self._config, self._jobs, self._metrics, self._prepare = parts.config, parts.jobs, parts.metrics, parts.prepare
+        self._desk = Supervisor(replace(parts, jobs=Jobs(Path(":memory:"))), restores=False)
         self.galleries = self._desk.galleries
         self._heard = queue.SimpleQueue[tuple[_Lane | None, Any]]()
         self._lanes: dict[str, _Lane] = {}
@@ -299,7 +282,7 @@ class Replicas(threading.Thread):
         job = self._jobs.take(self._config.hang, lane.job.id)
         if job is None:
             return None
-        return Running(job, self._jobs, self._feed, self._metrics, self._folder, self._config.hang)
+        return Running(job, self._parts)
 
     def _fail(self, lane: _Lane, error: BaseException) -> None:
         """A lane broke: whoever restored is lost, or was told to stop, or the job could not be handed out."""

@@ -68,25 +68,34 @@ class Dispatcher(Protocol):
         """Bring the gauges up to date."""
 
 
-MakeDispatcher = Callable[
-    [ServiceConfig, Jobs, Publisher, Metrics, Mapping[str, str | Path], Callable[[Job], dict[str, Any]],
-     Callable[[Job], Path]],
-    Dispatcher,
-]  # fmt: skip
-"""Makes a dispatcher of the service's parts; the last two give a job as a worker takes it, and where its files lie."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Parts of a service that a dispatcher works with."""
+
+    config: ServiceConfig
+    jobs: Jobs
+    feed: Publisher
+    metrics: Metrics
+    galleries: Mapping[str, str | Path]
+    """Addresses, by name, of the galleries of the start."""
+    prepare: Callable[[Job], dict[str, Any]]
+    """Gives a job as the worker takes it; may raise Refused."""
+    folder: Callable[[Job], Path]
+    """Where a job's files lie."""
+
+
+MakeDispatcher = Callable[[Parts], Dispatcher]
 
 
 class Running:
     """A job that somebody works on, until it has come to its end in the table."""
 
-    def __init__(
-        self, job: Job, jobs: Jobs, feed: Publisher, metrics: Metrics, folder: Callable[[Job], Path], hang: float
-    ) -> None:
-        """``hang``: seconds that the job's lease lasts."""
+    def __init__(self, job: Job, parts: Parts) -> None:
         self.job, self.progress = job, Progress()
-        self._jobs, self._feed, self._metrics, self._folder, self._hang = jobs, feed, metrics, folder, hang
+        self._jobs, self._feed, self._metrics, self._folder = parts.jobs, parts.feed, parts.metrics, parts.folder
+        self._hang = parts.config.hang
         self._renewed = time.monotonic()
-        feed.publish(job.id)
+        self._feed.publish(job.id)
 
     def note(self, said: Mapping[str, Any]) -> None:
         """Note how far it is."""

@@ -8,22 +8,17 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 from rasr import errors
 from rasr.child import Child, resident
-from rasr.service.config import ServiceConfig
-from rasr.service.events import Publisher
-from rasr.service.jobs import Job, Jobs
-from rasr.service.metrics import Metrics
 from rasr.service.refusal import Refused
-from rasr.service.running import Progress, Running
+from rasr.service.running import Parts, Progress, Running
 
 PATIENCE = 0.5, 30.0
 """Seconds before a worker that died at once is started again, doubled each time, and the most."""
@@ -50,28 +45,15 @@ class _Call:
 class Supervisor(threading.Thread):
     """Owner of the worker process: one job at a time, questions as they come."""
 
-    def __init__(
-        self,
-        config: ServiceConfig,
-        jobs: Jobs,
-        feed: Publisher,
-        metrics: Metrics,
-        galleries: Mapping[str, str | Path],
-        prepare: Callable[[Job], dict[str, Any]],
-        folder: Callable[[Job], Path],
-        *,
-        restores: bool = True,
-        processes: int = 1,
-    ) -> None:
-        """``prepare`` gives a job as the worker takes it, and may raise Refused; ``folder`` where its files lie.
+    def __init__(self, parts: Parts, *, restores: bool = True, processes: int = 1) -> None:
+        """One that does not restore answers questions alone, and needs no generator.
 
-        One that does not restore answers questions alone, and needs no generator. ``processes`` is how many workers,
-        with this one, may share the machine's memory.
+        ``processes`` is how many workers, with this one, may share the machine's memory.
         """
         super().__init__(name="rasr-supervisor", daemon=True)
-        self._prepare, self._folder = prepare, folder
-        self._config, self._jobs, self._feed, self._metrics = config, jobs, feed, metrics
-        self._wanted, self._restores, self._processes = galleries, restores, processes
+        self._parts, self._prepare = parts, parts.prepare
+        self._config, self._jobs, self._feed, self._metrics = parts.config, parts.jobs, parts.feed, parts.metrics
+        self._wanted, self._restores, self._processes = parts.galleries, restores, processes
         self._ours, self._theirs = os.pipe()
         os.set_blocking(self._ours, False)
         os.set_blocking(self._theirs, False)
@@ -226,7 +208,7 @@ class Supervisor(threading.Thread):
         job = self._jobs.take(self._config.hang)
         if job is None:
             return
-        self.running = Running(job, self._jobs, self._feed, self._metrics, self._folder, self._config.hang)
+        self.running = Running(job, self._parts)
         try:
             worker.pipe.send({**self._prepare(job), "restore": job.id, "name": job.name})
         except (Refused, errors.RasrError) as error:  # its gallery is gone
