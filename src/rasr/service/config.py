@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+
 from rasr.errors import UsageError
 from rasr.files import read_text
 from rasr.gallery.stores import open_store
 from rasr.generator import DEFAULT_PRESET, PRESETS
 from rasr.images.picture import Metadata
+from rasr.object_path import expand
 
 MEBIBYTE = 2**20
 FORMATS = ("png", "jpg", "webp", "tiff")
@@ -84,3 +87,23 @@ def read_token(file: Path | None) -> str:
         where = "RASR_TOKEN" if file is None else str(file)
         raise UsageError(f"{where}: a token is one line of 16 to 512 ASCII letters, digits and signs without spaces.")
     return token
+
+
+def take_folder(
+    config: ServiceConfig, lock: str, folders: Sequence[str] = (), *, seconds: float = 0.0
+) -> filelock.BaseFileLock:
+    """Make the data folder and ``folders`` in it, and hold a lock there, waiting some seconds for it.
+
+    Raises UsageError when the folder cannot be used, or another service has it.
+    """
+    data = expand(config.data).resolve()
+    try:
+        for folder in (data, *(data / name for name in folders)):
+            folder.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(data / lock)
+        held.acquire(timeout=seconds)
+    except filelock.Timeout as error:
+        raise UsageError(f"{data}: another service uses this folder. Choose another one with --data.") from error
+    except OSError as error:
+        raise UsageError(f"{data}: cannot be used for the service's data ({error.strerror}).") from error
+    return held

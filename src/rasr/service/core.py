@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from rasr.errors import UsageError, shown
+from rasr.errors import shown
 from rasr.files import sync_folder
 from rasr.gallery.stores import open_store
 from rasr.images.encode import usual_extension
@@ -29,7 +27,7 @@ from rasr.object_path import ObjectPath, expand
 from rasr.object_path import place as path_of
 from rasr.restoration.plan import READ_ONLY
 from rasr.restoration.settings import Settings, TargetSize
-from rasr.service.config import ServiceConfig
+from rasr.service.config import ServiceConfig, take_folder
 from rasr.service.decoders import Decoded, Decoders
 from rasr.service.events import Feed
 from rasr.service.jobs import ENDED, Job, Jobs, KeyTaken, QueueFull
@@ -77,26 +75,6 @@ class Order:
         """The settings, checked. Raises UsageError."""
         chosen = self.chosen()
         return Settings(reference=self.references, size=TargetSize(scale=self.scale), **chosen)  # type: ignore[arg-type]  # checked by the option itself
-
-
-def take_folder(
-    config: ServiceConfig, lock: str, folders: Sequence[str] = (), *, seconds: float = 0.0
-) -> filelock.BaseFileLock:
-    """Make the data folder and ``folders`` in it, and hold a lock there, waiting some seconds for it.
-
-    Raises UsageError when the folder cannot be used, or another service has it.
-    """
-    data = expand(config.data).resolve()
-    try:
-        for folder in (data, *(data / name for name in folders)):
-            folder.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(data / lock)
-        held.acquire(timeout=seconds)
-    except filelock.Timeout as error:
-        raise UsageError(f"{data}: another service uses this folder. Choose another one with --data.") from error
-    except OSError as error:
-        raise UsageError(f"{data}: cannot be used for the service's data ({error.strerror}).") from error
-    return held
 
 
 class Service:

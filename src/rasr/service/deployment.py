@@ -26,8 +26,8 @@ from rasr.object_path import expand
 from rasr.ray_client import connect, ray_errors
 from rasr.restoration.spread import check_shared
 from rasr.service.app import create_app
-from rasr.service.config import ServiceConfig
-from rasr.service.core import Service, take_folder
+from rasr.service.config import ServiceConfig, take_folder
+from rasr.service.core import Service
 from rasr.service.guard import Lasting
 from rasr.service.replica import Restorer
 from rasr.service.replicas import Replicas, Stream
