@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from benchmarks.three_nodes import Nodes
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT again where a shell started the tests behind itself: what they start would be deaf to it, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

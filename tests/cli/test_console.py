@@ -180,8 +180,6 @@ def interrupted(arguments: list[str], cwd: Path, *, after: str) -> tuple[int, st
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        # Where the tests run in the background of a shell, SIGINT is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - this process has one thread
     )
     assert child.stderr is not None
     talk = ""
@@ -229,7 +227,6 @@ def test_ctrl_c_where_python_answers_is_an_ordinary_end(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - this process has one thread
     )
     assert child.stderr is not None
     assert child.stderr.readline() == "ready\n"

@@ -198,8 +198,6 @@ def test_an_interrupted_batch_leaves_whole_files_and_resumes(folder: Path, tmp_p
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where the tests run in the background of a shell, SIGINT is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - this process has one thread
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "out/a_rasr.png\n"
