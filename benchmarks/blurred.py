@@ -31,7 +31,7 @@ from rasr.evaluation.metrics import load_metric
 from rasr.evaluation.settings import MeasuringProtocol
 from rasr.images import FloatImage, Picture, read_picture, resize
 from rasr.restoration import Restorer, TargetSize
-from rasr.restoration.resolution import estimate_blur, sharp_size
+from rasr.restoration.resolution import estimate_blur, put_back, reduce_blurred, sharp_size
 from rasr.training.photos import find_photos
 
 SIDE, HELD_OUT, WIDE = 192, 36, 512
@@ -66,6 +66,14 @@ def same_without(restorer: Restorer, sharp: Picture) -> bool:
     size = TargetSize(scale=1)
     on, off = (restorer(sharp, size=size, tile=SIDE, reduce=reduce).picture.pixels for reduce in (True, False))
     return bool(np.array_equal(on, off))
+
+
+def restored(restorer: Restorer, soft: FloatImage, size: tuple[int, int] | None, blur: float) -> FloatImage:
+    """Restore the middle of a photo, as it is or reduced as the whole is to ``size``, to (192, 192, 3)."""
+    lq = Picture(window(soft, size))
+    pixels = restorer(lq, size=TargetSize(width=SIDE), tile=SIDE, reduce=False).picture.pixels
+    put_back(pixels, window(soft), blur if size else 0.0)
+    return pixels
 
 
 def main() -> int:
@@ -105,17 +113,16 @@ def main() -> int:
         for photo in chosen:
             soft = spoil(photo, sigma)
             begun = time.perf_counter()
-            reduced = sharp_size(soft)
+            reduced, blur = reduce_blurred(soft)
             looked = (time.perf_counter() - begun) * SIDE**2 / (soft.shape[0] * soft.shape[1])
-            kept += reduced is None
+            kept += not blur
             row: list[float] = []
-            for place in (None, reduced):
-                if place is None and row:
+            for size in (None, (reduced.shape[1], reduced.shape[0])):
+                if row and not blur:
                     row += row[:3]  # the step leaves this photo as it is
                     continue
                 begun = time.perf_counter()
-                lq = Picture(window(soft, place))
-                pixels = restorer(lq, size=TargetSize(width=SIDE), tile=SIDE, reduce=False).picture.pixels
+                pixels = restored(restorer, soft, size, blur)
                 took = time.perf_counter() - begun + (looked if row else 0)
                 told, truth = _levels(pixels).astype(np.float32) / np.float32(255), window(photo)
                 row += [epd.measure(told, truth), psnr.measure(told, truth), took]

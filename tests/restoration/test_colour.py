@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-import rasr.restoration.colour as module
 from rasr.images import FloatImage, resize
-from rasr.restoration import ColourMethod
+from rasr.restoration import ColourMethod, tiles
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 
 
@@ -89,9 +88,9 @@ def test_the_cut_into_strips_does_not_show(
 ) -> None:
     one, lq = shifted
     many = one.copy()
-    monkeypatch.setattr(module, "ROWS", 1000)
+    monkeypatch.setattr(tiles, "ROWS", 1000)
     match_colour(one, lq, method)
-    monkeypatch.setattr(module, "ROWS", 37)
+    monkeypatch.setattr(tiles, "ROWS", 37)
     match_colour(many, lq, method)
     assert np.abs(one - many).max() < 1e-6
 

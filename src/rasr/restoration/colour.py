@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from rasr.images import FloatImage, resize
 from rasr.restoration.settings import ColourMethod
-from rasr.restoration.tiles import resample_region
+from rasr.restoration.tiles import add_by_strips, resample_region, strips
 
 LEVELS = 5
 VARIANCE = 1e-5
 """Added to every variance by the authors' code before the root is taken."""
 REACH = 2**LEVELS - 1
 """Rows the low-pass filter sees to either side: 1 + 2 + 4 + 8 + 16."""
-ROWS = 256
-"""Rows worked on at a time. What is held besides the picture is a few strips of this height."""
 LOWEST = 32
 """Deviation, in pixels of the result, of the Gaussian below which ``lowest`` corrects."""
 REDUCED = 8
@@ -59,28 +57,12 @@ def _lowest(pixels: FloatImage, lq: FloatImage) -> None:
     shift = gaussian_filter(resize(lq, small) - resize(pixels, small), deviations, mode="reflect")
     far = (np.abs(shift).max(axis=2, keepdims=True) / FAR) ** 4
     shift *= SHARE + (1 - SHARE) * far / (far + 1)
-    for rows, first, last in _strips(height, 0):
-        _add(pixels, rows, _upsampled(shift, pixels, first, last))
+    add_by_strips(pixels, shift, 0, lambda shift, _: shift)
 
 
 def _wavelet(pixels: FloatImage, lq: FloatImage) -> None:
     # high(pixels) + low(lq) = pixels + low(lq - pixels): the filter is linear, so one low-pass of the difference does.
-    pending: tuple[slice, FloatImage] | None = None
-    for rows, first, last in _strips(pixels.shape[0], REACH):
-        difference = _upsampled(lq, pixels, first, last) - pixels[first:last]
-        correction = _low_pass(difference)[rows.start - first : rows.stop - first]
-        # Written one strip late, when the next strip has read these rows as they were.
-        if pending is not None:
-            _add(pixels, *pending)
-        pending = rows, correction
-    if pending is not None:
-        _add(pixels, *pending)
-
-
-def _add(pixels: FloatImage, rows: slice, correction: FloatImage) -> None:
-    strip = pixels[rows]
-    strip += correction
-    np.clip(strip, 0.0, 1.0, out=strip)
+    add_by_strips(pixels, lq, REACH, lambda lq, strip: _low_pass(lq - strip))
 
 
 def _low_pass(strip: FloatImage) -> FloatImage:
@@ -105,13 +87,14 @@ def _binomial(strip: FloatImage, distance: int, axis: int) -> FloatImage:
 
 
 def _adain(pixels: FloatImage, lq: FloatImage) -> None:
-    mean, deviation = _statistics(pixels[rows] for rows, _, _ in _strips(pixels.shape[0], 0))
+    height, width = pixels.shape[:2]
+    mean, deviation = _statistics(pixels[rows] for rows, _, _ in strips(height))
     wanted_mean, wanted_deviation = _statistics(
-        _upsampled(lq, pixels, rows.start, rows.stop) for rows, _, _ in _strips(pixels.shape[0], 0)
+        resample_region(lq, (width, height), first, 0, last - first, width) for _, first, last in strips(height)
     )
     gain = (wanted_deviation / deviation).astype(np.float32)
     offset = (wanted_mean - mean * gain).astype(np.float32)
-    for rows, _, _ in _strips(pixels.shape[0], 0):
+    for rows, _, _ in strips(height):
         strip = pixels[rows]
         strip *= gain
         strip += offset
@@ -128,18 +111,6 @@ def _statistics(strips: Iterator[FloatImage]) -> tuple[NDArray[np.float64], NDAr
     mean = total / count
     variance = np.maximum(squares - count * mean**2, 0.0) / max(1, count - 1)
     return mean, np.sqrt(variance + VARIANCE)
-
-
-def _upsampled(lq: FloatImage, pixels: FloatImage, first: int, last: int) -> FloatImage:
-    height, width = pixels.shape[:2]
-    return resample_region(lq, (width, height), first, 0, last - first, width)
-
-
-def _strips(height: int, reach: int) -> Iterator[tuple[slice, int, int]]:
-    """Yield strips of rows, each with the first and last row it depends on."""
-    for top in range(0, height, ROWS):
-        bottom = min(top + ROWS, height)
-        yield slice(top, bottom), max(0, top - reach), min(height, bottom + reach)
 
 
 def bleed_colour(pixels: FloatImage, alpha: NDArray[np.float32]) -> FloatImage:

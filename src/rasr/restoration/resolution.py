@@ -10,10 +10,13 @@ long as they are blurred there too: reducing takes away noise, which would pass 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rasr.images import FloatImage, resize
+from rasr.restoration.tiles import add_by_strips
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 SMOOTHED, FLATTENED = 0.7, 1.5
@@ -42,6 +45,9 @@ ENLARGED = 2.0
 """The more a picture is to be enlarged, the blurrier it must be: by half a pixel for each time."""
 WANTED = 1.0
 """Blur, in pixels, that is left after reducing."""
+TOLD, CALMED = 1.2, 0.4
+"""Real blurs as a multiple of those that are told, and the Gaussian that takes noise from what is put back, as a
+multiple of the blur."""
 
 
 def estimate_blur(pixels: FloatImage) -> float:
@@ -72,17 +78,56 @@ def sharp_size(pixels: FloatImage, scale: float = 1.0) -> tuple[int, int] | None
     ``scale`` is how many times larger the result will be: the network that fills a result four times larger than the
     picture fills a quarter of it from a picture reduced by half, and the rest is interpolated.
     """
+    blur = _blur_to_reduce(pixels, scale)
+    return _sharp(pixels, blur) if blur else None
+
+
+def reduce_blurred(pixels: FloatImage, scale: float = 1.0) -> tuple[FloatImage, float]:
+    """Reduce a blurred picture to :func:`sharp_size`; returns it and its blur, another one itself and 0."""
+    blur = _blur_to_reduce(pixels, scale)
+    return (np.clip(resize(pixels, _sharp(pixels, blur)), 0.0, 1.0), blur) if blur else (pixels, 0.0)
+
+
+def put_back(pixels: FloatImage, blurred: FloatImage, blur: float) -> None:
+    """Change a result (H, W, 3) in place so that, blurred, it is what the picture (h, w, 3) shows.
+
+    ``blur`` is the picture's, in its pixels, as :func:`reduce_blurred` tells it; nothing is changed with 0.
+    """
+    if not blur:
+        return
+    import cv2
+
+    deviation = TOLD * blur * pixels.shape[1] / blurred.shape[1]
+
+    def smooth(part: FloatImage, deviation: float) -> FloatImage:
+        return np.asarray(cv2.GaussianBlur(part, (0, 0), deviation, borderType=cv2.BORDER_REFLECT), np.float32)
+
+    def lacking(shown: FloatImage, result: FloatImage) -> FloatImage:
+        return smooth(shown - smooth(result, deviation), CALMED * deviation)
+
+    add_by_strips(pixels, blurred, math.ceil(5 * (1 + CALMED) * deviation) + 2, lacking)
+
+
+def tell_reduced(pixels: FloatImage, reduced: FloatImage) -> list[str]:
+    """Say that a picture was reduced; nothing of one that is itself."""
+    if reduced is pixels:
+        return []
+    (height, width), (low, narrow) = pixels.shape[:2], reduced.shape[:2]
+    told = f"The picture is blurred: restored at the {narrow}×{low} pixels at which it is sharp, of {width}×{height}."
+    return [f"{told} --no-reduce (reduce=False) restores all of them."]
+
+
+def _blur_to_reduce(pixels: FloatImage, scale: float) -> float:
+    """Blur of a picture that is to be reduced, 0 for another one."""
+    if min(pixels.shape[:2]) < LARGE or (blur := estimate_blur(pixels)) < max(BLURRED, scale / ENLARGED):
+        return 0.0
+    return blur
+
+
+def _sharp(pixels: FloatImage, blur: float) -> tuple[int, int]:
     height, width = pixels.shape[:2]
-    if min(height, width) < LARGE or (blur := estimate_blur(pixels)) < max(BLURRED, scale / ENLARGED):
-        return None
     share = max(WANTED / blur, SMALLEST / min(height, width))
     return max(1, round(width * share)), max(1, round(height * share))
-
-
-def reduce_blurred(pixels: FloatImage, scale: float = 1.0) -> FloatImage:
-    """Reduce a blurred picture to :func:`sharp_size`; another one is returned itself."""
-    size = sharp_size(pixels, scale)
-    return pixels if size is None else np.clip(resize(pixels, size), 0.0, 1.0)
 
 
 def _edges_blur(level: NDArray[np.float32]) -> float | None:

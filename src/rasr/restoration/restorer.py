@@ -35,7 +35,7 @@ from rasr.progress import Progress, timed
 from rasr.restoration.colour import bleed_colour, match_colour, resize_alpha
 from rasr.restoration.exchange import take_picture
 from rasr.restoration.references import read_references, tell_changed
-from rasr.restoration.resolution import reduce_blurred
+from rasr.restoration.resolution import put_back, reduce_blurred, tell_reduced
 from rasr.restoration.result import Result, installed_version
 from rasr.restoration.settings import Settings
 from rasr.restoration.tiles import choose_tile, generate_tiled
@@ -140,7 +140,7 @@ class Restorer:
         self._check_memory(size)
         colour = info.colour if settings.colour == "auto" else settings.colour
         whole = source.pixels if source.alpha is None else bleed_colour(source.pixels, source.alpha)
-        lq = self._resolved(whole, size, settings, timings)
+        lq, blur = self._resolved(whole, size, settings, timings)
         base = self._clean(self.generator.cleaner, lq, size, settings, timings, progress)
         with timed(timings, "search"):
             references = self._references(source, settings, base)
@@ -160,6 +160,8 @@ class Restorer:
             )
         if tile < side:
             notes.append(f"Memory ran out with tiles of {side} pixels: finished with {tile}.")
+        with timed(timings, "resolution"):
+            put_back(pixels, whole, blur)
         with timed(timings, "colour"):
             if colour != "none":
                 match_colour(pixels, whole, colour)
@@ -171,12 +173,7 @@ class Restorer:
                 looked = looked or self._look(pixels, references, settings, limits)
                 references, evidence = fuse_same_scene(pixels, lq, looked, settings, reads=reads)
         references = tell_changed(references, {one.path: one.covers for one in pictures if one.path is not None})
-        if lq is not whole:
-            notes.append(
-                f"The picture is blurred: restored at the {lq.shape[1]}×{lq.shape[0]} pixels at which it is sharp, of "
-                f"{source.width}×{source.height}. --no-reduce (reduce=False) restores all of them."
-            )
-        notes += self._remarks(references, settings)
+        notes += [*tell_reduced(whole, lq), *self._remarks(references, settings)]
         with timed(timings, "colour"):
             if source.origin.gray:
                 pixels[:] = pixels.mean(axis=2, keepdims=True)
@@ -194,10 +191,10 @@ class Restorer:
 
     def _resolved(
         self, lq: FloatImage, size: tuple[int, int], settings: Settings, timings: dict[str, float]
-    ) -> FloatImage:
-        """The picture, or a blurred one at the size at which it is sharp, where a network enlarges what it reads."""
+    ) -> tuple[FloatImage, float]:
+        """The picture and 0; or a blurred one where it is sharp, for a network that enlarges, and its blur."""
         if not settings.reduce or not any(one.info.grid == "input" and one.info.scale > 1 for one in self._networks):
-            return lq
+            return lq, 0.0
         with timed(timings, "resolution"):
             return reduce_blurred(lq, scale=size[0] / lq.shape[1])
 

@@ -9,7 +9,7 @@ A tile that does not fit into memory is restored in tiles of half its side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,6 +25,8 @@ from rasr.progress import Progress
 
 FRAME = 2
 """Width of the frame of a thin picture, in overlaps: behind one, a flat picture was 4.5 levels off at its ends."""
+ROWS = 256
+"""Rows of a strip. What is held besides the picture is a few strips of this height."""
 SHARE = 0.5
 """Part of the free memory a tile may take: the rest is for the canvas, the decoder and other programs."""
 
@@ -318,3 +320,38 @@ def _source_span(begin: int, length: int, target: int, source: int) -> tuple[int
     low, high = begin * step, (begin + length) * step
     first, last = max(0, math.floor(low) - margin), min(source, math.ceil(high) + margin)
     return first, last, max(low - first, 0.0), min(high - first, float(last - first))
+
+
+def strips(height: int, reach: int = 0) -> Iterator[tuple[slice, int, int]]:
+    """Yield strips of rows, each with the first and the last row that it depends on, ``reach`` beyond it."""
+    rows = max(ROWS, reach)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        yield slice(top, bottom), max(0, top - reach), min(height, bottom + reach)
+
+
+def add_by_strips(
+    pixels: FloatImage, other: FloatImage, reach: int, find: Callable[[FloatImage, FloatImage], FloatImage]
+) -> None:
+    """Add to ``pixels`` (H, W, 3), in place, what ``find`` gives for each strip of them, and clip to [0, 1].
+
+    ``find`` is called with the same rows of ``other``, resized bicubically to the size of ``pixels``, and of ``pixels``
+    as they were, and may look ``reach`` rows up and down.
+    """
+    height, width = pixels.shape[:2]
+
+    def write(rows: slice, found: FloatImage) -> None:
+        strip = pixels[rows]
+        strip += found
+        np.clip(strip, 0.0, 1.0, out=strip)
+
+    # Written one strip late, when the next strip has read these rows as they were.
+    pending: tuple[slice, FloatImage] | None = None
+    for rows, first, last in strips(height, reach):
+        resized = resample_region(other, (width, height), first, 0, last - first, width)
+        found = find(resized, pixels[first:last])[rows.start - first : rows.stop - first]
+        if pending is not None:
+            write(*pending)
+        pending = rows, found
+    if pending is not None:
+        write(*pending)
