@@ -1,6 +1,6 @@
 """Large soft photos: what reducing them to the resolution they have changes, against restoring all their pixels.
 
-    python benchmarks/blurred.py [--photos ../shared/photos/extra] [--count 8 [--others]] [--sigma 2 3 4 6] [--check]
+    python benchmarks/blurred.py [--photos ../shared/photos/extra] [--count 36 [--others]] [--sigma 2 3 4 6] [--check]
 
 Photos that trained nothing (those that ``runs/mini.sh`` holds out) are blurred whole by a Gaussian of sigma pixels, get
 noise of 2 levels and are saved as JPEG 92. Their resolution is estimated whole; then a window of 192 pixels in the
@@ -80,7 +80,7 @@ def main() -> int:
     """Measure and print; the exit code says whether the bars are met where ``--check`` asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos/extra"))
-    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--count", type=int, default=36)
     parser.add_argument("--others", action="store_true", help="measure on those that the count leaves out")
     parser.add_argument("--sigma", type=float, nargs="+", default=[2.0, 3.0, 4.0, 6.0])
     parser.add_argument("--check", action="store_true")

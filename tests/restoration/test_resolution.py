@@ -147,6 +147,20 @@ def test_what_the_picture_plainly_shows_is_put_back(moss: tuple[FloatImage, Floa
     assert off(mended, photo) < 0.3 * off(result, photo)
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_wide_blur_is_computed_on_a_coarser_grid_with_the_same_result(
+    moss: tuple[FloatImage, FloatImage, FloatImage], scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, _, result = moss
+    fine = np.clip(resize(result, (512 * scale, 512 * scale)), 0, 1)
+    coarse, before = fine.copy(), fine.copy()
+    shown = blurred(photo, 8)
+    put_back(coarse, shown, 8 / module.TOLD)
+    monkeypatch.setattr(module, "COARSE", 1000)
+    put_back(fine, shown, 8 / module.TOLD)
+    assert np.abs(coarse - fine).max() < 0.05 * np.abs(fine - before).max()
+
+
 def test_a_result_that_agrees_with_the_picture_keeps_its_detail(sharp: FloatImage) -> None:
     mended = sharp.copy()
     put_back(mended, blurred(sharp, 2), 2 / module.TOLD)

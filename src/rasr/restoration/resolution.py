@@ -48,6 +48,8 @@ WANTED = 1.0
 TOLD, CALMED = 1.2, 0.4
 """Real blurs as a multiple of those that are told, and the Gaussian that takes noise from what is put back, as a
 multiple of the blur."""
+COARSE = 4.0
+"""Least deviation, in pixels, of the coarser grid on which Gaussians of more than its double are computed."""
 
 
 def estimate_blur(pixels: FloatImage) -> float:
@@ -102,10 +104,17 @@ def put_back(pixels: FloatImage, blurred: FloatImage, blur: float) -> None:
     def smooth(part: FloatImage, deviation: float) -> FloatImage:
         return np.asarray(cv2.GaussianBlur(part, (0, 0), deviation, borderType=cv2.BORDER_REFLECT), np.float32)
 
-    def lacking(shown: FloatImage, result: FloatImage) -> FloatImage:
+    def lacking(shown: FloatImage, result: FloatImage, deviation: float) -> FloatImage:
         return smooth(shown - smooth(result, deviation), CALMED * deviation)
 
-    add_by_strips(pixels, blurred, math.ceil(5 * (1 + CALMED) * deviation) + 2, lacking)
+    if (times := int(deviation / COARSE)) > 1:  # what is lacking is as smooth as the Gaussians, and needs no finer grid
+        height, width = pixels.shape[:2]
+        small = max(1, round(width / times)), max(1, round(height / times))
+        found = lacking(resize(blurred, small), resize(pixels, small), deviation * small[0] / width)
+        add_by_strips(pixels, found, 0, lambda found, _: found)
+        return
+    reach = math.ceil(5 * (1 + CALMED) * deviation) + 2
+    add_by_strips(pixels, blurred, reach, lambda shown, result: lacking(shown, result, deviation))
 
 
 def tell_reduced(pixels: FloatImage, reduced: FloatImage) -> list[str]:
