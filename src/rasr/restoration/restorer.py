@@ -160,9 +160,8 @@ class Restorer:
             )
         if tile < side:
             notes.append(f"Memory ran out with tiles of {side} pixels: finished with {tile}.")
-        with timed(timings, "resolution"):
-            put_back(pixels, whole, blur)
         with timed(timings, "colour"):
+            put_back(pixels, whole, blur)
             if colour != "none":
                 match_colour(pixels, whole, colour)
         evidence = None
