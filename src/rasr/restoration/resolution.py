@@ -93,19 +93,17 @@ def reduce_blurred(pixels: FloatImage, scale: float = 1.0) -> tuple[FloatImage, 
 def put_back(pixels: FloatImage, blurred: FloatImage, blur: float) -> None:
     """Change a result (H, W, 3) in place so that, blurred, it is what the picture (h, w, 3) shows.
 
-    ``blur`` is the picture's, in its pixels, as :func:`reduce_blurred` tells it; nothing is changed with 0.
+    What is restored from a reduced picture may contradict the picture: it is blurred, but not noisy, and what it shows
+    beyond the result is added (one step of back-projection: Irani and Peleg, "Improving resolution by image
+    registration", 1991), through a Gaussian that takes noise out. ``blur`` is the picture's, in its pixels, as
+    :func:`reduce_blurred` tells it; nothing is changed with 0.
     """
     if not blur:
         return
-    import cv2
-
     deviation = TOLD * blur * pixels.shape[1] / blurred.shape[1]
 
-    def smooth(part: FloatImage, deviation: float) -> FloatImage:
-        return np.asarray(cv2.GaussianBlur(part, (0, 0), deviation, borderType=cv2.BORDER_REFLECT), np.float32)
-
     def lacking(shown: FloatImage, result: FloatImage, deviation: float) -> FloatImage:
-        return smooth(shown - smooth(result, deviation), CALMED * deviation)
+        return _smooth(shown - _smooth(result, deviation), CALMED * deviation)
 
     if (times := int(deviation / COARSE)) > 1:  # what is lacking is as smooth as the Gaussians, and needs no finer grid
         height, width = pixels.shape[:2]
@@ -163,7 +161,7 @@ def _edges(part: NDArray[np.float32]) -> NDArray[np.float32]:
     import cv2
 
     def slope(deviation: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        seen = cv2.GaussianBlur(part, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)
+        seen = _smooth(part, deviation)
         x, y = (
             cv2.Sobel(seen, cv2.CV_32F, *axis, ksize=3, scale=1 / 8, borderType=cv2.BORDER_REFLECT)
             for axis in ((1, 0), (0, 1))
@@ -176,3 +174,10 @@ def _edges(part: NDArray[np.float32]) -> NDArray[np.float32]:
     across = [np.maximum(np.roll(slopes, 1, axis), np.roll(slopes, -1, axis)) for axis in (1, 0)]
     crest = (slopes >= np.where(upright, *across)) & (slopes > EDGE)
     return np.stack([plane[inner][crest[inner]] for plane in (slopes, flattened)])
+
+
+def _smooth(part: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+    """Gaussian at full size however wide it is, so that strips and windows join without a seam."""
+    import cv2
+
+    return np.asarray(cv2.GaussianBlur(part, (0, 0), deviation, borderType=cv2.BORDER_REFLECT), np.float32)
